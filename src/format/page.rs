@@ -1,0 +1,389 @@
+//! Trees of pages that are cut by their content: the file tree, item lists and
+//! reference sets are all built this way.
+//!
+//! `format-spec/09-tree.md`, rules `[PAGE-1]` to `[PAGE-7]`.
+
+use super::content::{Item, MAX_LEVEL, Root};
+use super::entry::{Entry, key_is_valid};
+use super::reader::Reader;
+use super::reference::{Reference, parse_reference};
+use super::{FormatError, Result};
+use crate::crypto::SecretKey;
+use crate::format::pack::Birth;
+use crate::id::{ChunkId, PackId};
+
+/// No page is cut before it has this many bytes, unless the stream ends.
+pub const MIN_PAGE: usize = 16 * 1024;
+/// A page is cut before an item that would make it longer than this.
+pub const TARGET_MAX_PAGE: usize = 256 * 1024;
+/// Longest page a parser takes, in bytes: one item may be longer than a page.
+pub const MAX_PAGE: usize = 2 << 20;
+const HEADER: usize = 8;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum PageKind {
+    Tree = 1,
+    List = 2,
+    Refs = 3,
+}
+
+/// A child of an inner page of the file tree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TreeChild {
+    /// Key of the first entry below it.
+    pub first: Vec<u8>,
+    pub id: ChunkId,
+    pub entries: u64,
+    /// Total size of the files below it.
+    pub bytes: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListChild {
+    pub id: ChunkId,
+    pub bytes: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RefsChild {
+    pub birth: Birth,
+    pub pack: PackId,
+    pub id: ChunkId,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Page {
+    Entries(Vec<Entry>),
+    TreeChildren(Vec<TreeChild>),
+    Items(Vec<Item>),
+    ListChildren(Vec<ListChild>),
+    References(Vec<Reference>),
+    RefsChildren(Vec<RefsChild>),
+}
+
+impl Page {
+    /// `page kind 1 | level 1 | zero 2 | count 4 | items`
+    pub fn parse(bytes: &[u8], kind: PageKind, level: u8) -> Result<Page> {
+        if bytes.len() > MAX_PAGE {
+            return Err(FormatError::new("PAGE-2", "a page is longer than 2 MiB"));
+        }
+        let mut reader = Reader::new(bytes, "PAGE-2");
+        if reader.array()? != [kind as u8, level, 0, 0] {
+            return Err(FormatError::new("PAGE-1", "a page is of another kind or level"));
+        }
+        let count = reader.u32()? as usize;
+        if count > bytes.len() {
+            return Err(FormatError::new("PAGE-2", "a page counts more items than fit"));
+        }
+        let page = match (kind, level) {
+            (PageKind::Tree, 0) => Page::Entries(many(&mut reader, count, Entry::parse)?),
+            (PageKind::Tree, _) => Page::TreeChildren(many(&mut reader, count, parse_tree_child)?),
+            (PageKind::List, 0) => Page::Items(many(&mut reader, count, Item::parse)?),
+            (PageKind::List, _) => Page::ListChildren(many(&mut reader, count, parse_list_child)?),
+            (PageKind::Refs, 0) => Page::References(many(&mut reader, count, parse_reference)?),
+            (PageKind::Refs, _) => Page::RefsChildren(many(&mut reader, count, parse_refs_child)?),
+        };
+        reader.end()?;
+        page.check()?;
+        Ok(page)
+    }
+
+    fn check(&self) -> Result<()> {
+        let sorted = match self {
+            Page::Entries(entries) => entries.is_sorted_by(|a, b| a.key < b.key),
+            Page::TreeChildren(children) => children.is_sorted_by(|a, b| a.first < b.first),
+            Page::References(references) => {
+                references.is_sorted_by(|a, b| (a.birth, a.pack) < (b.birth, b.pack))
+            }
+            Page::RefsChildren(children) => {
+                children.is_sorted_by(|a, b| (a.birth, a.pack) < (b.birth, b.pack))
+            }
+            Page::Items(_) | Page::ListChildren(_) => true,
+        };
+        let empty_inner = match self {
+            Page::TreeChildren(children) => children.is_empty(),
+            Page::ListChildren(children) => children.is_empty(),
+            Page::RefsChildren(children) => children.is_empty(),
+            _ => false,
+        };
+        if !sorted {
+            return Err(FormatError::new("PAGE-3", "items repeat or are not sorted"));
+        }
+        if empty_inner {
+            return Err(FormatError::new("PAGE-4", "an inner page has no children"));
+        }
+        Ok(())
+    }
+}
+
+fn many<T>(
+    reader: &mut Reader<'_>,
+    count: usize,
+    parse: impl Fn(&mut Reader<'_>) -> Result<T>,
+) -> Result<Vec<T>> {
+    // grown as items really come: a count alone allocates nothing
+    let mut items = Vec::new();
+    for _ in 0..count {
+        items.push(parse(reader)?);
+    }
+    Ok(items)
+}
+
+fn parse_tree_child(reader: &mut Reader<'_>) -> Result<TreeChild> {
+    let length = usize::from(reader.u16()?);
+    let first = reader.take(length)?.to_vec();
+    if !key_is_valid(&first) {
+        return Err(FormatError::new("ENT-1", "a path has a component that no path may have"));
+    }
+    let id = ChunkId(reader.array()?);
+    Ok(TreeChild { first, id, entries: reader.u64()?, bytes: reader.u64()? })
+}
+
+fn parse_list_child(reader: &mut Reader<'_>) -> Result<ListChild> {
+    Ok(ListChild { id: ChunkId(reader.array()?), bytes: reader.u64()? })
+}
+
+fn parse_refs_child(reader: &mut Reader<'_>) -> Result<RefsChild> {
+    Ok(RefsChild {
+        birth: Birth(reader.u64()?),
+        pack: PackId(reader.array()?),
+        id: ChunkId(reader.array()?),
+    })
+}
+
+/// What a page adds up to, for its parent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    pub entries: u64,
+    pub bytes: u64,
+}
+
+/// A page ready to be named and stored.
+pub struct FinishedPage {
+    pub bytes: Vec<u8>,
+    pub level: u8,
+    /// Key of its first item, as children are sorted by.
+    pub first: Vec<u8>,
+    pub totals: Totals,
+}
+
+struct OpenPage {
+    bytes: Vec<u8>,
+    count: u32,
+    first: Vec<u8>,
+    totals: Totals,
+}
+
+/// Cuts a sorted stream of items into pages, and those into pages of children,
+/// up to one root. The same items give the same pages, whatever came before.
+pub struct PageBuilder<S> {
+    kind: PageKind,
+    cut: SecretKey,
+    levels: Vec<OpenPage>,
+    scratch: Vec<u8>,
+    /// Stores a finished page and says its id.
+    store: S,
+}
+
+impl OpenPage {
+    fn new(kind: PageKind, level: u8) -> Self {
+        let bytes = vec![kind as u8, level, 0, 0, 0, 0, 0, 0];
+        OpenPage { bytes, count: 0, first: Vec::new(), totals: Totals::default() }
+    }
+}
+
+impl<E, S: FnMut(FinishedPage) -> std::result::Result<ChunkId, E>> PageBuilder<S> {
+    pub fn new(kind: PageKind, cut: SecretKey, store: S) -> Self {
+        let levels = vec![OpenPage::new(kind, 0)];
+        PageBuilder { kind, cut, levels, scratch: Vec::new(), store }
+    }
+
+    pub fn push_entry(&mut self, entry: &Entry) -> std::result::Result<(), E> {
+        let mut item = std::mem::take(&mut self.scratch);
+        item.clear();
+        entry.encode_into(&mut item);
+        let totals = Totals { entries: 1, bytes: entry.metadata.size };
+        self.push(0, &entry.key, &item, totals)?;
+        self.scratch = item;
+        Ok(())
+    }
+
+    pub fn push_item(&mut self, list_item: &Item) -> std::result::Result<(), E> {
+        let mut item = Vec::with_capacity(37);
+        list_item.encode_into(&mut item);
+        let totals = Totals { entries: 1, bytes: list_item.length() };
+        self.push(0, &item.clone(), &item, totals)
+    }
+
+    pub fn push_reference(&mut self, reference: &Reference) -> std::result::Result<(), E> {
+        let mut item = Vec::new();
+        reference.encode_into(&mut item);
+        let key = reference_key(reference.birth, reference.pack);
+        self.push(0, &key, &item, Totals { entries: 1, bytes: 0 })
+    }
+
+    fn hits(&self, level: u8, key: &[u8]) -> bool {
+        let mut hasher = blake3::Hasher::new_keyed(self.cut.bytes());
+        hasher.update(&[level]);
+        hasher.update(key);
+        hasher.finalize().as_bytes()[0] == 0
+    }
+
+    fn push(
+        &mut self,
+        level: u8,
+        key: &[u8],
+        item: &[u8],
+        totals: Totals,
+    ) -> std::result::Result<(), E> {
+        let open = &self.levels[usize::from(level)];
+        let length = open.bytes.len();
+        let full = length + item.len() > TARGET_MAX_PAGE;
+        if open.count > 0 && (full || length >= MIN_PAGE && self.hits(level, key)) {
+            self.finish_page(level)?;
+        }
+        let open = &mut self.levels[usize::from(level)];
+        if open.count == 0 {
+            open.first = key.to_vec();
+        }
+        open.count += 1;
+        open.bytes.extend_from_slice(item);
+        open.totals.entries += totals.entries;
+        open.totals.bytes += totals.bytes;
+        Ok(())
+    }
+
+    fn close(&mut self, level: u8) -> FinishedPage {
+        let fresh = OpenPage::new(self.kind, level);
+        let mut open = std::mem::replace(&mut self.levels[usize::from(level)], fresh);
+        open.bytes[4..HEADER].copy_from_slice(&open.count.to_le_bytes());
+        FinishedPage { bytes: open.bytes, level, first: open.first, totals: open.totals }
+    }
+
+    fn finish_page(&mut self, level: u8) -> std::result::Result<(), E> {
+        let page = self.close(level);
+        let (first, totals) = (page.first.clone(), page.totals);
+        let id = (self.store)(page)?;
+        let above = level + 1;
+        if usize::from(above) == self.levels.len() {
+            assert!(above <= MAX_LEVEL, "a tree of pages this high holds more than any store");
+            self.levels.push(OpenPage::new(self.kind, above));
+        }
+        let mut item = Vec::new();
+        let key = match self.kind {
+            PageKind::Tree => {
+                item.extend_from_slice(&(first.len() as u16).to_le_bytes());
+                item.extend_from_slice(&first);
+                item.extend_from_slice(&id.0);
+                item.extend_from_slice(&totals.entries.to_le_bytes());
+                item.extend_from_slice(&totals.bytes.to_le_bytes());
+                first
+            }
+            PageKind::List => {
+                item.extend_from_slice(&id.0);
+                item.extend_from_slice(&totals.bytes.to_le_bytes());
+                id.0.to_vec()
+            }
+            PageKind::Refs => {
+                item.extend_from_slice(&first);
+                item.extend_from_slice(&id.0);
+                first
+            }
+        };
+        self.push(above, &key, &item, totals)
+    }
+
+    /// Stores what is open and says the root and what it adds up to.
+    pub fn finish(mut self) -> std::result::Result<(Root, Totals), E> {
+        let mut level = 0u8;
+        while usize::from(level) + 1 < self.levels.len() {
+            if self.levels[usize::from(level)].count > 0 {
+                self.finish_page(level)?;
+            }
+            level += 1;
+        }
+        let page = self.close(level);
+        let totals = page.totals;
+        Ok((Root { id: (self.store)(page)?, level }, totals))
+    }
+}
+
+/// How references are keyed: birth, then origin pack.
+fn reference_key(birth: Birth, pack: PackId) -> Vec<u8> {
+    [&birth.0.to_le_bytes()[..], &pack.0].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::convert::Infallible;
+
+    use super::*;
+    use crate::format::content::Content;
+    use crate::format::entry::{EntryKind, Metadata};
+
+    fn build(names: &[String]) -> (Root, BTreeMap<ChunkId, Vec<u8>>) {
+        let mut pages = BTreeMap::new();
+        let mut builder = PageBuilder::new(
+            PageKind::Tree,
+            SecretKey::from_bytes([1; 32]),
+            |page: FinishedPage| {
+                let id = ChunkId(*blake3::hash(&page.bytes).as_bytes());
+                pages.insert(id, page.bytes);
+                Ok::<_, Infallible>(id)
+            },
+        );
+        for name in names {
+            let entry = Entry {
+                key: name.as_bytes().to_vec(),
+                kind: EntryKind::File,
+                metadata: Metadata::default(),
+                long_xattrs: Vec::new(),
+                content: Content::Empty,
+                link_group: 0,
+                filesystem: None,
+                changed_while_read: false,
+                sparse: false,
+            };
+            builder.push_entry(&entry).unwrap();
+        }
+        let Ok((root, totals)) = builder.finish();
+        assert_eq!(totals.entries, names.len() as u64);
+        (root, pages)
+    }
+
+    fn keys(root: Root, pages: &BTreeMap<ChunkId, Vec<u8>>) -> Vec<String> {
+        match Page::parse(&pages[&root.id], PageKind::Tree, root.level).unwrap() {
+            Page::Entries(entries) => {
+                entries.into_iter().map(|e| String::from_utf8(e.key).unwrap()).collect()
+            }
+            Page::TreeChildren(children) => children
+                .into_iter()
+                .flat_map(|child| keys(Root { id: child.id, level: root.level - 1 }, pages))
+                .collect(),
+            _ => unreachable!(),
+        }
+    }
+
+    #[test]
+    fn one_change_touches_one_page_a_level() {
+        let mut names: Vec<String> = (0..200_000).map(|n| format!("files\0{n:07}")).collect();
+        let (root, before) = build(&names);
+        assert!(root.level >= 1);
+        assert_eq!(keys(root, &before), names);
+        names.remove(100_000);
+        let (root, after) = build(&names);
+        assert_eq!(keys(root, &after), names);
+        let new = after.keys().filter(|id| !before.contains_key(id)).count();
+        assert!(new <= 6, "{new} new pages of {}", after.len());
+        assert!(after.values().all(|page| page.len() <= TARGET_MAX_PAGE));
+    }
+
+    #[test]
+    fn nothing_is_one_empty_page() {
+        let (root, pages) = build(&[]);
+        assert_eq!((root.level, pages.len()), (0, 1));
+        assert!(keys(root, &pages).is_empty());
+    }
+}
