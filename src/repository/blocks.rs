@@ -1,0 +1,198 @@
+//! Reads chunks: fetch the block, check its stored hash, open it, decode it,
+//! verify the chunk's id. A chunk is given out only after all of that.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use zeroize::Zeroizing;
+
+use super::Repository;
+use super::error::{Error, ErrorKind, Result};
+use super::index::{PackToc, Place};
+use crate::compression::decompress;
+use crate::crypto::{SecretKey, open_in_place};
+use crate::format::pack::{Block, Session, SessionKey, pack_key};
+use crate::format::{ChunkKind, Kind, Place as SealPlace, block_place};
+use crate::id::{ChunkId, RepositoryId};
+use crate::progress::Silent;
+use crate::store::ErrorKind as StoreKind;
+
+/// Decoded blocks kept in memory, in bytes.
+const CACHE_BYTES: usize = 48 << 20;
+const LABEL_SESSION_KEY: &str = "esker session key";
+
+type BlockName = (u32, u32);
+
+/// Decoded blocks and opened session keys.
+#[derive(Default)]
+pub struct BlockCache {
+    blocks: Mutex<Blocks>,
+    sessions: Mutex<HashMap<[u8; 32], SecretKey>>,
+}
+
+#[derive(Default)]
+struct Blocks {
+    decoded: HashMap<BlockName, (Arc<Vec<u8>>, u64)>,
+    bytes: usize,
+    clock: u64,
+}
+
+impl BlockCache {
+    fn get(&self, name: BlockName) -> Option<Arc<Vec<u8>>> {
+        let mut blocks = self.blocks.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        blocks.clock += 1;
+        let clock = blocks.clock;
+        let (block, used) = blocks.decoded.get_mut(&name)?;
+        *used = clock;
+        Some(block.clone())
+    }
+
+    fn put(&self, name: BlockName, block: Arc<Vec<u8>>) {
+        let mut blocks = self.blocks.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        blocks.clock += 1;
+        let clock = blocks.clock;
+        blocks.bytes += block.len();
+        if let Some((old, _)) = blocks.decoded.insert(name, (block, clock)) {
+            blocks.bytes -= old.len();
+        }
+        while blocks.bytes > CACHE_BYTES && blocks.decoded.len() > 1 {
+            let oldest = blocks.decoded.iter().min_by_key(|(_, (_, used))| *used).map(|(n, _)| *n);
+            let Some((old, _)) = oldest.and_then(|name| blocks.decoded.remove(&name)) else {
+                break;
+            };
+            blocks.bytes -= old.len();
+        }
+    }
+}
+
+/// What a session key is sealed for.
+pub fn session_place(repository: RepositoryId, epoch: u32) -> Vec<u8> {
+    SealPlace { repository, kind: Kind::Pack, epoch, key: "" }.bytes(LABEL_SESSION_KEY)
+}
+
+impl Repository {
+    pub(crate) fn session_key(&self, session: &Session) -> Result<SecretKey> {
+        let sealed = match &session.key {
+            SessionKey::Index => {
+                let key = self.keyring.index_key(session.epoch);
+                return key.cloned().map_err(|error| Error::in_object("pack", error));
+            }
+            SessionKey::Sealed(sealed) => sealed,
+        };
+        let name = *blake3::hash(sealed).as_bytes();
+        let sessions = || self.blocks.sessions.lock().unwrap_or_else(|p| p.into_inner());
+        if let Some(key) = sessions().get(&name) {
+            return Ok(key.clone());
+        }
+        let private = self.keyring.content_private(session.epoch)?;
+        let bytes: [u8; 32] = private
+            .open(&session_place(self.id(), session.epoch), sealed)
+            .ok()
+            .and_then(|bytes: Zeroizing<Vec<u8>>| bytes.as_slice().try_into().ok())
+            .ok_or_else(|| Error::damage("a pack's session key does not open [TOC-10]"))?;
+        let key = SecretKey::from_bytes(bytes);
+        sessions().insert(name, key.clone());
+        Ok(key)
+    }
+
+    /// Decodes one block from its stored bytes, after their hash was compared.
+    pub(crate) fn open_block(
+        &self,
+        toc: &PackToc,
+        block: &Block,
+        stored: &mut [u8],
+    ) -> Result<Vec<u8>> {
+        let name = || pack_key(toc.pack);
+        if blake3::hash(stored).as_bytes()[..16] != block.stored_hash {
+            let message = format!("{}: a block's bytes are damaged [PACK-7]", name());
+            return Err(Error::damage(message));
+        }
+        let session = toc.toc.sessions.get(usize::from(block.session));
+        let session = session.ok_or_else(|| Error::damage(format!("{}: no session", name())))?;
+        let key = self.session_key(session)?;
+        let place = block_place(self.id(), block.kind, block.codec, block.raw_length);
+        let encoded = open_in_place(&key, &place, stored)
+            .map_err(|_| Error::damage(format!("{}: a block does not open [PACK-8]", name())))?;
+        let mut raw = Vec::with_capacity(block.raw_length as usize);
+        decompress(block.codec, encoded, block.raw_length as usize, &mut raw)
+            .map_err(|error| Error::damage(format!("{}: a block {error} [PACK-9]", name())))?;
+        Ok(raw)
+    }
+
+    /// Fetches and decodes block `at` of a pack.
+    pub(crate) fn fetch_block(&self, toc: &PackToc, at: usize) -> Result<Vec<u8>> {
+        let missing = || Error::damage(format!("{}: no such block", pack_key(toc.pack)));
+        let block = toc.toc.blocks.get(at).ok_or_else(missing)?;
+        let offset = toc.offsets.get(at).ok_or_else(missing)?;
+        let stored =
+            self.store.get_range(&pack_key(toc.pack), *offset, u64::from(block.stored_length))?;
+        self.open_block(toc, block, &mut stored.to_vec())
+    }
+
+    fn cached_block(&self, place: Place, toc: &PackToc) -> Result<Arc<Vec<u8>>> {
+        let at = toc.block_of(place.ordinal);
+        let name = (place.pack, at as u32);
+        if let Some(block) = self.blocks.get(name) {
+            return Ok(block);
+        }
+        let block = Arc::new(self.fetch_block(toc, at)?);
+        self.blocks.put(name, block.clone());
+        Ok(block)
+    }
+
+    fn chunk_at(&self, place: Place, id: &ChunkId, kind: ChunkKind) -> Result<Vec<u8>> {
+        let toc = self.index.toc(place.pack)?;
+        let block = self.cached_block(place, &toc)?;
+        let bytes = chunk_slice(&toc, place.ordinal, &block)
+            .ok_or_else(|| Error::damage(format!("{}: no such chunk", pack_key(toc.pack))))?;
+        if self.keyring.chunk_id(kind, bytes)? != *id {
+            let message =
+                format!("{}: a chunk is not the one it is said to be", pack_key(toc.pack));
+            return Err(Error::damage(message));
+        }
+        Ok(bytes.to_vec())
+    }
+
+    /// One chunk, from any place that still holds it whole.
+    pub fn read_chunk(&self, id: &ChunkId, kind: ChunkKind) -> Result<Vec<u8>> {
+        let mut trouble = match self.read_chunk_once(id, kind) {
+            Ok(bytes) => return Ok(bytes),
+            Err(error) if error.kind == ErrorKind::Damage => error,
+            Err(error) => return Err(error),
+        };
+        // a prune may have moved it since the index was read
+        self.sync_index(&Silent)?;
+        match self.read_chunk_once(id, kind) {
+            Ok(bytes) => return Ok(bytes),
+            Err(error) if error.kind == ErrorKind::Damage => trouble = error,
+            Err(_) => {}
+        }
+        Err(trouble)
+    }
+
+    fn read_chunk_once(&self, id: &ChunkId, kind: ChunkKind) -> Result<Vec<u8>> {
+        let mut trouble = None;
+        for place in self.index.places(id)? {
+            match self.chunk_at(place, id, kind) {
+                Ok(bytes) => return Ok(bytes),
+                Err(error) if error.kind == ErrorKind::Damage => trouble = Some(error),
+                Err(error) => return Err(error),
+            }
+        }
+        Err(trouble.unwrap_or_else(|| Error::damage(format!("chunk {id} is in no pack"))))
+    }
+}
+
+/// The bytes of the chunk at `ordinal` within its decoded block.
+pub fn chunk_slice<'a>(toc: &PackToc, ordinal: u16, block: &'a [u8]) -> Option<&'a [u8]> {
+    let first = *toc.first_ordinals.get(toc.block_of(ordinal))? as usize;
+    let chunks = toc.toc.chunks.get(first..=usize::from(ordinal))?;
+    let (chunk, before) = chunks.split_last()?;
+    let start: usize = before.iter().map(|chunk| chunk.length as usize).sum();
+    block.get(start..start + chunk.length as usize)
+}
+
+/// Whether a store says that an object is not there any more.
+pub(crate) fn is_gone(error: &crate::store::StoreError) -> bool {
+    error.kind() == StoreKind::NotFound
+}

@@ -1,0 +1,83 @@
+//! What goes wrong with a repository, sorted by what the caller can do about it.
+
+use std::fmt;
+
+use crate::format::FormatError;
+use crate::store::{ErrorKind as StoreKind, StoreError};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// No repository there, or not the one this machine used.
+    NoRepository,
+    /// No slot opens with this password or key.
+    WrongKey,
+    /// The key lacks the right for this.
+    NoRight,
+    /// Stored bytes are not what they should be, or are missing.
+    Damage,
+    /// The store is away, or something moved under the run: try later.
+    TryLater,
+    Interrupted,
+    /// The request itself makes no sense here.
+    Usage,
+    /// Everything else; nothing was done.
+    Failed,
+}
+
+/// One sentence that names the object, says what is wrong and, if known, what
+/// to do.
+#[derive(Clone, Debug)]
+pub struct Error {
+    pub kind: ErrorKind,
+    pub message: String,
+}
+
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Error { kind, message: message.into() }
+    }
+
+    pub fn damage(message: impl Into<String>) -> Self {
+        Error::new(ErrorKind::Damage, message)
+    }
+
+    pub fn failed(message: impl Into<String>) -> Self {
+        Error::new(ErrorKind::Failed, message)
+    }
+
+    pub fn no_right(message: impl Into<String>) -> Self {
+        Error::new(ErrorKind::NoRight, message)
+    }
+
+    pub fn interrupted() -> Self {
+        Error::new(ErrorKind::Interrupted, "interrupted")
+    }
+
+    /// A format error in the object `key`: damage, unless only this program is
+    /// too old.
+    pub fn in_object(key: &str, error: FormatError) -> Self {
+        let kind = if error.asks_for_upgrade() { ErrorKind::Failed } else { ErrorKind::Damage };
+        Error::new(kind, format!("{key}: {error}"))
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Self {
+        let kind = match error.kind() {
+            StoreKind::NotFound | StoreKind::Truncated | StoreKind::TooLarge => ErrorKind::Damage,
+            StoreKind::Temporary => ErrorKind::TryLater,
+            _ => ErrorKind::Failed,
+        };
+        Error::new(kind, error.to_string())
+    }
+}

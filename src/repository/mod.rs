@@ -1,0 +1,92 @@
+//! An open repository: keys, the local index, packs written and read, snapshots
+//! listed, and the commit protocol. Knows no sources, policies or terminal.
+//!
+//! | module | |
+//! |---|---|
+//! | `open` | make a repository, open it with a password or key |
+//! | `keyring` | keys by purpose; what a writer's signature is worth |
+//! | `local` | where this machine keeps its cache, and what it remembers |
+//! | `index` | chunk → pack, in SQLite |
+//! | `sync` | bring the index up to the listed segments |
+//! | `blocks` | read chunks: fetch, check, open, decode, verify |
+//! | `pages` | walk trees of pages: entries, items, references |
+//! | `packer` | gather sealed blocks into packs and put them |
+//! | `commit` | sessions, segments, manifest, commit check, confirmation |
+//! | `snapshots` | list snapshots and judge them |
+
+pub mod blocks;
+pub mod commit;
+pub mod error;
+pub mod index;
+pub mod keyring;
+pub mod local;
+pub mod open;
+pub mod packer;
+pub mod pages;
+pub mod snapshots;
+pub mod sync;
+
+use std::sync::Arc;
+
+pub use error::{Error, ErrorKind, Result};
+pub use index::Index;
+pub use keyring::{Keyring, Standing, Trust};
+pub use open::{InitOptions, NewSlot, Unlock};
+
+use crate::format::update::ConfigUpdate;
+use crate::id::RepositoryId;
+use crate::store::Store;
+
+/// A repository whose keys are at hand.
+pub struct Repository {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) keyring: Keyring,
+    pub(crate) trust: Trust,
+    /// Object hashes of the updates with the highest number, which the next
+    /// update names.
+    pub(crate) newest_updates: Vec<crate::id::ObjectHash>,
+    pub(crate) index: Index,
+    pub(crate) blocks: blocks::BlockCache,
+    pub(crate) local: local::LocalState,
+    pub(crate) config: crate::format::config::Config,
+}
+
+impl Repository {
+    pub fn id(&self) -> RepositoryId {
+        self.keyring.repository
+    }
+
+    pub fn url(&self) -> &str {
+        self.store.url()
+    }
+
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    pub fn keyring(&self) -> &Keyring {
+        &self.keyring
+    }
+
+    pub fn trust(&self) -> &Trust {
+        &self.trust
+    }
+
+    pub fn index(&self) -> &Index {
+        &self.index
+    }
+
+    pub fn local(&self) -> &local::LocalState {
+        &self.local
+    }
+
+    pub fn update(&self) -> &ConfigUpdate {
+        self.trust.update()
+    }
+}
+
+/// Milliseconds since 1970-01-01 UTC, as this machine believes.
+pub fn now_ms() -> u64 {
+    let elapsed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    elapsed.map_or(0, |elapsed| elapsed.as_millis() as u64)
+}

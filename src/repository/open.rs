@@ -1,0 +1,376 @@
+//! Makes a repository, and opens one: nothing a store can alter is believed
+//! before a slot's seal vouches for the admin key.
+
+use std::sync::Arc;
+
+use super::blocks::BlockCache;
+use super::error::{Error, ErrorKind, Result};
+use super::index::Index;
+use super::keyring::{Keyring, Trust};
+use super::local::CacheRoot;
+use super::{Repository, now_ms};
+use crate::chunker::ChunkerParams;
+use crate::crypto::keys::key_file_input;
+use crate::crypto::{
+    HybridPrivate, HybridPublic, SecretKey, SigningKey, Stretching, VerifyKey, keys, random,
+};
+use crate::format::config::{CONFIG_KEY, Config};
+use crate::format::object::MAX_OBJECT;
+use crate::format::slot::{Method, Role, Secrets, Slot, slot_key};
+use crate::format::update::{self, ConfigUpdate, Features, Writer};
+use crate::id::{ObjectHash, RepositoryId, SlotId, WriterId};
+use crate::store::{ErrorKind as StoreKind, Store};
+
+/// What opens a slot.
+pub enum Unlock {
+    Password(zeroize::Zeroizing<Vec<u8>>),
+    KeyFile(SecretKey),
+    /// A recipient's private key with the admin key it was given: without the
+    /// latter, a store could present a repository of its own making.
+    Identity {
+        key: HybridPrivate,
+        admin: VerifyKey,
+    },
+}
+
+/// What a new slot is opened with.
+pub enum NewSlot {
+    Password(zeroize::Zeroizing<Vec<u8>>),
+    KeyFile(SecretKey),
+    Recipient(HybridPublic),
+}
+
+pub struct InitOptions {
+    pub slot: NewSlot,
+    pub label: String,
+    pub chunker: ChunkerParams,
+    /// Cut like another repository, so that copies between the two share chunks.
+    pub chunker_key: Option<SecretKey>,
+    pub stretching: Stretching,
+}
+
+fn no_repository(url: &str) -> Error {
+    Error::new(
+        ErrorKind::NoRepository,
+        format!(
+            "{url}: there is no repository here: make one with `esker -r {url} init`, or name another with -r"
+        ),
+    )
+}
+
+/// Makes a slot for `secrets` and wraps them.
+pub(crate) fn make_slot(
+    slot: &NewSlot,
+    label: &str,
+    secrets: &Secrets,
+    created_by: WriterId,
+    config: &Config,
+) -> Result<Slot> {
+    let mut new = Slot {
+        id: SlotId::random(),
+        method: match slot {
+            NewSlot::Password(_) => Method::Password,
+            NewSlot::KeyFile(_) => Method::KeyFile,
+            NewSlot::Recipient(_) => Method::Recipient,
+        },
+        role: secrets.role,
+        label: label.to_owned(),
+        writer: secrets.writer,
+        recipient: secrets.recipient.public(),
+        created: now_ms(),
+        created_by,
+        sealed: Vec::new(),
+        commitment: None,
+        kept: Vec::new(),
+    };
+    match slot {
+        NewSlot::Password(password) => {
+            let input = config
+                .stretching
+                .stretch(password, &config.salt)
+                .map_err(|error| Error::failed(error.to_string()))?;
+            new.wrap(&input, secrets);
+        }
+        NewSlot::KeyFile(key) => new.wrap(&key_file_input(key), secrets),
+        NewSlot::Recipient(recipient) => new.wrap_to(recipient, secrets),
+    }
+    Ok(new)
+}
+
+impl Repository {
+    /// Makes a new repository in an empty store: slot, first update, config, in
+    /// that order, read back at the end.
+    pub fn init(store: &Arc<dyn Store>, options: &InitOptions) -> Result<RepositoryId> {
+        if store_holds_repository(store)? {
+            let message = format!("{}: there is a repository here already", store.url());
+            return Err(Error::failed(message));
+        }
+        let root = SecretKey::random();
+        let admin = keys::admin(&root);
+        let config = Config {
+            repository: RepositoryId::random(),
+            admin: admin.verify_key(),
+            salt: random(),
+            stretching: options.stretching,
+            created: now_ms(),
+            kept: Vec::new(),
+        };
+        let secrets = Secrets {
+            role: Role::Full,
+            repository: config.repository,
+            admin: admin.verify_key(),
+            writer: WriterId::random(),
+            signer: SigningKey::random(),
+            recipient: HybridPrivate::random(),
+            domain: "default".to_owned(),
+            chunker: Some(options.chunker_key.clone().unwrap_or_else(|| keys::chunker(&root))),
+            root: Some(root.clone()),
+            epochs: Vec::new(),
+            chunk_ids: Vec::new(),
+        };
+        let slot = make_slot(&options.slot, &options.label, &secrets, secrets.writer, &config)?;
+        let first = first_update(&secrets, &root, &options.label, options.chunker);
+        store.put(&slot_key(slot.id), slot.encode(config.repository, &admin).into())?;
+        let key = update::new_key(1);
+        store.put(&key, first.encode(config.repository, &key, &admin).into())?;
+        store.put(CONFIG_KEY, config.encode(&admin).into())?;
+        let read_back = store.get(CONFIG_KEY, MAX_OBJECT as u64)?;
+        let (stored, _) =
+            Config::parse(&read_back).map_err(|error| Error::in_object(CONFIG_KEY, error))?;
+        if stored != config {
+            return Err(Error::damage(format!(
+                "{}: the store gave back another config",
+                store.url()
+            )));
+        }
+        Ok(config.repository)
+    }
+
+    /// Opens the repository in `store`.
+    pub fn open(store: Arc<dyn Store>, unlock: &Unlock, cache: &CacheRoot) -> Result<Repository> {
+        let known = cache.known_repository(store.url());
+        let bytes = match store.get(CONFIG_KEY, MAX_OBJECT as u64) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == StoreKind::NotFound && known.is_some() => {
+                return Err(other_repository(store.url()));
+            }
+            Err(error) if error.kind() == StoreKind::NotFound => {
+                return Err(no_repository(store.url()));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let (config, object) =
+            Config::parse(&bytes).map_err(|error| Error::in_object(CONFIG_KEY, error))?;
+        let (slot, secrets) = open_slot(&*store, &config, unlock)?;
+        if known.is_some_and(|known| known != secrets.repository) {
+            return Err(other_repository(store.url()));
+        }
+        config
+            .verify(&object, &secrets.admin)
+            .map_err(|error| Error::in_object(CONFIG_KEY, error))?;
+        let local = cache.repository(config.repository, store.url())?;
+        let (updates, newest_updates) = load_updates(&*store, &secrets, local.highest_update())?;
+        let keyring = Keyring::new(slot, secrets, &updates)?;
+        let update = merge_newest(updates, newest_updates.len());
+        local.remember_update(update.number)?;
+        let trust = Trust::new(update);
+        if trust.update().revocation(keyring.writer).is_some() {
+            return Err(Error::no_right("this key was revoked: ask for a new one"));
+        }
+        let index = match local.directory() {
+            Some(directory) => Index::open(directory)?,
+            None => Index::in_memory()?,
+        };
+        Ok(Repository {
+            store,
+            keyring,
+            trust,
+            newest_updates,
+            index,
+            blocks: BlockCache::default(),
+            local,
+            config,
+        })
+    }
+
+    /// Loads the updates again: somebody may have been revoked meanwhile.
+    pub fn reload_trust(&self) -> Result<Trust> {
+        let (updates, newest) =
+            load_updates(&*self.store, self.keyring.secrets(), self.trust.update().number)?;
+        Ok(Trust::new(merge_newest(updates, newest.len())))
+    }
+}
+
+fn store_holds_repository(store: &Arc<dyn Store>) -> Result<bool> {
+    match store.get_range(CONFIG_KEY, 0, 1) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == StoreKind::NotFound => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn other_repository(url: &str) -> Error {
+    Error::new(
+        ErrorKind::NoRepository,
+        format!(
+            "{url}: this is not the repository this machine used: if that is meant to be, \
+             say --accept-other-repository once"
+        ),
+    )
+}
+
+fn first_update(
+    secrets: &Secrets,
+    root: &SecretKey,
+    label: &str,
+    chunker: ChunkerParams,
+) -> ConfigUpdate {
+    let created = now_ms();
+    ConfigUpdate {
+        number: 1,
+        previous: Vec::new(),
+        epoch: 1,
+        content: keys::content(root, 1).public(),
+        grants: Vec::new(),
+        writers: vec![Writer {
+            id: secrets.writer,
+            verify: secrets.signer.verify_key(),
+            role: Role::Full,
+            label: label.to_owned(),
+            domain: secrets.domain.clone(),
+            created,
+            created_by: secrets.writer,
+        }],
+        revoked: Vec::new(),
+        features: Features::default(),
+        chunker,
+        listing_lag: None,
+        written: created,
+        program: program(),
+        kept: Vec::new(),
+    }
+}
+
+/// Name and version of this program, as objects record it.
+pub fn program() -> String {
+    concat!("esker ", env!("CARGO_PKG_VERSION")).to_owned()
+}
+
+/// Tries what was given on every slot. Slots that cannot be parsed are passed
+/// over: one damaged slot must not lock the others out.
+fn open_slot(store: &dyn Store, config: &Config, unlock: &Unlock) -> Result<(SlotId, Secrets)> {
+    let input = match unlock {
+        Unlock::Password(password) => Some(
+            config
+                .stretching
+                .stretch(password, &config.salt)
+                .map_err(|error| Error::failed(format!("config: {error}")))?,
+        ),
+        Unlock::KeyFile(key) => Some(key_file_input(key)),
+        Unlock::Identity { .. } => None,
+    };
+    let mut damaged = Vec::new();
+    for listed in store.list("keys/")? {
+        let bytes = match store.get(&listed.key, MAX_OBJECT as u64) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == StoreKind::NotFound => continue,
+            Err(error) => return Err(error.into()),
+        };
+        let opened = Slot::parse(&bytes).and_then(|(slot, object)| {
+            if slot_key(slot.id) != listed.key {
+                return Err(crate::format::FormatError::new("SLOT-4", "lies under another name"));
+            }
+            let secrets = match (unlock, &input) {
+                (Unlock::Identity { key, admin }, _) => slot
+                    .unwrap_with(key, config.repository)
+                    .filter(|secrets| secrets.admin == *admin),
+                (_, Some(input)) => slot.unwrap(input, config.repository)?,
+                (_, None) => None,
+            };
+            if let Some(secrets) = &secrets {
+                slot.verify(&object, config.repository, &secrets.admin)?;
+            }
+            Ok(secrets.map(|secrets| (slot.id, secrets)))
+        });
+        match opened {
+            Ok(Some(found)) => return Ok(found),
+            Ok(None) => {}
+            Err(error) => damaged.push(Error::in_object(&listed.key, error)),
+        }
+    }
+    match damaged.into_iter().next() {
+        Some(error) => Err(error),
+        None => Err(Error::new(
+            ErrorKind::WrongKey,
+            format!("{}: wrong password or key: no slot opens with it", store.url()),
+        )),
+    }
+}
+
+/// All updates, oldest first, and the hashes of those with the highest number.
+fn load_updates(
+    store: &dyn Store,
+    secrets: &Secrets,
+    seen: u64,
+) -> Result<(Vec<ConfigUpdate>, Vec<ObjectHash>)> {
+    let mut loaded = Vec::new();
+    for listed in store.list(update::PREFIX)? {
+        let Some(number) = update::number_of(&listed.key) else { continue };
+        let bytes = store.get(&listed.key, MAX_OBJECT as u64)?;
+        let update = ConfigUpdate::parse(&bytes, secrets.repository, &listed.key, &secrets.admin)
+            .map_err(|error| Error::in_object(&listed.key, error))?;
+        loaded.push((number, listed.key, ObjectHash::of(&bytes), update));
+    }
+    loaded.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
+    let mut expected = 1;
+    for (number, ..) in &loaded {
+        if *number > expected {
+            return Err(Error::damage(format!("config-updates: number {expected} is missing")));
+        }
+        expected = number + 1;
+    }
+    let highest = expected - 1;
+    if highest < seen {
+        return Err(Error::damage(format!(
+            "config-updates: ends at {highest}, but this machine has seen {seen}: \
+             the store shows an old state"
+        )));
+    }
+    check_chain(&loaded)?;
+    let newest = loaded.iter().filter(|l| l.0 == highest).map(|l| l.2).collect();
+    Ok((loaded.into_iter().map(|l| l.3).collect(), newest))
+}
+
+/// Each update names those of the number before it that its writer saw.
+fn check_chain(loaded: &[(u64, String, ObjectHash, ConfigUpdate)]) -> Result<()> {
+    for (number, key, _, update) in loaded.iter().filter(|l| l.0 > 1) {
+        let before: Vec<_> = loaded.iter().filter(|l| l.0 == number - 1).map(|l| l.2).collect();
+        if !update.previous.iter().all(|hash| before.contains(hash)) {
+            return Err(Error::damage(format!("{key}: names an update that is not there")));
+        }
+    }
+    Ok(())
+}
+
+/// The newest update; of several with its number, the smaller name counts, and
+/// writers and revocations of all add up.
+fn merge_newest(mut updates: Vec<ConfigUpdate>, newest: usize) -> ConfigUpdate {
+    let same: Vec<_> = updates.drain(updates.len() - newest..).collect();
+    let mut same = same.into_iter();
+    let mut first = same.next().expect("the caller found at least one");
+    for other in same {
+        for writer in other.writers {
+            if first.writer(writer.id).is_none() {
+                first.writers.push(writer);
+                first.writers.sort_by_key(|writer| writer.id);
+            }
+        }
+        for revocation in other.revoked {
+            if first.revocation(revocation.writer).is_none() {
+                first.revoked.push(revocation);
+            }
+        }
+        first.epoch = first.epoch.max(other.epoch);
+    }
+    first
+}

@@ -1,0 +1,426 @@
+//! Gathers sealed blocks into packs, closes a pack where its padding costs
+//! least, names it by its hash and puts it. Uploads run beside the work, a few
+//! at a time; every byte on the way is within one budget.
+//!
+//! `format-spec/07-packs.md`
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+
+use bytes::Bytes;
+use crossbeam_channel::{Receiver, Sender};
+
+use super::Repository;
+use super::blocks::session_place;
+use super::error::{Error, Result};
+use super::index::{NewPack, PackToc};
+use crate::compression::{self, Codec};
+use crate::crypto::{NONCE_LENGTH, SEAL_OVERHEAD, SecretKey, random, seal_in_place};
+use crate::format::pack::{
+    Birth, Block, Chunk, Coordinate, MAX_BLOCKS, MAX_CHUNKS, PackKind, Session, SessionKey, Toc,
+    header, pack_key,
+};
+use crate::format::{ChunkKind, block_place, padded_length};
+use crate::id::{ChunkId, PackId, SnapshotId};
+use crate::store::Store;
+
+/// Plaintext gathered into one block, in bytes.
+pub const BLOCK_TARGET: usize = 512 * 1024;
+const SMALL_PACK_TARGET: u64 = 8 << 20;
+const DATA_PACK_TARGET: u64 = 32 << 20;
+const MAX_DATA_PACK_TARGET: u64 = 128 << 20;
+/// Repository size from which data packs grow, and by which they double.
+const GROWTH_STEP: u64 = 4 << 40;
+/// Packs on their way to the store at once.
+const UPLOADS: usize = 2;
+
+/// A block ready to lie in a pack.
+pub struct SealedBlock {
+    pub kind: ChunkKind,
+    codec: Codec,
+    raw_length: u32,
+    stored: Vec<u8>,
+    stored_hash: [u8; 16],
+    chunks: Vec<Chunk>,
+}
+
+/// Compresses, checks and seals blocks of one run. Used by many threads.
+pub struct Sealer {
+    repository: crate::id::RepositoryId,
+    session_key: SecretKey,
+    index_key: SecretKey,
+    level: i32,
+}
+
+impl Sealer {
+    pub fn seal(&self, kind: ChunkKind, raw: &[u8], chunks: Vec<Chunk>) -> Result<SealedBlock> {
+        let bound = zstd::zstd_safe::compress_bound(raw.len());
+        let mut stored = Vec::with_capacity(bound + SEAL_OVERHEAD);
+        stored.resize(NONCE_LENGTH, 0);
+        let codec = compression::compress(raw, self.level, &mut stored)
+            .map_err(|error| Error::failed(error.to_string()))?;
+        let raw_length = raw.len() as u32;
+        let place = block_place(self.repository, kind, codec, raw_length);
+        let key = if kind == ChunkKind::Refs { &self.index_key } else { &self.session_key };
+        seal_in_place(key, &place, &mut stored);
+        let mut stored_hash = [0; 16];
+        stored_hash.copy_from_slice(&blake3::hash(&stored).as_bytes()[..16]);
+        Ok(SealedBlock { kind, codec, raw_length, stored, stored_hash, chunks })
+    }
+}
+
+/// Where a chunk of this run is: its pack may still be open.
+#[derive(Clone, Copy)]
+enum NewPlace {
+    Claimed,
+    Placed(Coordinate),
+}
+
+struct OpenPack {
+    bytes: Vec<u8>,
+    toc: Toc,
+}
+
+/// A pack that was put, until a segment names it.
+pub struct PutPack {
+    pub id: PackId,
+    pub length: u64,
+    pub frame: Vec<u8>,
+    pub toc: Arc<PackToc>,
+}
+
+struct State {
+    open: HashMap<PackKind, OpenPack>,
+    next_number: u64,
+    in_flight: usize,
+    put: Vec<PutPack>,
+    error: Option<Error>,
+}
+
+/// What all the packs of one run have in common, and those still open.
+pub struct Packer {
+    repository: crate::id::RepositoryId,
+    epoch: u32,
+    run: SnapshotId,
+    started: u64,
+    index_key: SecretKey,
+    signer_id: crate::id::WriterId,
+    signer: crate::crypto::SigningKey,
+    sealed_session: Vec<u8>,
+    data_target: u64,
+    new_chunks: Vec<Mutex<HashMap<ChunkId, NewPlace>>>,
+    state: Mutex<State>,
+    settled: Condvar,
+    jobs: Sender<(Bytes, PutPack)>,
+    /// Stored bytes handed to the store so far.
+    pub bytes_put: AtomicU64,
+    pub packs_put: AtomicU64,
+}
+
+const SHARDS: usize = 16;
+
+fn shard(id: &ChunkId) -> usize {
+    usize::from(id.0[31]) % SHARDS
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// Runs `work` with a packer and the sealer of its session. Uploads end before
+/// this returns.
+pub fn with_packer<T>(
+    repository: &Repository,
+    run: SnapshotId,
+    started: u64,
+    level: i32,
+    work: impl FnOnce(&Packer, &Sealer) -> Result<T>,
+) -> Result<T> {
+    let keyring = repository.keyring();
+    let session_key = SecretKey::random();
+    let place = session_place(repository.id(), keyring.epoch);
+    let (jobs, queue) = crossbeam_channel::bounded(0);
+    let packer = Packer {
+        repository: repository.id(),
+        epoch: keyring.epoch,
+        run,
+        started,
+        index_key: keyring.current_index_key().clone(),
+        signer_id: keyring.writer,
+        signer: keyring.signer.clone(),
+        sealed_session: keyring.content_public.seal(&place, session_key.bytes()),
+        data_target: data_target(repository.index().stored_bytes()),
+        new_chunks: (0..SHARDS).map(|_| Mutex::default()).collect(),
+        state: Mutex::new(State {
+            open: HashMap::new(),
+            next_number: 0,
+            in_flight: 0,
+            put: Vec::new(),
+            error: None,
+        }),
+        settled: Condvar::new(),
+        jobs,
+        bytes_put: AtomicU64::new(0),
+        packs_put: AtomicU64::new(0),
+    };
+    let sealer = Sealer {
+        repository: repository.id(),
+        session_key,
+        index_key: keyring.current_index_key().clone(),
+        level,
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..UPLOADS {
+            let (packer, queue, store) = (&packer, queue.clone(), repository.store().clone());
+            scope.spawn(move || packer.upload(&queue, &*store));
+        }
+        drop(queue);
+        let result = work(&packer, &sealer);
+        packer.wait_for_uploads();
+        let ended = (0..UPLOADS).try_for_each(|_| {
+            // an empty job ends one uploader
+            let nothing = PutPack::nothing();
+            packer.jobs.send((Bytes::new(), nothing)).map_err(|_| Error::failed("uploads stopped"))
+        });
+        let value = result?;
+        ended?;
+        match lock(&packer.state).error.take() {
+            Some(error) => Err(error),
+            None => Ok(value),
+        }
+    })
+}
+
+fn data_target(stored: u64) -> u64 {
+    let steps = stored / GROWTH_STEP;
+    let grown = DATA_PACK_TARGET << (64 - steps.leading_zeros()).min(2);
+    grown.min(MAX_DATA_PACK_TARGET)
+}
+
+impl PutPack {
+    fn nothing() -> PutPack {
+        let toc = Toc {
+            kind: PackKind::Data,
+            birth: Birth(0),
+            run: SnapshotId([0; 16]),
+            sessions: Vec::new(),
+            blocks: Vec::new(),
+            chunks: Vec::new(),
+            foreign: Vec::new(),
+        };
+        let id = PackId([0; 32]);
+        PutPack { id, length: 0, frame: Vec::new(), toc: Arc::new(PackToc::new(id, toc)) }
+    }
+
+    pub fn as_new_pack(&self, signer: crate::id::WriterId) -> NewPack {
+        NewPack { id: self.id, length: self.length, signer, toc: self.toc.clone() }
+    }
+}
+
+impl Packer {
+    pub fn run(&self) -> SnapshotId {
+        self.run
+    }
+
+    /// Claims a chunk for this run: true if nobody claimed it before, so that
+    /// the caller must store it.
+    pub fn claim(&self, id: ChunkId) -> bool {
+        match lock(&self.new_chunks[shard(&id)]).entry(id) {
+            std::collections::hash_map::Entry::Occupied(_) => false,
+            std::collections::hash_map::Entry::Vacant(vacant) => {
+                vacant.insert(NewPlace::Claimed);
+                true
+            }
+        }
+    }
+
+    pub fn is_claimed(&self, id: &ChunkId) -> bool {
+        lock(&self.new_chunks[shard(id)]).contains_key(id)
+    }
+
+    /// Where a chunk of this run came to lie, once its pack is closed.
+    pub fn coordinate(&self, id: &ChunkId) -> Option<Coordinate> {
+        match lock(&self.new_chunks[shard(id)]).get(id) {
+            Some(NewPlace::Placed(coordinate)) => Some(*coordinate),
+            _ => None,
+        }
+    }
+
+    /// Forgets chunks that are in the index by now.
+    pub fn forget_placed(&self) {
+        for shard in &self.new_chunks {
+            lock(shard).retain(|_, place| matches!(place, NewPlace::Claimed));
+        }
+    }
+
+    /// Adds a block to the open pack of its kind, and closes that when it is
+    /// full. Blocks while too much is on its way to the store.
+    pub fn add(&self, block: SealedBlock) -> Result<()> {
+        let kind = block.kind.pack_kind();
+        let mut state = lock(&self.state);
+        self.check(&state)?;
+        if !state.open.contains_key(&kind) {
+            let pack = self.open_pack(kind, state.next_number);
+            state.next_number += 1;
+            state.open.insert(kind, pack);
+        }
+        let target = if kind == PackKind::Data { self.data_target } else { SMALL_PACK_TARGET };
+        let open = state.open.get_mut(&kind).expect("just opened");
+        if open.is_better_closed_before(&block, target) {
+            let full = state.open.remove(&kind).expect("just seen");
+            let fresh = self.open_pack(kind, state.next_number);
+            state.next_number += 1;
+            state.open.insert(kind, fresh);
+            state.open.get_mut(&kind).expect("just put").add(block);
+            drop(state);
+            return self.close(full);
+        }
+        open.add(block);
+        Ok(())
+    }
+
+    fn check(&self, state: &State) -> Result<()> {
+        match &state.error {
+            Some(error) => Err(error.clone()),
+            None => Ok(()),
+        }
+    }
+
+    fn open_pack(&self, kind: PackKind, number: u64) -> OpenPack {
+        // past a million packs the next millisecond lends its numbers
+        let birth = Birth((self.started << 20) + number);
+        let key = match kind {
+            PackKind::Refs => SessionKey::Index,
+            _ => SessionKey::Sealed(self.sealed_session.clone()),
+        };
+        let session = Session { epoch: self.epoch, writer: self.signer_id, key };
+        let toc = Toc {
+            kind,
+            birth,
+            run: self.run,
+            sessions: vec![session],
+            blocks: Vec::new(),
+            chunks: Vec::new(),
+            foreign: Vec::new(),
+        };
+        OpenPack { bytes: header(kind, birth).to_vec(), toc }
+    }
+
+    /// Pads, seals the table, names the pack, and sends it off.
+    fn close(&self, open: OpenPack) -> Result<()> {
+        let OpenPack { mut bytes, toc } = open;
+        let frame = toc.encode_frame(
+            self.repository,
+            self.epoch,
+            &self.index_key,
+            self.signer_id,
+            &self.signer,
+        );
+        let length = padded_length((bytes.len() + frame.len()) as u64) as usize;
+        let padding = length - bytes.len() - frame.len();
+        let mut noise = vec![0; padding];
+        blake3::Hasher::new_keyed(&random()).finalize_xof().fill(&mut noise);
+        bytes.extend_from_slice(&noise);
+        bytes.extend_from_slice(&frame);
+        let id = PackId(*blake3::hash(&bytes).as_bytes());
+        for (chunk, ordinal) in toc.chunks.iter().zip(0u16..) {
+            let coordinate = Coordinate { birth: toc.birth, pack: id, ordinal };
+            lock(&self.new_chunks[shard(&chunk.id)]).insert(chunk.id, NewPlace::Placed(coordinate));
+        }
+        let put =
+            PutPack { id, length: bytes.len() as u64, frame, toc: Arc::new(PackToc::new(id, toc)) };
+        lock(&self.state).in_flight += 1;
+        self.jobs.send((bytes.into(), put)).map_err(|_| Error::failed("uploads stopped"))
+    }
+
+    fn upload(&self, queue: &Receiver<(Bytes, PutPack)>, store: &dyn Store) {
+        for (bytes, pack) in queue {
+            if bytes.is_empty() {
+                return;
+            }
+            let failed = lock(&self.state).error.is_some();
+            let result = if failed { Ok(()) } else { store.put(&pack_key(pack.id), bytes) };
+            let mut state = lock(&self.state);
+            state.in_flight -= 1;
+            match result {
+                Ok(()) if failed => {}
+                Ok(()) => {
+                    self.bytes_put.fetch_add(pack.length, Ordering::Relaxed);
+                    self.packs_put.fetch_add(1, Ordering::Relaxed);
+                    state.put.push(pack);
+                }
+                Err(error) => state.error = Some(error.into()),
+            }
+            self.settled.notify_all();
+        }
+    }
+
+    fn wait_for_uploads(&self) {
+        let mut state = lock(&self.state);
+        while state.in_flight > 0 {
+            state = self.settled.wait(state).unwrap_or_else(|poisoned| poisoned.into_inner());
+        }
+    }
+
+    /// Closes every open pack and waits until all are acknowledged.
+    pub fn flush(&self) -> Result<()> {
+        let mut open: Vec<OpenPack> = {
+            let mut state = lock(&self.state);
+            let kinds: Vec<_> = state.open.keys().copied().collect();
+            kinds.into_iter().filter_map(|kind| state.open.remove(&kind)).collect()
+        };
+        open.sort_by_key(|pack| pack.toc.birth);
+        for pack in open {
+            self.close(pack)?;
+        }
+        self.wait_for_uploads();
+        self.check(&lock(&self.state))
+    }
+
+    /// Packs acknowledged since the last call, for a segment.
+    pub fn take_put(&self) -> Vec<PutPack> {
+        std::mem::take(&mut lock(&self.state).put)
+    }
+}
+
+impl OpenPack {
+    fn add(&mut self, block: SealedBlock) {
+        self.bytes.extend_from_slice(&block.stored);
+        self.toc.blocks.push(Block {
+            kind: block.kind,
+            codec: block.codec,
+            session: 0,
+            stored_length: block.stored.len() as u32,
+            raw_length: block.raw_length,
+            chunks: block.chunks.len() as u32,
+            stored_hash: block.stored_hash,
+        });
+        self.toc.chunks.extend_from_slice(&block.chunks);
+    }
+
+    fn length(&self) -> u64 {
+        (self.bytes.len() + self.toc.frame_length()) as u64
+    }
+
+    /// Whether to close now rather than after `block`: always when a limit is
+    /// reached; between 0.75 and 1.25 of the target where little padding is due,
+    /// and the less the later.
+    fn is_better_closed_before(&self, block: &SealedBlock, target: u64) -> bool {
+        if self.toc.blocks.is_empty() {
+            return false;
+        }
+        let length = self.length();
+        let after = length + block.stored.len() as u64;
+        let full = after > target + target / 4
+            || self.toc.chunks.len() + block.chunks.len() > MAX_CHUNKS
+            || self.toc.blocks.len() + 1 > MAX_BLOCKS;
+        if full {
+            return true;
+        }
+        let padding = padded_length(length) - length;
+        let crosses = padded_length(after) != padded_length(length);
+        let bearable = if length < target { length / 1000 } else { length / 300 };
+        length >= target - target / 4 && crosses && padding <= bearable
+    }
+}

@@ -1,0 +1,171 @@
+//! Walks trees of pages: entries of a snapshot in path order, items of a long
+//! file, references of a set.
+
+use std::collections::VecDeque;
+
+use super::Repository;
+use super::error::{Error, Result};
+use crate::format::ChunkKind;
+use crate::format::content::{Content, Item, Root};
+use crate::format::entry::Entry;
+use crate::format::page::{Page, PageKind, TreeChild};
+use crate::format::reference::Reference;
+use crate::id::ChunkId;
+
+impl Repository {
+    /// One page, verified and parsed.
+    pub fn read_page(&self, kind: PageKind, id: &ChunkId, level: u8) -> Result<Page> {
+        let chunk_kind = match kind {
+            PageKind::Tree => ChunkKind::Tree,
+            PageKind::List => ChunkKind::List,
+            PageKind::Refs => ChunkKind::Refs,
+        };
+        let bytes = self.read_chunk(id, chunk_kind)?;
+        Page::parse(&bytes, kind, level)
+            .map_err(|error| Error::in_object(&format!("page {id}"), error))
+    }
+
+    /// Entries of a tree in path order, from the first key that is not below
+    /// `from`.
+    pub fn tree(&self, root: Root, from: &[u8]) -> TreeWalk<'_> {
+        TreeWalk {
+            repository: self,
+            from: from.to_vec(),
+            stack: vec![root],
+            entries: VecDeque::new(),
+            failed: false,
+        }
+    }
+
+    /// The entry with exactly this key.
+    pub fn find_entry(&self, root: Root, key: &[u8]) -> Result<Option<Entry>> {
+        match self.tree(root, key).next() {
+            Some(Ok(entry)) if entry.key == key => Ok(Some(entry)),
+            Some(Err(error)) => Err(error),
+            _ => Ok(None),
+        }
+    }
+
+    /// The items a content is made of, in order. Inline bytes have none.
+    pub fn items(
+        &self,
+        content: &Content,
+        visit: &mut dyn FnMut(Item) -> Result<()>,
+    ) -> Result<()> {
+        match content {
+            Content::Empty | Content::Inline(_) => Ok(()),
+            Content::Items(items) => items.iter().try_for_each(|item| visit(*item)),
+            Content::List(root) => self.list_items(*root, visit),
+        }
+    }
+
+    fn list_items(&self, root: Root, visit: &mut dyn FnMut(Item) -> Result<()>) -> Result<()> {
+        match self.read_page(PageKind::List, &root.id, root.level)? {
+            Page::Items(items) => items.into_iter().try_for_each(visit),
+            Page::ListChildren(children) => children.into_iter().try_for_each(|child| {
+                self.list_items(Root { id: child.id, level: root.level - 1 }, visit)
+            }),
+            _ => Err(Error::damage(format!("page {} is of another kind", root.id))),
+        }
+    }
+
+    /// All references of a set, sorted by birth.
+    pub fn references(
+        &self,
+        root: Root,
+        visit: &mut dyn FnMut(&Reference) -> Result<()>,
+    ) -> Result<()> {
+        match self.read_page(PageKind::Refs, &root.id, root.level)? {
+            Page::References(references) => references.iter().try_for_each(visit),
+            Page::RefsChildren(children) => children.into_iter().try_for_each(|child| {
+                self.references(Root { id: child.id, level: root.level - 1 }, visit)
+            }),
+            _ => Err(Error::damage(format!("page {} is of another kind", root.id))),
+        }
+    }
+
+    /// All bytes of a small value.
+    pub fn read_value(&self, content: &Content, max_length: u64) -> Result<Vec<u8>> {
+        if let Content::Inline(bytes) = content {
+            return Ok(bytes.clone());
+        }
+        let mut bytes = Vec::new();
+        self.items(content, &mut |item| {
+            if bytes.len() as u64 + item.length() > max_length {
+                return Err(Error::damage("a value is longer than it may be"));
+            }
+            match item {
+                Item::Chunk { id, .. } => {
+                    bytes.extend_from_slice(&self.read_chunk(&id, ChunkKind::Data)?)
+                }
+                Item::Hole { length } => bytes.resize(bytes.len() + length as usize, 0),
+            }
+            Ok(())
+        })?;
+        Ok(bytes)
+    }
+}
+
+/// An iterator over entries. After an error it ends.
+pub struct TreeWalk<'a> {
+    repository: &'a Repository,
+    from: Vec<u8>,
+    stack: Vec<Root>,
+    entries: VecDeque<Entry>,
+    failed: bool,
+}
+
+impl TreeWalk<'_> {
+    /// Entries not yet given out of the page at hand; empty at a page's end.
+    pub fn at_page_boundary(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    fn fill(&mut self) -> Result<bool> {
+        while let Some(root) = self.stack.pop() {
+            match self.repository.read_page(PageKind::Tree, &root.id, root.level)? {
+                Page::Entries(entries) => {
+                    let start = entries.partition_point(|entry| entry.key < self.from);
+                    self.entries.extend(entries.into_iter().skip(start));
+                    if !self.entries.is_empty() {
+                        return Ok(true);
+                    }
+                }
+                Page::TreeChildren(children) => self.push_children(children, root.level),
+                _ => return Err(Error::damage(format!("page {} is of another kind", root.id))),
+            }
+        }
+        Ok(false)
+    }
+
+    fn push_children(&mut self, children: Vec<TreeChild>, level: u8) {
+        // the last child that begins at or before `from` may still hold it
+        let after = children.partition_point(|child| child.first <= self.from);
+        let start = after.saturating_sub(1);
+        for child in children.into_iter().skip(start).rev() {
+            let root = Root { id: child.id, level: level.saturating_sub(1) };
+            self.stack.push(root);
+        }
+    }
+}
+
+impl Iterator for TreeWalk<'_> {
+    type Item = Result<Entry>;
+
+    fn next(&mut self) -> Option<Result<Entry>> {
+        if self.failed {
+            return None;
+        }
+        if let Some(entry) = self.entries.pop_front() {
+            return Some(Ok(entry));
+        }
+        match self.fill() {
+            Ok(true) => self.entries.pop_front().map(Ok),
+            Ok(false) => None,
+            Err(error) => {
+                self.failed = true;
+                Some(Err(error))
+            }
+        }
+    }
+}

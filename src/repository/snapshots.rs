@@ -1,0 +1,328 @@
+//! Lists snapshots and judges them: who signed, whether the commit check passed,
+//! what marks say.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use super::Repository;
+use super::blocks::is_gone;
+use super::error::{Error, ErrorKind, Result};
+use super::keyring::{Standing, Trust};
+use super::sync::Troubles;
+use crate::format::manifest::{self, Manifest, PrivatePart, manifest_key, snapshot_of_key};
+use crate::format::notes::{self, Confirmation, Mark, MarkKind};
+use crate::format::object::{self, MAX_OBJECT};
+use crate::format::{FormatError, Kind, Place};
+use crate::id::{ObjectHash, SnapshotId, WriterId};
+
+/// Whether a snapshot can be relied on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// The commit check passed: everything it needs was there.
+    Confirmed,
+    /// The run ended before its commit check did.
+    Unconfirmed,
+    /// Signed by a writer that was revoked, and not listed as standing.
+    Distrusted,
+}
+
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    pub id: SnapshotId,
+    pub manifest: Manifest,
+    pub hash: ObjectHash,
+    pub state: State,
+    pub name: Option<String>,
+    pub description: Option<String>,
+    pub tags: Vec<String>,
+    pub pinned: bool,
+    /// When it was marked to be forgotten, in ms since 1970.
+    pub forgotten: Option<u64>,
+    /// A confirmed manifest of the same writer replaces it.
+    pub replaced: bool,
+}
+
+impl Snapshot {
+    /// Usable as a parent and as `latest`.
+    pub fn is_good(&self) -> bool {
+        self.state == State::Confirmed && self.forgotten.is_none() && !self.replaced
+    }
+
+    pub fn is_complete(&self) -> bool {
+        self.is_good() && self.manifest.outcome == manifest::Outcome::Complete
+    }
+}
+
+/// An object that a listed writer signed, opened with the index key.
+pub(crate) struct Opened {
+    pub writer: WriterId,
+    pub standing: Standing,
+    pub text: Vec<u8>,
+    pub bytes: Vec<u8>,
+}
+
+impl Repository {
+    /// Reads small objects, from the cache where it has them. Objects that are
+    /// gone since they were listed are left out.
+    pub(crate) fn read_objects(&self, keys: &[String]) -> Result<HashMap<String, Vec<u8>>> {
+        let mut found = HashMap::new();
+        let mut fetched = Vec::new();
+        for key in keys {
+            if let Some(bytes) = self.index.cached_object(key) {
+                found.insert(key.clone(), bytes);
+                continue;
+            }
+            match self.store.get(key, MAX_OBJECT as u64) {
+                Ok(bytes) => {
+                    if object::hash_is_right(&bytes) {
+                        fetched.push((key.clone(), bytes.to_vec()));
+                    }
+                    found.insert(key.clone(), bytes.to_vec());
+                }
+                Err(error) if is_gone(&error) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.index.cache_objects(&fetched);
+        Ok(found)
+    }
+
+    /// Checks an object's signer and opens its public part.
+    pub(crate) fn open_object(
+        &self,
+        kind: Kind,
+        key: &str,
+        bytes: Vec<u8>,
+        trust: &Trust,
+    ) -> std::result::Result<Opened, FormatError> {
+        let object = object::parse(&bytes, kind)?;
+        let place = Place { repository: self.id(), kind, epoch: object.epoch, key };
+        let verify = trust.verify_key(object.writer).ok_or_else(|| {
+            FormatError::new("OBJ-7", "is signed by nobody this repository lists")
+        })?;
+        object.verify(verify, &place)?;
+        let text = object.open(self.keyring.index_key(object.epoch)?, &place)?;
+        let writer = object.writer;
+        Ok(Opened { writer, standing: trust.standing(writer), text, bytes })
+    }
+
+    pub(crate) fn listed_keys(&self, prefix: &str) -> Result<Vec<String>> {
+        Ok(self.store.list(prefix)?.into_iter().map(|listed| listed.key).collect())
+    }
+
+    /// All snapshots, oldest first, and the objects that could not be believed.
+    pub fn snapshots(&self) -> Result<(Vec<Snapshot>, Troubles)> {
+        let confirmed = self.listed_keys(notes::CONFIRMED)?;
+        let marks = self.listed_keys(notes::MARKS)?;
+        let manifests = self.listed_keys(manifest::PREFIX)?;
+        let objects =
+            self.read_objects(&[manifests.clone(), confirmed.clone(), marks.clone()].concat())?;
+        // loaded after the listing it judges, when somebody new signed
+        let reloaded =
+            if self.has_unknown_signer(&objects) { Some(self.reload_trust()?) } else { None };
+        let trust = reloaded.as_ref().unwrap_or(&self.trust);
+        let mut troubles = Vec::new();
+        let mut snapshots = BTreeMap::new();
+        for key in &manifests {
+            let Some(bytes) = objects.get(key) else { continue };
+            match self.judge_manifest(key, bytes.clone(), trust) {
+                Ok(snapshot) => {
+                    snapshots.insert(snapshot.id, snapshot);
+                }
+                Err(error) => troubles.push(Error::in_object(key, error)),
+            }
+        }
+        for key in &confirmed {
+            let Some(bytes) = objects.get(key) else { continue };
+            if let Err(error) = self.confirm(key, bytes.clone(), trust, &mut snapshots) {
+                troubles.push(Error::in_object(key, error));
+            }
+        }
+        self.apply_marks(&marks, &objects, trust, &mut snapshots, &mut troubles);
+        mark_replaced(&mut snapshots);
+        let mut snapshots: Vec<Snapshot> = snapshots.into_values().collect();
+        snapshots.sort_by_key(|snapshot| (snapshot.manifest.started, snapshot.id));
+        Ok((snapshots, troubles))
+    }
+
+    fn has_unknown_signer(&self, objects: &HashMap<String, Vec<u8>>) -> bool {
+        objects.values().any(|bytes| {
+            let writer = bytes.get(20..36).and_then(|bytes| <[u8; 16]>::try_from(bytes).ok());
+            writer.is_some_and(|writer| self.trust.standing(WriterId(writer)) == Standing::Unknown)
+        })
+    }
+
+    fn judge_manifest(
+        &self,
+        key: &str,
+        bytes: Vec<u8>,
+        trust: &Trust,
+    ) -> std::result::Result<Snapshot, FormatError> {
+        let opened = self.open_object(Kind::Manifest, key, bytes, trust)?;
+        let manifest = Manifest::parse(&opened.text)?;
+        if snapshot_of_key(key, manifest::PREFIX) != Some(manifest.id) {
+            return Err(FormatError::new("MAN-5", "lies under another snapshot's name"));
+        }
+        let may_sign = match opened.standing {
+            Standing::InForce(role) | Standing::Revoked(role) => role.may_write(),
+            Standing::Unknown => false,
+        };
+        if !may_sign || manifest.writer != opened.writer {
+            return Err(FormatError::new("MAN-6", "is signed by a key that may not back up"));
+        }
+        let hash = ObjectHash::of(&opened.bytes);
+        let stands = matches!(opened.standing, Standing::InForce(_))
+            || trust.stands(opened.writer, manifest.id, hash);
+        Ok(Snapshot {
+            id: manifest.id,
+            hash,
+            state: if stands { State::Unconfirmed } else { State::Distrusted },
+            name: None,
+            description: None,
+            tags: manifest.tags.clone(),
+            pinned: false,
+            forgotten: None,
+            replaced: false,
+            manifest,
+        })
+    }
+
+    fn confirm(
+        &self,
+        key: &str,
+        bytes: Vec<u8>,
+        trust: &Trust,
+        snapshots: &mut BTreeMap<SnapshotId, Snapshot>,
+    ) -> std::result::Result<(), FormatError> {
+        let opened = self.open_object(Kind::Confirmation, key, bytes, trust)?;
+        let confirmation = Confirmation::parse(&opened.text)?;
+        let id = snapshot_of_key(key, notes::CONFIRMED)
+            .ok_or_else(|| FormatError::new("CFM-2", "names no snapshot"))?;
+        let Some(snapshot) = snapshots.get_mut(&id) else { return Ok(()) };
+        if confirmation.manifest != snapshot.hash || opened.writer != snapshot.manifest.writer {
+            return Err(FormatError::new("CFM-2", "confirms another manifest than the one listed"));
+        }
+        if snapshot.state == State::Unconfirmed {
+            snapshot.state = State::Confirmed;
+        }
+        Ok(())
+    }
+
+    fn apply_marks(
+        &self,
+        keys: &[String],
+        objects: &HashMap<String, Vec<u8>>,
+        trust: &Trust,
+        snapshots: &mut BTreeMap<SnapshotId, Snapshot>,
+        troubles: &mut Troubles,
+    ) {
+        let mut marks: Vec<(u64, bool, String, SnapshotId, Mark)> = Vec::new();
+        for key in keys {
+            let (Some(bytes), Some((id, number))) = (objects.get(key), notes::mark_of_key(key))
+            else {
+                continue;
+            };
+            let read = self.open_object(Kind::Mark, key, bytes.clone(), trust).and_then(|opened| {
+                let mark = Mark::parse(&opened.text)?;
+                let own = snapshots.get(&id).is_some_and(|s| s.manifest.writer == opened.writer);
+                if mark_is_allowed(&mark.kind, opened.standing, own) {
+                    Ok(mark)
+                } else {
+                    Err(FormatError::new("MARK-3", "is signed by a key without the right for it"))
+                }
+            });
+            match read {
+                // of equal numbers an undo counts last, else the greater name
+                Ok(mark) => {
+                    marks.push((number, mark.kind == MarkKind::Undo, key.clone(), id, mark))
+                }
+                Err(error) => troubles.push(Error::in_object(key, error)),
+            }
+        }
+        marks.sort_by(|a, b| (a.0, a.1, &a.2).cmp(&(b.0, b.1, &b.2)));
+        for (.., id, mark) in marks {
+            if let Some(snapshot) = snapshots.get_mut(&id) {
+                apply(snapshot, mark);
+            }
+        }
+    }
+
+    /// What only a reader can open of a snapshot.
+    pub fn private_part(&self, snapshot: &Snapshot) -> Result<PrivatePart> {
+        let key = manifest_key(snapshot.id);
+        let objects = self.read_objects(std::slice::from_ref(&key))?;
+        let bytes = objects.get(&key).ok_or_else(|| Error::damage(format!("{key}: is gone")))?;
+        let in_object = |error| Error::in_object(&key, error);
+        let object = object::parse(bytes, Kind::Manifest).map_err(in_object)?;
+        let place =
+            Place { repository: self.id(), kind: Kind::Manifest, epoch: object.epoch, key: &key };
+        let private = self.keyring.content_private(object.epoch)?;
+        let text = object.open_attachment(private, &place).map_err(in_object)?;
+        PrivatePart::parse(&text).map_err(in_object)
+    }
+
+    /// The one snapshot whose id begins with `prefix`, or that has this name.
+    pub fn find_snapshot<'a>(
+        &self,
+        snapshots: &'a [Snapshot],
+        wanted: &str,
+    ) -> Result<&'a Snapshot> {
+        let named = snapshots.iter().rev().find(|s| s.name.as_deref() == Some(wanted));
+        if let Some(snapshot) = named {
+            return Ok(snapshot);
+        }
+        let hex = wanted.len() >= 2 && wanted.bytes().all(|b| b.is_ascii_hexdigit());
+        let lower = wanted.to_ascii_lowercase();
+        let matching: Vec<_> =
+            snapshots.iter().filter(|s| hex && s.id.to_hex().starts_with(&lower)).collect();
+        match matching.as_slice() {
+            [snapshot] => Ok(snapshot),
+            [] => Err(Error::new(ErrorKind::Failed, format!("no snapshot is called {wanted:?}"))),
+            several => Err(Error::new(
+                ErrorKind::Usage,
+                format!("{} snapshots begin with {wanted:?}: type more of the id", several.len()),
+            )),
+        }
+    }
+}
+
+fn mark_is_allowed(kind: &MarkKind, standing: Standing, own: bool) -> bool {
+    match kind {
+        // what a revoked maintainer did to protect still counts
+        MarkKind::Undo => matches!(
+            standing,
+            Standing::InForce(role) | Standing::Revoked(role) if role.may_maintain()
+        ),
+        MarkKind::Forget => standing.may_maintain(),
+        MarkKind::Damaged(_) => matches!(standing, Standing::InForce(_)),
+        _ => standing.may_maintain() || (own && standing.may_write()),
+    }
+}
+
+fn apply(snapshot: &mut Snapshot, mark: Mark) {
+    match mark.kind {
+        MarkKind::Forget => snapshot.forgotten = Some(mark.time),
+        MarkKind::Undo => snapshot.forgotten = None,
+        MarkKind::Name(name) => snapshot.name = Some(name).filter(|name| !name.is_empty()),
+        MarkKind::Description(text) => {
+            snapshot.description = Some(text).filter(|text| !text.is_empty());
+        }
+        MarkKind::Tags { add, remove } => {
+            snapshot.tags.retain(|tag| !remove.contains(tag));
+            let new: Vec<_> = add.into_iter().filter(|t| !snapshot.tags.contains(t)).collect();
+            snapshot.tags.extend(new);
+        }
+        MarkKind::Pin(pinned) => snapshot.pinned = pinned,
+        MarkKind::Damaged(_) => {}
+    }
+}
+
+fn mark_replaced(snapshots: &mut BTreeMap<SnapshotId, Snapshot>) {
+    let replaced: HashSet<(SnapshotId, WriterId)> = snapshots
+        .values()
+        .filter(|snapshot| snapshot.state == State::Confirmed)
+        .filter_map(|snapshot| Some((snapshot.manifest.replaces?, snapshot.manifest.writer)))
+        .collect();
+    for snapshot in snapshots.values_mut() {
+        snapshot.replaced = replaced.contains(&(snapshot.id, snapshot.manifest.writer));
+    }
+}

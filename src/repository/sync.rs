@@ -1,0 +1,183 @@
+//! Brings the local index up to what the listed segments say.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use super::Repository;
+use super::error::{Error, Result};
+use super::index::{NewPack, PackToc};
+use super::keyring::{Standing, Trust};
+use crate::format::FormatError;
+use crate::format::pack::TocFrame;
+use crate::format::segment::{self, Directory, MAX_SEGMENT, Segment};
+use crate::id::{PackId, SegmentId, WriterId};
+use crate::progress::{Event, Progress};
+use crate::store::ErrorKind as StoreKind;
+
+/// Objects of the index that could not be used, by key.
+pub type Troubles = Vec<Error>;
+
+impl Repository {
+    /// Loads segments that are listed and not yet known, and forgets those that
+    /// are no longer listed. Segments that are damaged or signed by nobody are
+    /// reported and earn nothing.
+    pub fn sync_index(&self, progress: &dyn Progress) -> Result<Troubles> {
+        self.index.load_packs()?;
+        let listed: HashSet<SegmentId> = self
+            .store
+            .list(segment::PREFIX)?
+            .iter()
+            .filter_map(|listed| segment::segment_of_key(&listed.key))
+            .collect();
+        let known = self.index.segments()?;
+        let gone: Vec<_> = known.difference(&listed).copied().collect();
+        let mut troubles = Vec::new();
+        let mut new: Vec<_> = listed.difference(&known).copied().collect();
+        new.sort_unstable();
+        for id in new {
+            match self.load_segment(id) {
+                Ok(mut found) => troubles.append(&mut found),
+                Err(error) if error.kind == super::ErrorKind::Damage => troubles.push(error),
+                Err(error) => return Err(error),
+            }
+        }
+        // only now: what a merge took over must not be dropped in between
+        self.index.drop_segments(&gone)?;
+        for trouble in &troubles {
+            progress.event(Event::Warning(&trouble.message));
+        }
+        Ok(troubles)
+    }
+
+    fn load_segment(&self, id: SegmentId) -> Result<Troubles> {
+        let key = segment::segment_key(id);
+        let bytes = match self.store.get(&key, MAX_SEGMENT as u64) {
+            Ok(bytes) => bytes,
+            // superseded and swept since the listing
+            Err(error) if error.kind() == StoreKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error.into()),
+        };
+        if blake3::hash(&bytes).as_bytes() != &id.0 {
+            return Err(Error::damage(format!("{key}: its bytes do not match its name [SEG-9]")));
+        }
+        self.read_segment(id, &bytes).map_err(|error| Error::in_object(&key, error))?
+    }
+
+    fn read_segment(
+        &self,
+        id: SegmentId,
+        bytes: &[u8],
+    ) -> std::result::Result<Result<Troubles>, FormatError> {
+        let segment = Segment::parse(bytes)?;
+        let signer = segment.header.signer;
+        let verify = self.trust.verify_key(signer).ok_or_else(|| unlisted("SEG-4"))?;
+        segment.verify(self.id(), verify)?;
+        let directory =
+            segment.directory(self.id(), self.keyring.index_key(segment.header.epoch)?)?;
+        let frames = segment.frames(&directory)?;
+        let removes = self.honoured_removes(&directory, signer);
+        let mut troubles = Vec::new();
+        let (mut known, mut packs) = (Vec::new(), Vec::new());
+        for (row, frame) in directory.packs.iter().zip(frames) {
+            if self.index.pack_number(row.id).is_some() {
+                known.push(row.id);
+                continue;
+            }
+            match self.read_frame(row.id, row.length, frame, &self.trust) {
+                Ok(pack) => packs.push(pack),
+                Err(error) => troubles.push(Error::in_object(&segment::segment_key(id), error)),
+            }
+        }
+        let added = self.index.add_segment(id, signer, &removes, &known, &packs);
+        Ok(added.map(|()| troubles))
+    }
+
+    /// A table of contents that some listed writer signed.
+    pub(crate) fn read_frame(
+        &self,
+        pack: PackId,
+        length: u64,
+        frame: &[u8],
+        trust: &Trust,
+    ) -> std::result::Result<NewPack, FormatError> {
+        let frame = TocFrame::parse(frame)?;
+        let signer = frame.footer.signer;
+        let verify = trust.verify_key(signer).ok_or_else(|| unlisted("TOC-1"))?;
+        frame.verify(self.id(), verify)?;
+        let mut toc = frame.open(self.id(), self.keyring.index_key(frame.footer.epoch)?)?;
+        if !toc.fits(length) {
+            return Err(FormatError::new("PACK-6", "the table tells of more than the pack holds"));
+        }
+        if !toc.foreign.is_empty() && !trust.standing(signer).may_maintain() {
+            // only a maintainer may say that a chunk was born elsewhere
+            toc.foreign.clear();
+        }
+        Ok(NewPack { id: pack, length, signer, toc: Arc::new(PackToc::new(pack, toc)) })
+    }
+
+    fn honoured_removes(&self, directory: &Directory, signer: WriterId) -> Vec<PackId> {
+        if self.trust.standing(signer).may_maintain() {
+            directory.removes.clone()
+        } else {
+            Vec::new()
+        }
+    }
+
+    /// Whether this client may build on chunks of a pack: its table and a
+    /// segment that lists it are both signed by writers in force that share the
+    /// domain, or by maintainers on behalf of such a writer.
+    pub(crate) fn claimants(&self) -> Claimants {
+        let mut worth = HashMap::new();
+        for writer in &self.trust.update().writers {
+            let worth_of = match self.trust.standing(writer.id) {
+                Standing::InForce(role)
+                    if role.may_maintain() && role != crate::format::slot::Role::Full =>
+                {
+                    Worth::Carrier
+                }
+                Standing::InForce(role)
+                    if role.may_write() && writer.domain == self.keyring.domain =>
+                {
+                    Worth::Own
+                }
+                _ => continue,
+            };
+            worth.insert(writer.id, worth_of);
+        }
+        Claimants { worth }
+    }
+}
+
+fn unlisted(rule: &'static str) -> FormatError {
+    FormatError::new(rule, "is signed by nobody this repository lists")
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Worth {
+    /// A writer of this client's domain.
+    Own,
+    /// A maintainer, who moves what others claimed.
+    Carrier,
+}
+
+/// Whose claims this client deduplicates against.
+pub struct Claimants {
+    worth: HashMap<WriterId, Worth>,
+}
+
+impl Claimants {
+    pub fn may_use(&self, info: &super::index::PackInfo, toc: &PackToc, ordinal: u16) -> bool {
+        if !info.listed_by.iter().any(|writer| self.worth.contains_key(writer)) {
+            return false;
+        }
+        match self.worth.get(&info.signer) {
+            Some(Worth::Own) => true,
+            Some(Worth::Carrier) => {
+                let block = toc.toc.blocks.get(toc.block_of(ordinal));
+                let session = block.and_then(|b| toc.toc.sessions.get(usize::from(b.session)));
+                session.is_some_and(|s| self.worth.get(&s.writer) == Some(&Worth::Own))
+            }
+            None => false,
+        }
+    }
+}

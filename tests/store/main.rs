@@ -1,0 +1,7 @@
+//! Every store keeps the contract of `store/mod.rs`; the local one also keeps it on full and failing file systems.
+
+mod conformance;
+mod decorators;
+mod durability;
+mod local;
+mod mounts;
