@@ -1,53 +1,13 @@
 //! Backups as a library user takes them: what is stored, read again, and found.
 
+mod support;
+
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use esker::backup::{BackupOptions, BackupReport, backup};
-use esker::chunker::ChunkerParams;
-use esker::crypto::{SecretKey, Stretching};
-use esker::progress::Silent;
-use esker::repository::local::CacheRoot;
-use esker::repository::{InitOptions, NewSlot, Repository, Unlock};
 use esker::store::{Counting, OpendalStore, OperationKind, Store};
-
-const KEY: [u8; 32] = [7; 32];
-
-fn init(store: &Arc<dyn Store>) {
-    let options = InitOptions {
-        slot: NewSlot::KeyFile(SecretKey::from_bytes(KEY)),
-        label: "test".into(),
-        chunker: ChunkerParams::default(),
-        chunker_key: None,
-        stretching: Stretching::default(),
-    };
-    Repository::init(store, &options).unwrap();
-}
-
-fn open(store: &Arc<dyn Store>) -> Repository {
-    let unlock = Unlock::KeyFile(SecretKey::from_bytes(KEY));
-    Repository::open(store.clone(), &unlock, &CacheRoot::None).unwrap()
-}
-
-fn options(path: &Path) -> BackupOptions {
-    BackupOptions {
-        paths: vec![path.to_owned()],
-        host: "host".into(),
-        profile: "default".into(),
-        compression: 3,
-        ..BackupOptions::default()
-    }
-}
-
-fn run(repository: &Repository, path: &Path) -> BackupReport {
-    backup(repository, &options(path), Vec::new(), &Silent).unwrap()
-}
-
-/// Changes older than the clock's grain are told apart from racy ones.
-fn settle() {
-    std::thread::sleep(std::time::Duration::from_millis(60));
-}
+use support::{init, open, run, settle};
 
 fn tree(path: &Path) {
     for directory in 0..20 {
