@@ -7,6 +7,7 @@ pub mod crypto;
 pub mod files;
 pub mod format;
 pub mod id;
+pub mod keys;
 pub mod progress;
 pub mod repository;
 pub mod store;
