@@ -10,7 +10,6 @@ use crate::repository::{Error, ErrorKind, Repository, Result, Updates, now_ms};
 
 /// What is known after an update was put.
 pub(super) struct Changed {
-    pub hash: ObjectHash,
     pub number: u64,
     /// Somebody else put an update at the same time.
     pub combined: bool,
@@ -48,5 +47,5 @@ pub(super) fn change(
     }
     repository.local().remember_updates(&after.seen())?;
     let since = after.all.iter().filter(|other| other.number >= next.number).count();
-    Ok(Changed { hash, number: next.number, combined: since > 1, after })
+    Ok(Changed { number: next.number, combined: since > 1, after })
 }
