@@ -35,6 +35,7 @@ pub mod crypto;
 pub mod files;
 pub mod format;
 pub mod id;
+pub mod keys;
 pub mod output;
 pub mod progress;
 pub mod repository;

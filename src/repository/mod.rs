@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `open` | make a repository, open it with a password or key |
 //! | `keyring` | keys by purpose; what a writer's signature is worth |
+//! | `updates` | config updates: load all, refuse an old state, merge |
 //! | `local` | where this machine keeps its cache, and what it remembers |
 //! | `index` | chunk → pack, in SQLite |
 //! | `sync` | bring the index up to the listed segments |
@@ -25,6 +26,7 @@ pub mod packer;
 pub mod pages;
 pub mod snapshots;
 pub mod sync;
+pub mod updates;
 
 use std::sync::Arc;
 
@@ -32,6 +34,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use index::Index;
 pub use keyring::{Keyring, Standing, Trust};
 pub use open::{InitOptions, NewSlot, Unlock};
+pub use updates::Updates;
 
 use crate::format::update::ConfigUpdate;
 use crate::id::RepositoryId;
