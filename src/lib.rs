@@ -38,5 +38,6 @@ pub mod id;
 pub mod output;
 pub mod progress;
 pub mod repository;
+pub mod restore;
 pub mod select;
 pub mod store;

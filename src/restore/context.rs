@@ -1,22 +1,16 @@
 //! What all threads of one restore share.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard};
-use std::time::{Duration, Instant};
 
 use super::RestoreOptions;
+use super::elsewhere::Elsewhere;
 use super::report::Tally;
 use crate::files::{Existing, Target};
-use crate::format::ChunkKind;
-use crate::id::ChunkId;
-use crate::progress::{Progress, Silent};
-use crate::repository::index::PackNumber;
-use crate::repository::{Error, ErrorKind, Repository, Result};
-
-/// How long an index that was just brought up to date is taken for that.
-const SYNC_INTERVAL: Duration = Duration::from_secs(60);
+use crate::progress::Progress;
+use crate::repository::{Error, Repository, Result};
 
 pub(super) struct Context<'a> {
     pub repository: &'a Repository,
@@ -28,16 +22,9 @@ pub(super) struct Context<'a> {
     pub open_files: AtomicUsize,
     stop: AtomicBool,
     error: Mutex<Option<Error>>,
-    elsewhere: Mutex<Elsewhere>,
+    pub elsewhere: Elsewhere<'a>,
     /// Path of the first restored name of each hard-linked file.
     leaders: Mutex<HashMap<u64, Box<[u8]>>>,
-}
-
-/// What is known while chunks are looked for in other places.
-#[derive(Default)]
-struct Elsewhere {
-    bad_blocks: HashSet<(PackNumber, usize)>,
-    synced: Option<Instant>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -60,7 +47,7 @@ impl<'a> Context<'a> {
             open_files: AtomicUsize::new(0),
             stop: AtomicBool::new(false),
             error: Mutex::default(),
-            elsewhere: Mutex::default(),
+            elsewhere: Elsewhere::new(repository),
             leaders: Mutex::default(),
         }
     }
@@ -100,59 +87,12 @@ impl<'a> Context<'a> {
 
     pub fn note_leader(&self, group: u64, path: &[u8]) {
         if group != 0 {
-            lock(&self.leaders).entry(group).or_insert_with(|| path.into());
+            // the newest: an older one may have as many names as it can
+            lock(&self.leaders).insert(group, path.into());
         }
     }
 
     pub fn leader(&self, group: u64) -> Option<Vec<u8>> {
         lock(&self.leaders).get(&group).map(|path| path.to_vec())
-    }
-
-    pub fn note_bad_block(&self, pack: PackNumber, block: usize) {
-        lock(&self.elsewhere).bad_blocks.insert((pack, block));
-    }
-
-    /// A chunk whose first place failed, from any other place: as known here,
-    /// then after the index was read again, for a prune may have moved it.
-    pub fn rescue(&self, id: &ChunkId) -> Result<Vec<u8>> {
-        let mut trouble = Error::damage(format!("chunk {id} is in no pack"));
-        loop {
-            match self.rescue_once(id) {
-                Ok(bytes) => return Ok(bytes),
-                Err(error) if error.kind == ErrorKind::Damage => trouble = error,
-                Err(error) => return Err(error),
-            }
-            let mut elsewhere = lock(&self.elsewhere);
-            if elsewhere.synced.is_some_and(|at| at.elapsed() < SYNC_INTERVAL) {
-                break;
-            }
-            self.repository.sync_index(&Silent)?;
-            elsewhere.synced = Some(Instant::now());
-            elsewhere.bad_blocks.clear();
-        }
-        // another thread may have brought the index up to date in between
-        self.rescue_once(id).map_err(|error| match error.kind {
-            ErrorKind::Damage => trouble,
-            _ => error,
-        })
-    }
-
-    fn rescue_once(&self, id: &ChunkId) -> Result<Vec<u8>> {
-        let mut trouble = Error::damage(format!("chunk {id} is in no pack that can be read"));
-        for place in self.repository.index().places(id)? {
-            let block = self.repository.index().toc(place.pack)?.block_of(place.ordinal);
-            if lock(&self.elsewhere).bad_blocks.contains(&(place.pack, block)) {
-                continue;
-            }
-            match self.repository.chunk_at(place, id, ChunkKind::Data) {
-                Ok(bytes) => return Ok(bytes),
-                Err(error) if error.kind == ErrorKind::Damage => {
-                    self.note_bad_block(place.pack, block);
-                    trouble = error;
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Err(trouble)
     }
 }

@@ -107,11 +107,7 @@ impl Drop for Done<'_> {
     }
 }
 
-fn take_jobs(
-    context: &Context<'_>,
-    queue: &Receiver<Job>,
-    outstanding: &(Mutex<usize>, Condvar),
-) {
+fn take_jobs(context: &Context<'_>, queue: &Receiver<Job>, outstanding: &(Mutex<usize>, Condvar)) {
     for job in queue {
         let _done = Done(outstanding);
         if context.is_stopped() {
@@ -157,10 +153,10 @@ fn fetch(context: &Context<'_>, job: FetchJob) -> Result<()> {
         if context.is_stopped() {
             return Ok(());
         }
-        match open(context, &job.toc, job.offset, &bytes, block.block) {
+        match open(context.repository, &job.toc, job.offset, &bytes, block.block) {
             Ok(raw) => write_block(context, &job.toc, &block, &raw)?,
             Err(error) if error.kind == ErrorKind::Damage => {
-                context.note_bad_block(job.pack, block.block);
+                context.elsewhere.note_bad_block(job.pack, block.block);
                 rescue_all(context, block.chunks.into_iter().map(|(_, want)| want).collect())?;
             }
             Err(error) => return Err(error),
@@ -169,8 +165,9 @@ fn fetch(context: &Context<'_>, job: FetchJob) -> Result<()> {
     Ok(())
 }
 
-fn open(
-    context: &Context<'_>,
+/// Opens one block of a fetched range.
+pub(super) fn open(
+    repository: &Repository,
     toc: &PackToc,
     fetched_from: u64,
     fetched: &[u8],
@@ -181,16 +178,11 @@ fn open(
     let offset = toc.offsets.get(at).and_then(|offset| offset.checked_sub(fetched_from));
     let start = offset.ok_or_else(missing)? as usize;
     let stored = fetched.get(start..start + block.stored_length as usize).ok_or_else(missing)?;
-    context.repository.open_block(toc, block, &mut stored.to_vec())
+    repository.open_block(toc, block, &mut stored.to_vec())
 }
 
 /// Verifies the wanted chunks of a decoded block, each once, and hands them on.
-fn write_block(
-    context: &Context<'_>,
-    toc: &PackToc,
-    block: &BlockWant,
-    raw: &[u8],
-) -> Result<()> {
+fn write_block(context: &Context<'_>, toc: &PackToc, block: &BlockWant, raw: &[u8]) -> Result<()> {
     let first = toc.first_ordinals.get(block.block).map_or(0, |first| *first as usize);
     let (mut ordinal, mut start) = (first, 0);
     let mut verified = None;
@@ -223,7 +215,7 @@ fn rescue_all(context: &Context<'_>, wants: Vec<Want>) -> Result<()> {
             return Ok(());
         }
         if last.as_ref().is_none_or(|(id, _)| *id != want.id) {
-            let found = match context.rescue(&want.id) {
+            let found = match context.elsewhere.rescue(&want.id) {
                 Ok(bytes) => Ok(bytes),
                 Err(error) if error.kind == ErrorKind::Damage => Err(error.message),
                 Err(error) => return Err(error),

@@ -20,9 +20,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use super::context::Context;
 use super::report::FileResult;
 use crate::files::target::{punch_hole, set_length};
+use crate::format::ChunkKind;
 use crate::format::content::{Content, Item};
 use crate::format::entry::{EntryKind, Metadata};
-use crate::format::ChunkKind;
 use crate::id::ChunkId;
 use crate::repository::{Error, ErrorKind, Result};
 
@@ -73,6 +73,8 @@ pub(super) struct FileJob {
     pub link_group: u64,
     /// Hold pieces back until all are there.
     pub hold: AtomicBool,
+    /// Its pieces are planned in more than one window.
+    pub spans_windows: AtomicBool,
     /// Bytes that have to be fetched.
     pub needed: AtomicU64,
     /// Bytes of which the progress has been told.
@@ -110,6 +112,7 @@ impl FileJob {
             content,
             link_group,
             hold: AtomicBool::new(false),
+            spans_windows: AtomicBool::new(false),
             needed: AtomicU64::new(0),
             told: AtomicU64::new(0),
             pending: AtomicUsize::new(1),
@@ -135,15 +138,27 @@ impl FileJob {
         self.state().zeros.push(range);
     }
 
-    pub fn is_certain_to_change(&self) -> bool {
-        match self.way {
-            Way::New | Way::Replace => true,
-            Way::Unchanged => false,
-            Way::InPlace(length) => {
-                length != self.metadata.size
-                    || self.needed.load(Ordering::Relaxed) > 0
-                    || !self.state().zeros.is_empty()
-            }
+    pub fn is_inline(&self) -> bool {
+        matches!(self.content, Content::Inline(_))
+    }
+
+    /// Whether finishing it would write to it; asked in a dry run.
+    pub fn would_change(&self, context: &Context<'_>) -> bool {
+        let Way::InPlace(length) = self.way else { return self.way != Way::Unchanged };
+        let inline_differs = match &self.content {
+            Content::Inline(bytes) => !self.holds(context, bytes),
+            _ => false,
+        };
+        length != self.metadata.size
+            || self.needed.load(Ordering::Relaxed) > 0
+            || !self.state().zeros.is_empty()
+            || inline_differs
+    }
+
+    /// What planning alone found out; told in a dry run.
+    pub fn list_trouble(&self, context: &Context<'_>) {
+        if let Some(Trouble::Damage(reason) | Trouble::Failed(reason)) = &self.state().trouble {
+            context.tally.damaged(&self.path, reason);
         }
     }
 
@@ -244,8 +259,7 @@ impl FileJob {
         match state.trouble.take() {
             None => {
                 context.note_leader(self.link_group, &self.path);
-                let rest =
-                    self.metadata.size.saturating_sub(self.told.load(Ordering::Relaxed));
+                let rest = self.metadata.size.saturating_sub(self.told.load(Ordering::Relaxed));
                 context.tally.done(1, rest);
             }
             Some(trouble) => self.give_up(context, &state, trouble),
@@ -267,8 +281,7 @@ impl FileJob {
             _ => FileResult::Unchanged,
         };
         if result == FileResult::Unchanged {
-            let unset =
-                target.set_metadata(&self.path, EntryKind::File, &self.metadata, owners);
+            let unset = target.set_metadata(&self.path, EntryKind::File, &self.metadata, owners);
             context.tally.metadata(&self.path, unset);
         } else {
             let file = self.open(context, state).map_err(not_written)?;
@@ -282,7 +295,8 @@ impl FileJob {
             target.rename(&self.work_path(), &self.path).map_err(not_written)?;
         }
         context.tally.file(result);
-        if result == FileResult::Unchanged {
+        // of an existing file that was compared, its chunks are counted already
+        if result == FileResult::Unchanged && (self.way == Way::Unchanged || self.is_inline()) {
             context.tally.update(|report| report.bytes_kept += self.metadata.size);
         }
         Ok(())
@@ -343,11 +357,7 @@ impl FileJob {
     }
 
     /// Reads back what was written.
-    fn compare_all(
-        &self,
-        context: &Context<'_>,
-        file: &File,
-    ) -> std::result::Result<(), Trouble> {
+    fn compare_all(&self, context: &Context<'_>, file: &File) -> std::result::Result<(), Trouble> {
         let differs = || Trouble::Failed("what was written reads back differently".to_owned());
         match same_content(context, file, &self.content, self.metadata.size) {
             Ok(true) => Ok(()),
@@ -376,9 +386,7 @@ impl FileJob {
                         ": what was there is partly overwritten"
                     };
                 }
-                Way::InPlace(_) if state.touched => {
-                    note = ": what was there is partly overwritten"
-                }
+                Way::InPlace(_) if state.touched => note = ": what was there is partly overwritten",
                 _ => {}
             }
         }

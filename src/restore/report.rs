@@ -172,10 +172,8 @@ impl<'a> Tally<'a> {
                     }
                 }
                 Unset::Owner(error) => self.failure(path, &format!("owner not set: {error}")),
-                Unset::SetId => self.failure(
-                    path,
-                    "set-id bit not set: the owner is not the one of the snapshot",
-                ),
+                Unset::SetId => self
+                    .failure(path, "set-id bit not set: the owner is not the one of the snapshot"),
                 Unset::Mode(error) => self.failure(path, &format!("mode not set: {error}")),
                 Unset::Times(error) => self.failure(path, &format!("times not set: {error}")),
                 Unset::Xattr(name, error)

@@ -106,6 +106,7 @@ pub(super) fn absolute(key: &[u8]) -> Vec<u8> {
 }
 
 /// What the walk over the chosen part of a tree tells.
+#[expect(clippy::large_enum_variant, reason = "nearly all are entries")]
 pub(super) enum Step {
     Entry {
         entry: Entry,

@@ -56,13 +56,19 @@ pub(super) struct Window {
     pub links: Vec<Link>,
     pub directories: Vec<LeftDirectory>,
     pub told: Vec<Told>,
-    /// The file that is being planned began in an earlier window.
-    pub continues: bool,
     pub want_bytes: u64,
     pub inline_bytes: usize,
 }
 
 impl Window {
+    pub fn is_empty(&self) -> bool {
+        self.wants.is_empty()
+            && self.planned.is_empty()
+            && self.links.is_empty()
+            && self.directories.is_empty()
+            && self.told.is_empty()
+    }
+
     pub fn is_full(&self) -> bool {
         let count = self.planned.len() + self.links.len() + self.directories.len();
         self.want_bytes >= MAX_WINDOW_BYTES
@@ -111,14 +117,13 @@ impl Window {
     }
 
     /// Existing files of which little is needed change only when all of that is
-    /// there; `continued` is one that was begun before this window.
-    fn hold_back(&self, continued: Option<&Arc<FileJob>>) {
+    /// there.
+    fn hold_back(&self) {
         let mut held = 0;
         for file in &self.planned {
             let needed = file.needed.load(Ordering::Relaxed);
-            let began_before = continued.is_some_and(|before| Arc::ptr_eq(before, file));
             if matches!(file.way, Way::InPlace(_))
-                && !began_before
+                && !file.spans_windows.load(Ordering::Relaxed)
                 && needed <= MAX_HELD_FILE
                 && held + needed <= MAX_HELD
             {
@@ -129,12 +134,8 @@ impl Window {
     }
 
     /// The jobs that do this window's work.
-    pub fn jobs(
-        &mut self,
-        context: &Context<'_>,
-        continued: Option<&Arc<FileJob>>,
-    ) -> Result<Vec<Job>> {
-        self.hold_back(continued);
+    pub fn jobs(&mut self, context: &Context<'_>) -> Result<Vec<Job>> {
+        self.hold_back();
         let mut finder = Finder::new(context);
         let mut unknown = Vec::new();
         for want in std::mem::take(&mut self.wants) {
@@ -162,12 +163,15 @@ impl Window {
     }
 }
 
+/// What is wanted of one pack, by ordinal.
+type InPack = (Arc<PackToc>, Vec<(u16, Want)>);
+
 /// Finds for every want a pack that holds it, the one used last first: files
 /// that are neighbours in the tree were stored as neighbours.
 struct Finder<'a> {
     context: &'a Context<'a>,
     last: Option<(PackNumber, Arc<PackToc>)>,
-    found: BTreeMap<PackNumber, (Arc<PackToc>, Vec<(u16, Want)>)>,
+    found: BTreeMap<PackNumber, InPack>,
 }
 
 impl<'a> Finder<'a> {
