@@ -39,5 +39,6 @@ pub mod keys;
 pub mod output;
 pub mod progress;
 pub mod repository;
+pub mod restore;
 pub mod select;
 pub mod store;
