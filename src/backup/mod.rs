@@ -1,14 +1,38 @@
 //! Backup: walk → compare → read and cut → hash → deduplicate → gather blocks →
 //! compress and seal → packs → uploads, then the commit.
 
-use std::io::Read;
-use std::path::PathBuf;
+mod adopt;
+mod assemble;
+mod context;
+mod parent;
+mod plan;
+mod read;
+mod sources;
+mod work;
 
-use crate::files::Rules;
-use crate::format::manifest::{Counts, Failure, Outcome};
-use crate::id::SnapshotId;
-use crate::progress::Progress;
-use crate::repository::{Repository, Result};
+use std::collections::HashSet;
+use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use adopt::Whereabouts;
+use assemble::{Assembled, Assembler, Used};
+use context::Context;
+use parent::{Previous, StatListWriter};
+use plan::{Planner, WalkEnd};
+
+use crate::files::{self, Rules};
+use crate::format::content::Root;
+use crate::format::manifest::{Counts, Failure, Manifest, Outcome, PrivatePart, Promises, Source};
+use crate::format::notes::{Session, SessionState};
+use crate::id::{PackId, SnapshotId};
+use crate::progress::{Event, Progress};
+use crate::repository::commit::ReferenceSet;
+use crate::repository::open::program;
+use crate::repository::packer::{self, Packer};
+use crate::repository::{Error, ErrorKind, Repository, Result, now_ms};
 
 /// A stream that is not a file: standard input, the output of a command.
 pub struct Stream {
@@ -21,7 +45,6 @@ pub struct Stream {
 pub struct BackupOptions {
     /// What to save; relative paths are taken from the current directory.
     pub paths: Vec<PathBuf>,
-    pub streams: Vec<Stream>,
     pub host: String,
     pub profile: String,
     pub tags: Vec<String>,
@@ -31,7 +54,7 @@ pub struct BackupOptions {
     pub zone: String,
     /// When the snapshot may go by itself, in ms since 1970.
     pub expires: Option<u64>,
-    pub rules: Option<Rules>,
+    pub rules: Option<Arc<Rules>>,
     /// The patterns as they were given, for the manifest.
     pub exclusions: Vec<String>,
     pub exclude_caches: bool,
@@ -76,12 +99,410 @@ pub struct BackupReport {
     pub healed: u64,
 }
 
+/// Attempts before a run gives up on a repository that changes under it.
+const ATTEMPTS: usize = 3;
+/// Jobs between the walk and the assembler, at most.
+const WINDOW: usize = 96;
+
 /// Takes a snapshot.
 pub fn backup(
     repository: &Repository,
-    options: BackupOptions,
+    options: &BackupOptions,
+    streams: Vec<Stream>,
     progress: &dyn Progress,
 ) -> Result<BackupReport> {
-    let _ = (repository, options, progress);
-    Err(crate::repository::Error::failed("backup"))
+    repository.keyring().require_write()?;
+    if let Some(feature) = repository.update().forbids_writing() {
+        return Err(Error::failed(format!(
+            "the repository uses the feature {feature:?}: upgrade esker to write to it"
+        )));
+    }
+    let cwd = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
+    let roots: Vec<PathBuf> =
+        options.paths.iter().map(|path| files::absolute(path, &cwd)).collect();
+    check_sources(&roots, &streams, options)?;
+    let labels = labels(repository, &roots, &streams)?;
+    let once = !streams.is_empty();
+    let mut streams = Some(streams);
+    let mut gone = HashSet::new();
+    for _ in 0..ATTEMPTS {
+        let run = Run::start(repository, options, &labels, progress, &mut gone)?;
+        let result = run.take(&roots, streams.take().unwrap_or_default());
+        match result {
+            Ok(Some(report)) => return Ok(report),
+            // something the snapshot needs was swept meanwhile: store it again
+            Ok(None) if once => break,
+            Ok(None) => {}
+            Err(error) => {
+                run.failed(&error);
+                return Err(error);
+            }
+        }
+        gone = missing_packs(repository)?;
+    }
+    Err(Error::new(
+        ErrorKind::TryLater,
+        "packs this snapshot needs were swept while it was made: try again",
+    ))
+}
+
+/// Nothing is stored when no source exists, or one that must exist does not.
+fn check_sources(roots: &[PathBuf], streams: &[Stream], options: &BackupOptions) -> Result<()> {
+    if roots.is_empty() && streams.is_empty() {
+        return Err(Error::new(ErrorKind::Usage, "nothing to back up: name at least one path"));
+    }
+    if let Some(stream) = streams.iter().find(|s| !stream_name_is_valid(&s.name)) {
+        let message = format!("{:?} is no name for a stream", stream.name);
+        return Err(Error::new(ErrorKind::Usage, message));
+    }
+    let missing: Vec<_> =
+        roots.iter().filter(|root| std::fs::symlink_metadata(root).is_err()).collect();
+    match missing.first() {
+        Some(first) if options.require_all => {
+            Err(Error::failed(format!("{}: does not exist; nothing was stored", first.display())))
+        }
+        Some(first) if missing.len() == roots.len() && streams.is_empty() => {
+            Err(Error::failed(format!("{}: does not exist; nothing was stored", first.display())))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn stream_name_is_valid(name: &str) -> bool {
+    name != "files" && !name.contains('\0') && crate::format::entry::key_is_valid(name.as_bytes())
+}
+
+/// Packs that the index tells of and the store does not have.
+fn missing_packs(repository: &Repository) -> Result<HashSet<PackId>> {
+    let listed = repository.listed_packs()?;
+    let packs = repository.index().packs().into_iter();
+    Ok(packs
+        .filter(|(_, info)| listed.get(&info.id) != Some(&info.length))
+        .map(|(_, info)| info.id)
+        .collect())
+}
+
+/// Gives the packs put so far their segment.
+pub(crate) fn checkpoint(context: &Context<'_>, used: &mut Used) -> Result<()> {
+    let packs = context.packer.take_put();
+    used.resolve(context);
+    context.repository.put_segments(&packs)?;
+    context.packer.forget(&packs);
+    let session = session(context.options, SessionState::Checkpoint, context.packer);
+    context.repository.put_session(context.packer.run(), context.next_session(), &session, None)
+}
+
+fn session(options: &BackupOptions, state: SessionState, packer: &Packer) -> Session {
+    let mut session = first_session(options, state);
+    session.packs = packer.packs_put.load(Ordering::Relaxed);
+    session.bytes = packer.bytes_put.load(Ordering::Relaxed);
+    session
+}
+
+fn first_session(options: &BackupOptions, state: SessionState) -> Session {
+    let Whereabouts { host, boot, process } = Whereabouts::here(&options.host);
+    Session {
+        state,
+        time: now_ms(),
+        host,
+        boot,
+        process,
+        profile: options.profile.clone(),
+        packs: 0,
+        bytes: 0,
+        code: None,
+        kept: Vec::new(),
+    }
+}
+
+/// One attempt at a snapshot.
+struct Run<'a> {
+    repository: &'a Repository,
+    options: &'a BackupOptions,
+    labels: &'a [String],
+    progress: &'a dyn Progress,
+    id: SnapshotId,
+    started: u64,
+    absent: HashSet<PackId>,
+    previous: Previous,
+    parent_references: ReferenceSet,
+}
+
+impl<'a> Run<'a> {
+    /// Signs in, brings the index up to date, adopts what earlier runs left, and
+    /// finds the previous state.
+    fn start(
+        repository: &'a Repository,
+        options: &'a BackupOptions,
+        labels: &'a [String],
+        progress: &'a dyn Progress,
+        gone: &mut HashSet<PackId>,
+    ) -> Result<Run<'a>> {
+        progress.event(Event::Stage("opening"));
+        let id = SnapshotId::random();
+        let started = now_ms();
+        if !options.dry_run {
+            let session = first_session(options, SessionState::Start);
+            repository.put_session(id, 1, &session, None)?;
+        }
+        repository.sync_index(progress)?;
+        let (doomed, troubles) = repository.doomed()?;
+        for trouble in troubles {
+            progress.event(Event::Warning(&trouble.message));
+        }
+        if !options.dry_run {
+            adopt::adopt(repository, &Whereabouts::here(&options.host), progress)?;
+        }
+        let (snapshots, troubles) = repository.snapshots()?;
+        for trouble in troubles {
+            progress.event(Event::Warning(&trouble.message));
+        }
+        let previous =
+            Previous::choose(repository, &snapshots, &options.host, &options.profile, labels)?;
+        let parent_references = previous.references(repository, &snapshots);
+        let mut absent = std::mem::take(gone);
+        absent.extend(doomed.packs);
+        Ok(Run {
+            repository,
+            options,
+            labels,
+            progress,
+            id,
+            started,
+            absent,
+            previous,
+            parent_references,
+        })
+    }
+
+    /// Reads, stores and commits. Nothing when what it needs was swept.
+    fn take(&self, roots: &[PathBuf], streams: Vec<Stream>) -> Result<Option<BackupReport>> {
+        let level = self.options.compression;
+        packer::with_packer(self.repository, self.id, self.started, level, |packer, sealer| {
+            let context = Context::new(
+                self.repository,
+                self.options,
+                self.progress,
+                packer,
+                sealer,
+                self.started,
+                self.absent.clone(),
+                self.parent_references.clone(),
+            )?;
+            let read = self.read(&context, roots, streams);
+            match read {
+                Ok((assembled, walked)) => self.finish(&context, assembled, walked),
+                Err(error) => {
+                    if !self.options.dry_run && error.kind == ErrorKind::Interrupted {
+                        // what was uploaded is found again by the next run
+                        packer.flush()?;
+                        checkpoint(&context, &mut Used::default())?;
+                    }
+                    Err(error)
+                }
+            }
+        })
+    }
+
+    fn read(
+        &self,
+        context: &Context<'_>,
+        roots: &[PathBuf],
+        streams: Vec<Stream>,
+    ) -> Result<(Assembled, WalkEnd)> {
+        self.progress.event(Event::Stage("reading"));
+        let workers = match self.options.read_concurrency {
+            0 => std::thread::available_parallelism().map_or(2, usize::from),
+            chosen => chosen.min(256),
+        };
+        let (jobs, job_queue) = crossbeam_channel::bounded(2 * workers);
+        let (results, result_queue) = crossbeam_channel::bounded(WINDOW);
+        let (tokens, token_queue) = crossbeam_channel::bounded(WINDOW);
+        let stat_list = (!self.options.dry_run)
+            .then(|| StatListWriter::create(self.repository, &self.options.profile))
+            .flatten();
+        std::thread::scope(|scope| {
+            for _ in 0..workers {
+                let (job_queue, results) = (job_queue.clone(), results.clone());
+                scope.spawn(move || {
+                    if let Err(error) = read::work(context, &job_queue, &results) {
+                        context.fail(error);
+                    }
+                });
+            }
+            drop(job_queue);
+            let planner = scope.spawn(move || {
+                let planner =
+                    Planner::new(context, self.options, &self.previous, jobs, results, tokens);
+                let walked = planner.run(roots, streams, &self.walk_options());
+                if let Err(error) = &walked {
+                    context.fail(error.clone());
+                }
+                walked
+            });
+            let assembled = Assembler::new(context, stat_list).run(&result_queue, &token_queue);
+            if let Err(error) = &assembled {
+                context.fail(error.clone());
+            }
+            // neighbours that wait for room end with their channel
+            drop((result_queue, token_queue));
+            let walked = planner.join().map_err(|_| Error::failed("the walk panicked"))?;
+            context.check_abort()?;
+            Ok((assembled?, walked?))
+        })
+    }
+
+    fn walk_options(&self) -> files::WalkOptions {
+        files::WalkOptions {
+            one_file_system: self.options.one_file_system,
+            rules: self.options.rules.clone(),
+            exclude_caches: self.options.exclude_caches,
+            exclude_larger_than: self.options.exclude_larger_than,
+            leave_out: self.options.leave_out.clone(),
+            read_xattrs: true,
+            report_excluded: false,
+        }
+    }
+
+    /// Everything was read: flush, references, commit.
+    fn finish(
+        &self,
+        context: &Context<'_>,
+        assembled: Assembled,
+        walked: WalkEnd,
+    ) -> Result<Option<BackupReport>> {
+        let Assembled { root, mut used, counts, stat_list } = assembled;
+        let mut report = self.report(context, counts, &walked);
+        let unchanged = self.previous.root() == Some(root);
+        report.unchanged = unchanged;
+        if self.options.dry_run {
+            return Ok(Some(report));
+        }
+        if unchanged && self.options.skip_if_unchanged && report.outcome == Outcome::Complete {
+            let ended = session(self.options, SessionState::Ended, context.packer);
+            self.repository.put_session(self.id, context.next_session(), &ended, None)?;
+            return Ok(Some(report));
+        }
+        self.progress.event(Event::Stage("committing"));
+        context.packer.flush()?;
+        used.resolve(context);
+        if !used.all_resolved() {
+            return Err(Error::failed("a chunk of this run has no place: this is a bug"));
+        }
+        let references =
+            self.repository.store_references(&used.set, context.packer, context.sealer)?;
+        context.packer.flush()?;
+        let packs = context.packer.take_put();
+        self.repository.put_segments(&packs)?;
+        report.bytes_put = context.packer.bytes_put.load(Ordering::Relaxed);
+        report.counts.bytes_stored = report.bytes_put;
+        let manifest = self.manifest(&report, references.root, &walked);
+        let private = self.private_part(&report, root, walked);
+        let committed =
+            self.repository.commit(manifest, &private, &used.set, &references, self.progress)?;
+        let Ok(manifest) = committed else { return Ok(None) };
+        report.snapshot = Some(manifest.id);
+        if let Some(list) = stat_list {
+            // losing it costs the next run time, nothing else
+            let _ = list.finish(manifest.id, manifest.started, root);
+        }
+        Ok(Some(report))
+    }
+
+    fn report(&self, context: &Context<'_>, mut counts: Counts, walked: &WalkEnd) -> BackupReport {
+        let reports = std::mem::take(&mut *context.reports());
+        counts.failures = reports.failure_count;
+        counts.notes = reports.note_count;
+        counts.bytes_added = context.bytes_added.load(Ordering::Relaxed);
+        let complete = reports.failure_count == 0 && walked.missing.is_empty();
+        BackupReport {
+            snapshot: None,
+            parent: self.previous.snapshot(),
+            outcome: if complete { Outcome::Complete } else { Outcome::Partial },
+            counts,
+            failures: reports.failures,
+            notes: reports.notes,
+            unused_patterns: self.options.rules.as_ref().map(|r| r.unused()).unwrap_or_default(),
+            unchanged: false,
+            bytes_put: 0,
+            healed: 0,
+        }
+    }
+
+    fn manifest(&self, report: &BackupReport, references: Root, walked: &WalkEnd) -> Manifest {
+        let started = self.options.time.unwrap_or(self.started);
+        let sources = self
+            .labels
+            .iter()
+            .enumerate()
+            .map(|(at, label)| Source {
+                label: label.clone(),
+                outcome: if walked.missing.contains(&at) {
+                    Outcome::Failed
+                } else {
+                    report.outcome
+                },
+                required: self.options.require_all,
+            })
+            .collect();
+        Manifest {
+            id: self.id,
+            outcome: report.outcome,
+            started,
+            ended: started + now_ms().saturating_sub(self.started),
+            zone: self.options.zone.clone(),
+            host: self.options.host.clone(),
+            profile: self.options.profile.clone(),
+            sources,
+            writer: self.repository.keyring().writer,
+            set: None,
+            tags: self.options.tags.clone(),
+            expires: self.options.expires,
+            promises: Promises::default(),
+            counts: report.counts.clone(),
+            parent: report.parent,
+            replaces: None,
+            copied_from: None,
+            references,
+            program: program(),
+            kept: Vec::new(),
+        }
+    }
+
+    fn private_part(&self, report: &BackupReport, tree: Root, walked: WalkEnd) -> PrivatePart {
+        PrivatePart {
+            tree,
+            paths: self.options.paths.iter().map(|p| p.as_os_str().as_bytes().to_vec()).collect(),
+            exclusions: self.options.exclusions.clone(),
+            failures: report.failures.clone(),
+            notes: report.notes.clone(),
+            filesystems: walked.filesystems,
+            profile: None,
+            restore_commands: Vec::new(),
+            kept: Vec::new(),
+        }
+    }
+
+    /// Leaves a sign that the run is over. The run failed already, so a store
+    /// that does not take it changes nothing.
+    fn failed(&self, error: &Error) {
+        if self.options.dry_run {
+            return;
+        }
+        let state = SessionState::Failed;
+        let session =
+            Session { code: Some(error.exit_code()), ..first_session(self.options, state) };
+        // later than any checkpoint could be
+        let number = 90_000_000;
+        let _ = self.repository.put_session(self.id, number, &session, Some(&error.message));
+    }
+}
+
+/// Opaque labels of the sources, in their order.
+fn labels(repository: &Repository, roots: &[PathBuf], streams: &[Stream]) -> Result<Vec<String>> {
+    let roots = roots.iter().map(|path| path.as_os_str().as_bytes());
+    roots
+        .chain(streams.iter().map(|stream| stream.name.as_bytes()))
+        .map(|name| sources::label(repository.keyring(), name))
+        .collect()
 }

@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::Subset;
 use super::objects::unreadable;
-use super::packs::{Damage, Packs};
+use super::packs::Packs;
 use super::report::Findings;
 use crate::crypto::random;
 use crate::format::FormatError;
@@ -74,7 +74,7 @@ pub(super) fn check(
         return Err(error);
     }
     for (number, blocks) in check.damaged.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        packs.damaged.entry(number).or_insert(Damage::Blocks(blocks));
+        packs.add_blocks(number, blocks);
     }
     Ok(())
 }

@@ -85,13 +85,14 @@ pub fn check(
         progress.event(Event::Stage("the repository changed meanwhile: looking again"));
     };
     let mut packs = structure.packs;
+    packs.settle_blame();
     if let Some(subset) = options.read_data {
         data::check(repository, subset, &mut packs, &findings, progress)?;
     } else {
         findings.unproven("bytes of packs were not read: --read-data does that");
     }
     let mut affected = Vec::new();
-    if options.affected && !packs.damaged.is_empty() {
+    if options.affected && !findings.is_empty() {
         affected = affected::find(repository, &structure.snapshots, &packs, &findings, progress)?;
     }
     Ok(findings.into_report(packs.into_damaged(), affected))

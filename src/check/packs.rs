@@ -2,7 +2,9 @@
 //! question all other parts ask: where does a chunk stand.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, PoisonError};
 
+use super::ends_check;
 use super::report::{DamagedPack, Findings};
 use crate::format::pack::{pack_key, pack_of_key};
 use crate::id::{ChunkId, PackId};
@@ -19,6 +21,8 @@ pub(super) struct Packs<'a> {
     pub listed: HashMap<PackId, u64>,
     /// What is wrong with packs; numbers of blocks, or everything.
     pub damaged: HashMap<PackNumber, Damage>,
+    /// Blocks that could not be read when a page in them was wanted.
+    suspects: Mutex<HashMap<PackNumber, HashSet<u32>>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +45,7 @@ impl<'a> Packs<'a> {
             standing: HashSet::new(),
             listed,
             damaged: HashMap::new(),
+            suspects: Mutex::default(),
         };
         let mut indexed = HashSet::new();
         for (number, info) in repository.index().packs() {
@@ -102,6 +107,37 @@ impl<'a> Packs<'a> {
 
     pub fn has_place(&self, id: &ChunkId) -> Result<bool> {
         Ok(self.places(id)?.1)
+    }
+
+    /// Finds out which blocks are to blame for a page that cannot be read.
+    pub fn blame(&self, page: &ChunkId) -> Result<()> {
+        for place in self.repository.index().places(page)? {
+            if !self.stands(place)? {
+                continue;
+            }
+            let toc = self.repository.index().toc(place.pack)?;
+            let block = toc.block_of(place.ordinal);
+            if self.repository.fetch_block(&toc, block).is_err_and(|error| !ends_check(&error)) {
+                let mut suspects = self.suspects.lock().unwrap_or_else(PoisonError::into_inner);
+                suspects.entry(place.pack).or_default().insert(block as u32);
+            }
+        }
+        Ok(())
+    }
+
+    /// From here on, blocks to blame are damaged.
+    pub fn settle_blame(&mut self) {
+        let suspects = self.suspects.get_mut().unwrap_or_else(PoisonError::into_inner);
+        for (number, blocks) in std::mem::take(suspects) {
+            self.add_blocks(number, blocks);
+        }
+    }
+
+    pub fn add_blocks(&mut self, number: PackNumber, more: HashSet<u32>) {
+        match self.damaged.entry(number).or_insert_with(|| Damage::Blocks(HashSet::new())) {
+            Damage::Missing => {}
+            Damage::Blocks(blocks) => blocks.extend(more),
+        }
     }
 
     pub fn into_damaged(self) -> Vec<DamagedPack> {

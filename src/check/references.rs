@@ -58,6 +58,7 @@ impl<'a> ReferenceCheck<'a> {
         let well = match self.repository.read_page(PageKind::Refs, &root.id, root.level) {
             Err(error) if ends_check(&error) => return Err(error),
             Err(error) => {
+                self.packs.blame(&root.id)?;
                 self.findings.error(self.grade, key, &error);
                 false
             }

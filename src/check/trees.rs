@@ -161,6 +161,7 @@ impl Walk<'_> {
             Ok(page) => page,
             Err(error) if ends_check(&error) => return Err(error),
             Err(error) => {
+                check.packs.blame(&root.id)?;
                 let path = String::from_utf8_lossy(&display_key(path)).into_owned();
                 let what = format!("names from {path:?} on are lost: {error}");
                 check.findings.add(self.grade, &self.key, &what, None);
@@ -362,7 +363,10 @@ impl Walk<'_> {
         self.name_chunk(&root.id, path)?;
         let result = match check.repository.read_page(PageKind::List, &root.id, root.level) {
             Err(error) if ends_check(&error) => return Err(error),
-            Err(error) => Err(error.message),
+            Err(error) => {
+                check.packs.blame(&root.id)?;
+                Err(error.message)
+            }
             Ok(Page::Items(items)) => self.items(path, &items)?,
             Ok(Page::ListChildren(children)) => {
                 let level = root.level.saturating_sub(1);

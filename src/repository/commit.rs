@@ -40,6 +40,19 @@ impl ReferenceSet {
         bits[word] |= 1 << (coordinate.ordinal % 64);
     }
 
+    pub fn add_reference(&mut self, reference: &Reference) {
+        for ordinal in reference.ordinals() {
+            self.add(Coordinate { birth: reference.birth, pack: reference.pack, ordinal });
+        }
+    }
+
+    pub fn contains(&self, coordinate: Coordinate) -> bool {
+        let word = usize::from(coordinate.ordinal) / 64;
+        let bits = self.packs.get(&(coordinate.birth, coordinate.pack));
+        let bits = bits.and_then(|bits| bits.get(word));
+        bits.is_some_and(|bits| bits >> (coordinate.ordinal % 64) & 1 == 1)
+    }
+
     pub fn references(&self) -> impl Iterator<Item = Reference> + '_ {
         self.packs.iter().map(|((birth, pack), bits)| {
             let mut runs: Vec<(u16, u16)> = Vec::new();

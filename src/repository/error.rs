@@ -64,6 +64,20 @@ impl Error {
         Error::failed(format!("snapshot {snapshot} holds no {path:?}"))
     }
 
+    /// The exit code that tells scripts of this kind of error.
+    pub fn exit_code(&self) -> u64 {
+        match self.kind {
+            ErrorKind::Failed => 1,
+            ErrorKind::Usage => 2,
+            ErrorKind::NoRepository => 10,
+            ErrorKind::WrongKey => 12,
+            ErrorKind::NoRight => 13,
+            ErrorKind::Damage => 20,
+            ErrorKind::TryLater => 75,
+            ErrorKind::Interrupted => 130,
+        }
+    }
+
     /// A format error in the object `key`: damage, unless only this program is
     /// too old.
     pub fn in_object(key: &str, error: FormatError) -> Self {

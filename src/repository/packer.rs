@@ -247,10 +247,10 @@ impl Packer {
         }
     }
 
-    /// Forgets chunks that are in the index by now.
-    pub fn forget_placed(&self) {
-        for shard in &self.new_chunks {
-            lock(shard).retain(|_, place| matches!(place, NewPlace::Claimed));
+    /// Forgets chunks of packs that are in the index by now.
+    pub fn forget(&self, packs: &[PutPack]) {
+        for chunk in packs.iter().flat_map(|pack| &pack.toc.toc.chunks) {
+            lock(&self.new_chunks[shard(&chunk.id)]).remove(&chunk.id);
         }
     }
 
@@ -304,7 +304,11 @@ impl Packer {
             chunks: Vec::new(),
             foreign: Vec::new(),
         };
-        OpenPack { bytes: header(kind, birth).to_vec(), toc }
+        let target = if kind == PackKind::Data { self.data_target } else { SMALL_PACK_TARGET };
+        // address space only: pages become real as blocks come
+        let mut bytes = Vec::with_capacity((target + target / 4) as usize + (1 << 20));
+        bytes.extend_from_slice(&header(kind, birth));
+        OpenPack { bytes, toc }
     }
 
     /// Pads, seals the table, names the pack, and sends it off.

@@ -199,7 +199,7 @@ fn rules_leave_out_and_tell_what_was_of_no_use() {
     let absolute_tmp = format!("{}/tmp", base.path().display());
     let patterns = ["*.o", "!keep.o", &absolute_tmp, "sub/cache", "nothing", "x.*"];
     let options = WalkOptions {
-        rules: Some(rules(&patterns)),
+        rules: Some(rules(&patterns).into()),
         report_excluded: true,
         ..WalkOptions::default()
     };
@@ -217,7 +217,7 @@ fn rules_leave_out_and_tell_what_was_of_no_use() {
 fn rules_and_roots() {
     let base = tree(&["a/b/c", "a/b/d", "x"]);
     let patterns = ["b", "x"];
-    let options = WalkOptions { rules: Some(rules(&patterns)), ..WalkOptions::default() };
+    let options = WalkOptions { rules: Some(rules(&patterns).into()), ..WalkOptions::default() };
     // A root inside an excluded directory is walked; an excluded root is told.
     let told = Told::of(
         &[base.path().join("a"), base.path().join("a/b/c"), base.path().join("x")],
@@ -235,7 +235,8 @@ fn rules_match_names_that_are_not_utf8() {
     let base = tree(&["a"]);
     fs::write(base.path().join(OsStr::from_bytes(b"\xffx.tmp")), "").unwrap();
     fs::write(base.path().join(OsStr::from_bytes(b"y\xff")), "").unwrap();
-    let options = WalkOptions { rules: Some(rules(&["*.tmp", "y?"])), ..WalkOptions::default() };
+    let options =
+        WalkOptions { rules: Some(rules(&["*.tmp", "y?"]).into()), ..WalkOptions::default() };
     let told = Told::of(&[base.path().to_owned()], &options);
     assert_eq!(told.below(base.path()), ["/a"]);
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::super::rules::Rules;
 use crate::format::entry::{EntryKind, Metadata};
@@ -12,7 +13,7 @@ pub struct WalkOptions {
     /// Do not enter file systems other than that of each root. A mount point
     /// is kept as an empty directory.
     pub one_file_system: bool,
-    pub rules: Option<Rules>,
+    pub rules: Option<Arc<Rules>>,
     /// Of directories with a valid `CACHEDIR.TAG`, keep only themselves and the tag.
     pub exclude_caches: bool,
     /// Leave out files of more than so many bytes.

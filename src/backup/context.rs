@@ -1,0 +1,171 @@
+//! What all stages of one run share: keys, chunker, the look-up of known
+//! chunks, what is to be reported, and the first fatal error.
+
+use std::collections::HashSet;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use super::BackupOptions;
+use crate::chunker::Chunker;
+use crate::format::ChunkKind;
+use crate::format::entry::{Entry, display_key};
+use crate::format::manifest::{Failure, MAX_LISTED_ERRORS};
+use crate::format::pack::Coordinate;
+use crate::id::{ChunkId, PackId};
+use crate::progress::{Event, Progress};
+use crate::repository::commit::ReferenceSet;
+use crate::repository::packer::{Packer, SealedBlock, Sealer};
+use crate::repository::sync::Claimants;
+use crate::repository::{Error, Repository, Result};
+
+/// Failures and notes of a run: counted all, listed up to a limit.
+#[derive(Default)]
+pub struct Reports {
+    pub failures: Vec<Failure>,
+    pub notes: Vec<Failure>,
+    pub failure_count: u64,
+    pub note_count: u64,
+}
+
+pub struct Context<'a> {
+    pub repository: &'a Repository,
+    pub options: &'a BackupOptions,
+    pub progress: &'a dyn Progress,
+    pub packer: &'a Packer,
+    pub sealer: &'a Sealer,
+    pub chunker: Chunker,
+    pub started_ms: u64,
+    /// Number of the next sign of life.
+    next_session: AtomicU64,
+    /// Plaintext of chunks that were new.
+    pub bytes_added: AtomicU64,
+    pub reports: Mutex<Reports>,
+    claimants: Claimants,
+    index_is_empty: bool,
+    /// Packs that count as absent: about to be swept, or gone.
+    absent: HashSet<PackId>,
+    parent_references: ReferenceSet,
+    abort: AtomicBool,
+    error: Mutex<Option<Error>>,
+}
+
+impl<'a> Context<'a> {
+    #[allow(clippy::too_many_arguments)]
+    pub fn new(
+        repository: &'a Repository,
+        options: &'a BackupOptions,
+        progress: &'a dyn Progress,
+        packer: &'a Packer,
+        sealer: &'a Sealer,
+        started_ms: u64,
+        absent: HashSet<PackId>,
+        parent_references: ReferenceSet,
+    ) -> Result<Self> {
+        let chunker =
+            Chunker::new(repository.keyring().chunker_key()?, repository.update().chunker);
+        Ok(Context {
+            repository,
+            options,
+            progress,
+            packer,
+            sealer,
+            chunker,
+            started_ms,
+            next_session: AtomicU64::new(2),
+            bytes_added: AtomicU64::new(0),
+            reports: Mutex::default(),
+            claimants: repository.claimants(),
+            index_is_empty: repository.index().is_empty(),
+            absent,
+            parent_references,
+            abort: AtomicBool::new(false),
+            error: Mutex::new(None),
+        })
+    }
+
+    pub fn reports(&self) -> std::sync::MutexGuard<'_, Reports> {
+        self.reports.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    pub fn failure(&self, path: &[u8], reason: &str) {
+        self.progress.event(Event::Failure { path, reason });
+        let mut reports = self.reports();
+        reports.failure_count += 1;
+        if reports.failures.len() < MAX_LISTED_ERRORS {
+            reports.failures.push(Failure { path: path.to_vec(), reason: reason.to_owned() });
+        }
+    }
+
+    pub fn note(&self, path: &[u8], text: &str) {
+        self.progress.event(Event::Note { path, text });
+        let mut reports = self.reports();
+        reports.note_count += 1;
+        if reports.notes.len() < MAX_LISTED_ERRORS {
+            reports.notes.push(Failure { path: path.to_vec(), reason: text.to_owned() });
+        }
+    }
+
+    /// The previous snapshot has an entry that the walk does not.
+    pub fn removed(&self, entry: &Entry) {
+        if self.options.list {
+            let path = display_key(&entry.key);
+            let bytes = entry.metadata.size;
+            self.progress.event(Event::Line { kind: "removed", path: &path, bytes });
+        }
+    }
+
+    /// Remembers the first fatal error; every stage ends soon after.
+    pub fn fail(&self, error: Error) {
+        let mut first = self.error.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        first.get_or_insert(error);
+        self.abort.store(true, Ordering::Release);
+    }
+
+    pub fn check_abort(&self) -> Result<()> {
+        if self.abort.load(Ordering::Acquire) { Err(self.aborted()) } else { Ok(()) }
+    }
+
+    /// The error that ended the run, for a stage that found its neighbour gone.
+    pub fn aborted(&self) -> Error {
+        let first = self.error.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        first.clone().unwrap_or_else(|| Error::failed("the run was ended"))
+    }
+
+    /// The coordinate of a chunk that this client may build on. Of several the
+    /// parent's counts, else the oldest, so that duplicates die out.
+    pub fn known(&self, id: &ChunkId) -> Result<Option<Coordinate>> {
+        if self.index_is_empty {
+            return Ok(None);
+        }
+        let index = self.repository.index();
+        let mut best: Option<(bool, Coordinate)> = None;
+        for place in index.places(id)? {
+            let Some(info) = index.pack(place.pack) else { continue };
+            if self.absent.contains(&info.id) {
+                continue;
+            }
+            let toc = index.toc(place.pack)?;
+            if !self.claimants.may_use(&info, &toc, place.ordinal) {
+                continue;
+            }
+            let coordinate = toc.coordinate(place.ordinal);
+            let rank = (!self.parent_references.contains(coordinate), coordinate);
+            if best.is_none_or(|best| rank < best) {
+                best = Some(rank);
+            }
+        }
+        Ok(best.map(|(_, coordinate)| coordinate))
+    }
+
+    pub fn next_session(&self) -> u64 {
+        self.next_session.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub fn chunk_id(&self, kind: ChunkKind, bytes: &[u8]) -> Result<ChunkId> {
+        self.repository.keyring().chunk_id(kind, bytes)
+    }
+
+    pub fn add_block(&self, block: SealedBlock) -> Result<()> {
+        if self.options.dry_run { Ok(()) } else { self.packer.add(block) }
+    }
+}

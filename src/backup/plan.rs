@@ -1,0 +1,389 @@
+//! The first stage: walks the sources in path order, merges the walk with the
+//! previous snapshot, and hands out work. Long files and streams are read and
+//! cut here; everything else is read by the workers.
+
+use std::io::Read;
+use std::ops::{ControlFlow, Range};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use crossbeam_channel::Sender;
+
+use super::context::Context;
+use super::parent::{Previous, PreviousEntries};
+use super::sources::{FileSystems, LinkGroups};
+use super::work::{Cut, Job, Planned, Read as Reading, Result as WorkResult};
+use super::{BackupOptions, Stream};
+use crate::files::{self, Found, Item, LeftOut};
+use crate::format::content::{Content, Item as ContentItem};
+use crate::format::entry::{Entry, EntryKind, Metadata, Timestamp, key_of_path};
+use crate::progress::Event;
+use crate::repository::{Error, Result};
+
+/// Files from this size on are cut here and hashed in pieces by all workers.
+pub const LONG_FILE: u64 = 2 << 20;
+/// Bytes read before a piece is handed out.
+const PIECE: usize = 2 << 20;
+/// Bytes and entries of one batch of small files.
+const BATCH_BYTES: u64 = 1 << 20;
+const BATCH_ENTRIES: usize = 512;
+/// How far a file's clock may lag behind the time of a change.
+const CLOCK_GRAIN_MS: i64 = 20;
+/// How often a file that changes under the reader is read anew.
+const ATTEMPTS: usize = 3;
+
+pub struct Planner<'a> {
+    context: &'a Context<'a>,
+    options: &'a BackupOptions,
+    jobs: Sender<(u64, Job)>,
+    results: Sender<(u64, WorkResult)>,
+    tokens: Sender<()>,
+    sequence: u64,
+    batch: Vec<Planned>,
+    batch_bytes: u64,
+    previous: PreviousEntries<'a>,
+    /// Entries are racy from this time on: ms since 1970.
+    racy_from: i64,
+    filesystems: FileSystems,
+    links: LinkGroups,
+}
+
+/// What the walk leaves behind for the manifest.
+pub struct WalkEnd {
+    pub filesystems: Vec<Vec<u8>>,
+    /// Indices of paths that do not exist.
+    pub missing: Vec<usize>,
+}
+
+impl<'a> Planner<'a> {
+    pub fn new(
+        context: &'a Context<'a>,
+        options: &'a BackupOptions,
+        previous: &'a Previous,
+        jobs: Sender<(u64, Job)>,
+        results: Sender<(u64, WorkResult)>,
+        tokens: Sender<()>,
+    ) -> Self {
+        Planner {
+            context,
+            options,
+            jobs,
+            results,
+            tokens,
+            sequence: 0,
+            batch: Vec::new(),
+            batch_bytes: 0,
+            previous: previous.entries(context.repository),
+            racy_from: previous.started_ms() as i64 - CLOCK_GRAIN_MS,
+            filesystems: FileSystems::new(),
+            links: LinkGroups::default(),
+        }
+    }
+
+    /// Walks everything. Streams come where their names sort.
+    pub fn run(
+        mut self,
+        roots: &[std::path::PathBuf],
+        mut streams: Vec<Stream>,
+        walk: &files::WalkOptions,
+    ) -> Result<WalkEnd> {
+        streams.sort_by(|a, b| a.name.cmp(&b.name));
+        let after = streams.partition_point(|stream| stream.name.as_bytes() < b"files".as_slice());
+        let later = streams.split_off(after);
+        for stream in streams {
+            self.stream(stream)?;
+        }
+        let mut missing = Vec::new();
+        let mut failed = None;
+        files::walk(roots, walk, &mut |item| {
+            if let Item::Failed { root_missing: Some(root), .. } = &item {
+                missing.push(*root);
+            }
+            match self.item(item) {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(error) => {
+                    failed = Some(error);
+                    ControlFlow::Break(())
+                }
+            }
+        });
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        for stream in later {
+            self.stream(stream)?;
+        }
+        self.flush_batch()?;
+        self.previous.skip_rest(&mut |entry| self.context.removed(entry))?;
+        Ok(WalkEnd { filesystems: self.filesystems.table(), missing })
+    }
+
+    fn item(&mut self, item: Item) -> Result<()> {
+        if self.context.progress.interrupted() {
+            return Err(Error::interrupted());
+        }
+        self.context.check_abort()?;
+        match item {
+            Item::Found(found) => self.found(found),
+            Item::Failed { path, error, .. } => {
+                self.context.failure(&path, &error.to_string());
+                Ok(())
+            }
+            Item::LeftOut { path, why } => {
+                let text = match why {
+                    LeftOut::Socket => "left out: a socket",
+                    LeftOut::Vanished => "left out: vanished before it was read",
+                    LeftOut::OwnRepository => {
+                        "left out: the repository, cache or temporary files of this program"
+                    }
+                    _ => return Ok(()),
+                };
+                self.context.note(&path, text);
+                Ok(())
+            }
+        }
+    }
+
+    fn found(&mut self, found: Found) -> Result<()> {
+        let key = key_of_path(&found.path);
+        let before = self.previous.find(&key, &mut |entry| self.context.removed(entry))?;
+        let filesystem = self.filesystems.index_if_changed(&found);
+        let link_group = self.links.group(&found);
+        if found.kind == EntryKind::File {
+            let size = found.metadata.size;
+            self.context.progress.event(Event::Expect { files: 1, bytes: size });
+        }
+        let kept = before
+            .as_ref()
+            .filter(|(entry, _)| found.kind == EntryKind::File && self.is_unchanged(entry, &found))
+            .map(|(entry, items)| (entry.content.clone(), items.clone(), entry.sparse));
+        let planned = Planned {
+            key,
+            link_group,
+            filesystem,
+            before: before.map(|(entry, _)| super::work::Before::of(&entry)),
+            reading: match kept {
+                Some((content, items, sparse)) => Reading::Keep { content, items, sparse },
+                None if found.kind == EntryKind::File => Reading::Read,
+                None => Reading::Nothing,
+            },
+            sparse: false,
+            found,
+        };
+        let long = planned.found.metadata.size >= LONG_FILE;
+        if long && matches!(planned.reading, Reading::Read) {
+            return self.long_file(planned);
+        }
+        if matches!(planned.reading, Reading::Read) {
+            self.batch_bytes += planned.found.metadata.size;
+        }
+        self.batch.push(planned);
+        if self.batch_bytes >= BATCH_BYTES || self.batch.len() >= BATCH_ENTRIES {
+            self.flush_batch()?;
+        }
+        Ok(())
+    }
+
+    fn is_unchanged(&self, entry: &Entry, found: &Found) -> bool {
+        let (old, new) = (&entry.metadata, &found.metadata);
+        let options = self.options;
+        let racy = |time: Timestamp| {
+            let ms = time.seconds.saturating_mul(1000) + i64::from(time.nanoseconds / 1_000_000);
+            ms >= self.racy_from
+        };
+        entry.kind == EntryKind::File
+            && !options.reread
+            && !entry.changed_while_read
+            && old.size == new.size
+            && old.mtime == new.mtime
+            && (options.ignore_ctime || old.ctime == new.ctime)
+            && (options.ignore_inode || old.inode == new.inode)
+            && !racy(old.mtime)
+            && (options.ignore_ctime || !racy(old.ctime))
+    }
+
+    /// Waits until the assembler is not too far behind.
+    fn next_sequence(&mut self) -> Result<u64> {
+        self.tokens.send(()).map_err(|_| self.context.aborted())?;
+        self.sequence += 1;
+        Ok(self.sequence - 1)
+    }
+
+    fn submit(&mut self, job: Job) -> Result<()> {
+        let sequence = self.next_sequence()?;
+        self.jobs.send((sequence, job)).map_err(|_| self.context.aborted())
+    }
+
+    fn answer(&mut self, result: WorkResult) -> Result<()> {
+        let sequence = self.next_sequence()?;
+        self.results.send((sequence, result)).map_err(|_| self.context.aborted())
+    }
+
+    fn flush_batch(&mut self) -> Result<()> {
+        if self.batch.is_empty() {
+            return Ok(());
+        }
+        self.batch_bytes = 0;
+        let batch = std::mem::take(&mut self.batch);
+        self.submit(Job::Batch(batch))
+    }
+
+    fn long_file(&mut self, mut planned: Planned) -> Result<()> {
+        self.flush_batch()?;
+        for attempt in 1..=ATTEMPTS {
+            match self.read_long_file(&mut planned)? {
+                Ok(true) => return self.answer(WorkResult::FileEnd(Box::new(planned), false)),
+                Ok(false) if attempt == ATTEMPTS => {
+                    return self.answer(WorkResult::FileEnd(Box::new(planned), true));
+                }
+                Ok(false) => self.answer(WorkResult::Restart)?,
+                Err(error) => {
+                    self.answer(WorkResult::Restart)?;
+                    let replaced = error.kind() == std::io::ErrorKind::StaleNetworkFileHandle;
+                    match super::read::look_again(&planned.found.path) {
+                        Some(found) if replaced && attempt < ATTEMPTS => planned.found = found,
+                        Some(_) => {
+                            self.context.failure(&planned.found.path, &error.to_string());
+                            return Ok(());
+                        }
+                        None => {
+                            self.context
+                                .note(&planned.found.path, "left out: vanished before it was read");
+                            return Ok(());
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads a long file once; whether it stayed as it was. The inner error is
+    /// the file's.
+    fn read_long_file(&mut self, planned: &mut Planned) -> Result<std::io::Result<bool>> {
+        let found = &planned.found;
+        let path = Path::new(std::ffi::OsStr::from_bytes(&found.path)).to_owned();
+        let opened =
+            files::read::open(&path, found.metadata.inode, found.device_id).and_then(|file| {
+                let now = files::read::current(std::os::fd::AsFd::as_fd(&file))?;
+                let ranges = files::read::data_ranges(std::os::fd::AsFd::as_fd(&file), now.size)?;
+                Ok((file, now, ranges))
+            });
+        let (file, now, ranges) = match opened {
+            Ok(opened) => opened,
+            Err(error) => return Ok(Err(error)),
+        };
+        super::read::refresh(&mut planned.found.metadata, &now);
+        planned.sparse_to(&ranges, now.size);
+        let mut position = 0;
+        for range in &ranges {
+            if range.start > position {
+                self.submit_cuts(Arc::default(), vec![Cut::Hole(range.start - position)])?;
+            }
+            let mut part = SparseReader { file: &file, range: range.clone() };
+            match self.cut_stream(&mut part)? {
+                Ok(length) if length == range.end - range.start => position = range.end,
+                // it became shorter while it was read
+                Ok(length) => {
+                    planned.found.metadata.size = range.start + length;
+                    return Ok(Ok(false));
+                }
+                Err(error) => return Ok(Err(error)),
+            }
+        }
+        if now.size > position {
+            self.submit_cuts(Arc::default(), vec![Cut::Hole(now.size - position)])?;
+        }
+        Ok(files::read::unchanged(&file, &now))
+    }
+
+    fn submit_cuts(&mut self, buffer: Arc<Vec<u8>>, cuts: Vec<Cut>) -> Result<()> {
+        self.submit(Job::Piece { buffer, cuts })
+    }
+
+    /// Reads to the end, cutting as it comes. How many bytes there were.
+    fn cut_stream(&mut self, reader: &mut dyn Read) -> Result<std::io::Result<u64>> {
+        let max = self.context.chunker.params().max();
+        let mut carried: Vec<u8> = Vec::new();
+        let mut total = 0;
+        loop {
+            if self.context.progress.interrupted() {
+                return Err(Error::interrupted());
+            }
+            let mut buffer = Vec::with_capacity(PIECE + max);
+            buffer.extend_from_slice(&carried);
+            let wanted = (PIECE + max - carried.len()) as u64;
+            let read = match (&mut *reader).take(wanted).read_to_end(&mut buffer) {
+                Ok(read) => read as u64,
+                Err(error) => return Ok(Err(error)),
+            };
+            total += read;
+            let at_end = read < wanted;
+            let (cuts, used) = self.cut_buffer(&buffer, at_end, max);
+            carried = buffer[used..].to_vec();
+            if !cuts.is_empty() {
+                self.submit_cuts(Arc::new(buffer), cuts)?;
+            }
+            if at_end {
+                return Ok(Ok(total));
+            }
+        }
+    }
+
+    /// Cuts that are final whatever follows, and how many bytes they take.
+    fn cut_buffer(&self, buffer: &[u8], at_end: bool, max: usize) -> (Vec<Cut>, usize) {
+        let mut cuts = Vec::new();
+        let mut start = 0;
+        while start < buffer.len() && (at_end || buffer.len() - start >= max) {
+            let length = self.context.chunker.cut(&buffer[start..]);
+            cuts.push(Cut::Data(start..start + length));
+            start += length;
+        }
+        (cuts, start)
+    }
+
+    fn stream(&mut self, mut stream: Stream) -> Result<()> {
+        self.flush_batch()?;
+        let now = self.context.started_ms;
+        let time = Timestamp {
+            seconds: (now / 1000) as i64,
+            nanoseconds: (now % 1000) as u32 * 1_000_000,
+        };
+        let length = match self.cut_stream(&mut *stream.reader)? {
+            Ok(length) => length,
+            // a stream that broke off is no snapshot of anything
+            Err(error) => return Err(Error::failed(format!("{}: {error}", stream.name))),
+        };
+        self.context.progress.event(Event::Done { files: 1, bytes: 0 });
+        let metadata =
+            Metadata { mode: 0o600, size: length, mtime: time, ctime: time, ..Metadata::default() };
+        let planned = Planned::stream(stream.name.as_bytes(), metadata);
+        self.answer(WorkResult::FileEnd(Box::new(planned), false))
+    }
+}
+
+/// One data range of a file, read by position.
+struct SparseReader<'a> {
+    file: &'a std::fs::File,
+    range: Range<u64>,
+}
+
+impl Read for SparseReader<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let left = (self.range.end - self.range.start).min(buffer.len() as u64) as usize;
+        let read =
+            std::os::unix::fs::FileExt::read_at(self.file, &mut buffer[..left], self.range.start)?;
+        self.range.start += read as u64;
+        Ok(read)
+    }
+}
+
+/// All items of a content, where the entry itself names them.
+pub fn own_items(content: &Content) -> Option<&[ContentItem]> {
+    match content {
+        Content::Empty => Some(&[]),
+        Content::Items(items) => Some(items),
+        _ => None,
+    }
+}

@@ -1,0 +1,117 @@
+//! What passes between the stages of a backup.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::files::Found;
+use crate::format::content::{Content, Item};
+use crate::format::entry::{Entry, EntryKind, Metadata};
+use crate::format::pack::Coordinate;
+
+/// How the content of a planned entry is come by.
+pub enum Read {
+    /// It has none.
+    Nothing,
+    Read,
+    /// As in the previous snapshot. `items` are those of a long list, where the
+    /// previous state is a stat list.
+    Keep {
+        content: Content,
+        items: Option<Arc<Vec<Item>>>,
+        sparse: bool,
+    },
+}
+
+/// What the previous snapshot had at the same path, as far as reports need it.
+#[derive(Clone)]
+pub struct Before {
+    pub kind: EntryKind,
+    pub metadata: Metadata,
+}
+
+impl Before {
+    pub fn of(entry: &Entry) -> Before {
+        Before { kind: entry.kind, metadata: entry.metadata.clone() }
+    }
+}
+
+pub struct Planned {
+    pub key: Vec<u8>,
+    pub found: Found,
+    pub link_group: u64,
+    pub filesystem: Option<u32>,
+    pub before: Option<Before>,
+    pub reading: Read,
+    pub sparse: bool,
+}
+
+impl Planned {
+    pub fn stream(name: &[u8], metadata: Metadata) -> Planned {
+        let found = Found {
+            path: name.to_vec(),
+            kind: EntryKind::File,
+            metadata,
+            links: 1,
+            device_id: 0,
+            mount_id: 0,
+            implied_parent: false,
+        };
+        Planned {
+            key: name.to_vec(),
+            found,
+            link_group: 0,
+            filesystem: None,
+            before: None,
+            reading: Read::Read,
+            sparse: false,
+        }
+    }
+
+    /// Notes whether a file of `size` bytes with these data ranges has holes.
+    pub fn sparse_to(&mut self, ranges: &[Range<u64>], size: u64) {
+        let data: u64 = ranges.iter().map(|range| range.end - range.start).sum();
+        self.sparse = data < size;
+    }
+}
+
+/// A stretch of a buffer that is one chunk, or a hole between buffers.
+#[derive(Clone, Debug)]
+pub enum Cut {
+    Data(Range<usize>),
+    Hole(u64),
+}
+
+pub enum Job {
+    /// Small files and everything without content, in path order.
+    Batch(Vec<Planned>),
+    /// Consecutive chunks of one long file.
+    Piece { buffer: Arc<Vec<u8>>, cuts: Vec<Cut> },
+}
+
+/// An item with the coordinate it has, if it was in the repository before.
+#[derive(Clone, Copy)]
+pub struct Part {
+    pub item: Item,
+    pub known: Option<Coordinate>,
+}
+
+/// One entry, complete but for its content.
+pub struct Done {
+    pub entry: Entry,
+    pub content: Vec<Part>,
+    /// Parts of long extended attributes, which the entry names already.
+    pub attributes: Vec<Part>,
+    pub before: Option<Before>,
+    pub unchanged: bool,
+    pub implied: bool,
+}
+
+pub enum Result {
+    Batch(Vec<Done>),
+    Piece(Vec<Part>),
+    /// The pieces since the last end are this file; whether it changed while
+    /// it was read.
+    FileEnd(Box<Planned>, bool),
+    /// The pieces since the last end are void.
+    Restart,
+}

@@ -1,0 +1,89 @@
+//! What was typed: the command line as clap sees it. What it means is decided
+//! in the commands' own files.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use super::{backup, completions, init, man, snapshots};
+
+/// Encrypted, deduplicating backup.
+#[derive(Parser)]
+#[command(name = "esker", version, max_term_width = 100, disable_help_subcommand = true)]
+#[command(after_help = "\
+Environment: ESKER_REPOSITORY, ESKER_PASSWORD, ESKER_PASSWORD_FILE, ESKER_PASSWORD_COMMAND,
+ESKER_KEY_FILE, ESKER_CACHE_DIR, ESKER_CONFIG.
+
+Exit codes: 0 ok, 1 error and nothing done, 2 usage, 3 done but some files could not be read or
+written, 10 no repository, 12 wrong password or key, 13 the key lacks the right, 20 damage found,
+75 try later, 130 interrupted.")]
+pub struct Arguments {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Args, Default)]
+#[command(next_help_heading = "Global options")]
+pub struct Global {
+    /// The repository: a directory, or a URL
+    #[arg(short, long, global = true, value_name = "URL|PATH")]
+    pub repository: Option<OsString>,
+
+    /// Print JSON, one object a line
+    #[arg(long, global = true)]
+    pub json: bool,
+
+    /// Print failures only
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+
+    /// Print notes as well
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+
+    /// Open the repository with this key file
+    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(conflicts_with_all = ["password_file", "password_command", "identity"])]
+    pub key_file: Option<PathBuf>,
+
+    /// Read the password from this file
+    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(conflicts_with_all = ["password_command", "identity"])]
+    pub password_file: Option<PathBuf>,
+
+    /// Run this in a shell; it prints the password
+    #[arg(long, global = true, value_name = "COMMAND", conflicts_with = "identity")]
+    pub password_command: Option<OsString>,
+
+    /// Open the repository with a recipient's private key
+    #[arg(long, global = true, value_name = "FILE")]
+    pub identity: Option<PathBuf>,
+
+    /// Keep caches in this directory
+    #[arg(long, global = true, value_name = "DIR")]
+    pub cache_dir: Option<PathBuf>,
+
+    /// Keep no cache: slower, and a replaced repository is not noticed
+    #[arg(long, global = true, conflicts_with = "cache_dir")]
+    pub no_cache: bool,
+
+    /// Read this configuration file
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// Accept that another repository lies here than this machine used before
+    #[arg(long, global = true)]
+    pub accept_other_repository: bool,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    Init(init::Arguments),
+    Backup(Box<backup::Arguments>),
+    Snapshots(snapshots::Arguments),
+    Completions(completions::Arguments),
+    Man(man::Arguments),
+}

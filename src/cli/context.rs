@@ -1,0 +1,128 @@
+//! What was typed, the environment and the configuration, brought together:
+//! which repository is meant, what opens it, where its cache is.
+
+use std::ffi::OsString;
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use super::arguments::Global;
+use super::environment::Environment;
+use super::progress::Reporter;
+use super::secrets::Origin;
+use super::streams::talk;
+use super::{key_file, location, signals};
+use crate::config::{self, Settings};
+use crate::repository::local::CacheRoot;
+use crate::repository::{Error, ErrorKind, Repository, Result, Unlock};
+
+pub struct Context {
+    pub global: Global,
+    pub environment: Environment,
+}
+
+impl Context {
+    pub fn json(&self) -> bool {
+        self.global.json
+    }
+
+    /// Something its owner should know, on standard error.
+    pub fn warn(&self, message: &str) {
+        talk(&format!("esker: warning: {message}"));
+    }
+
+    /// Talk that `--quiet` silences, and `--json` replaces.
+    pub fn say(&self, message: &str) {
+        if !self.global.quiet && !self.global.json {
+            talk(message);
+        }
+    }
+
+    /// Opens the repository that is meant, asking for a password if need be.
+    pub fn open(&self) -> Result<Repository> {
+        let settings = self.settings()?;
+        let (name, configured_key) = self.repository_name(&settings)?;
+        let directory = location::directory(&name)?;
+        let cache = self.cache();
+        if self.global.accept_other_repository {
+            cache.forget_location(&directory.display().to_string());
+        }
+        let store = location::open(&directory, &cache)?;
+        let origin = Origin::find(&self.global, &self.environment, configured_key)?;
+        Repository::open(store, &unlock(&origin)?, &cache)
+    }
+
+    /// Reports what goes on, and listens to signals. Called once the repository
+    /// is open: before that, Ctrl-C simply ends the program.
+    pub fn reporter(&self) -> Reporter {
+        Reporter::new(&self.global, signals::listen())
+    }
+
+    /// The repository's name, and the key file that the configuration gives for it.
+    fn repository_name<'a>(&self, settings: &'a Settings) -> Result<(OsString, Option<&'a Path>)> {
+        let typed = self.global.repository.as_ref().or(self.environment.repository.as_ref());
+        if let Some(name) = typed {
+            return Ok((name.clone(), None));
+        }
+        match &settings.repository {
+            Some(name) => Ok((name.into(), settings.key_file.as_deref())),
+            None => Err(location::none_named()),
+        }
+    }
+
+    pub fn config_file(&self) -> Option<PathBuf> {
+        self.global.config.clone().or_else(|| self.environment.config_file())
+    }
+
+    fn settings(&self) -> Result<Settings> {
+        let Some(file) = self.config_file() else { return Ok(Settings::default()) };
+        let named = self.global.config.is_some() || self.environment.config.is_some();
+        match config::read(&file)? {
+            Some(settings) => Ok(settings),
+            None if named => {
+                let message = format!("configuration {}: there is no such file", file.display());
+                Err(Error::new(ErrorKind::Usage, message))
+            }
+            None => Ok(Settings::default()),
+        }
+    }
+
+    /// The cache directory; none, with a warning, where it cannot be used.
+    pub fn cache(&self) -> CacheRoot {
+        if self.global.no_cache {
+            return CacheRoot::None;
+        }
+        let typed = self.global.cache_dir.clone();
+        let Some(directory) = typed.or_else(|| self.environment.cache_directory()) else {
+            self.warn("no place for a cache: set ESKER_CACHE_DIR or HOME; going on without one");
+            return CacheRoot::None;
+        };
+        match usable(&directory) {
+            Ok(directory) => CacheRoot::Directory(directory),
+            Err(error) => {
+                self.warn(&format!("cache {}: {error}: going on without one", directory.display()));
+                CacheRoot::None
+            }
+        }
+    }
+}
+
+/// Makes a cache directory that only its owner may read, and sees that it can be written.
+fn usable(directory: &Path) -> std::io::Result<PathBuf> {
+    DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    rustix::fs::access(directory, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK)?;
+    std::fs::canonicalize(directory)
+}
+
+fn unlock(origin: &Origin) -> Result<Unlock> {
+    match origin {
+        Origin::KeyFile(path) => Ok(Unlock::KeyFile(key_file::read(path)?)),
+        Origin::Identity(path) => {
+            Err(Error::failed(format!("{}: identities are not read yet", path.display())))
+        }
+        _ => match origin.password()? {
+            Some(password) => Ok(Unlock::Password(password)),
+            None => Err(Error::new(ErrorKind::WrongKey, "no password")),
+        },
+    }
+}

@@ -1,0 +1,127 @@
+//! The environment, read once, and the places that follow from it.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+
+use uzers::os::unix::UserExt;
+use zeroize::Zeroizing;
+
+/// What esker reads of the environment. An empty variable counts as none.
+#[derive(Default)]
+pub struct Environment {
+    pub repository: Option<OsString>,
+    pub password: Option<Zeroizing<Vec<u8>>>,
+    pub password_file: Option<PathBuf>,
+    pub password_command: Option<OsString>,
+    pub key_file: Option<PathBuf>,
+    pub cache: Option<PathBuf>,
+    pub config: Option<PathBuf>,
+    pub xdg_config: Option<PathBuf>,
+    pub xdg_cache: Option<PathBuf>,
+    pub xdg_data: Option<PathBuf>,
+    pub home: Option<PathBuf>,
+    pub root: bool,
+}
+
+impl Environment {
+    pub fn read() -> Environment {
+        let text = |name| std::env::var_os(name).filter(|value: &OsString| !value.is_empty());
+        let path = |name| text(name).map(PathBuf::from);
+        // The XDG specification has relative paths ignored.
+        let absolute = |name| path(name).filter(|path| path.is_absolute());
+        let root = rustix::process::geteuid().is_root();
+        Environment {
+            repository: text("ESKER_REPOSITORY"),
+            password: text("ESKER_PASSWORD").map(|value| Zeroizing::new(value.into_vec())),
+            password_file: path("ESKER_PASSWORD_FILE"),
+            password_command: text("ESKER_PASSWORD_COMMAND"),
+            key_file: path("ESKER_KEY_FILE"),
+            cache: path("ESKER_CACHE_DIR"),
+            config: path("ESKER_CONFIG"),
+            xdg_config: absolute("XDG_CONFIG_HOME"),
+            xdg_cache: absolute("XDG_CACHE_HOME"),
+            xdg_data: absolute("XDG_DATA_HOME"),
+            home: absolute("HOME").or_else(|| if root { None } else { home_of_account() }),
+            root,
+        }
+    }
+
+    /// The configuration file: root's is in `/etc` unless XDG_CONFIG_HOME says
+    /// otherwise, so that a timer without HOME reads what `init` wrote.
+    pub fn config_file(&self) -> Option<PathBuf> {
+        let system = || self.root.then(|| PathBuf::from("/etc"));
+        let home = || self.home.as_ref().map(|home| home.join(".config"));
+        self.config.clone().or_else(|| {
+            let directory = self.xdg_config.clone().or_else(system).or_else(home);
+            Some(directory?.join("esker/esker.toml"))
+        })
+    }
+
+    pub fn cache_directory(&self) -> Option<PathBuf> {
+        let home = || self.home.as_ref().map(|home| home.join(".cache"));
+        let system = || self.root.then(|| PathBuf::from("/var/cache"));
+        self.cache.clone().or_else(|| {
+            let directory = self.xdg_cache.clone().or_else(home).or_else(system);
+            Some(directory?.join("esker"))
+        })
+    }
+
+    /// Where `init` makes a repository when it is told no place.
+    pub fn default_repository(&self) -> Option<PathBuf> {
+        let home = || self.home.as_ref().map(|home| home.join(".local/share"));
+        let system = || self.root.then(|| PathBuf::from("/var/lib"));
+        let directory = self.xdg_data.clone().or_else(home).or_else(system);
+        Some(directory?.join("esker/repository"))
+    }
+}
+
+fn home_of_account() -> Option<PathBuf> {
+    let user = uzers::get_user_by_uid(uzers::get_current_uid())?;
+    let home = user.home_dir().to_owned();
+    (home.is_absolute() && home.is_dir()).then_some(home)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_follow_from_what_is_set() {
+        let check = |environment: Environment, expected: [&str; 3]| {
+            let places = [
+                environment.config_file(),
+                environment.cache_directory(),
+                environment.default_repository(),
+            ];
+            assert_eq!(places.map(|place| place.map(|p| p.display().to_string())), expected.map(|e| {
+                Some(e.to_owned()).filter(|e| !e.is_empty())
+            }));
+        };
+        let path = |text: &str| Some(PathBuf::from(text));
+        let user = || Environment { home: path("/home/u"), ..Environment::default() };
+        let root = || Environment { root: true, ..Environment::default() };
+        check(user(), [
+            "/home/u/.config/esker/esker.toml",
+            "/home/u/.cache/esker",
+            "/home/u/.local/share/esker/repository",
+        ]);
+        check(Environment { xdg_cache: path("/c"), xdg_data: path("/d"), xdg_config: path("/e"), ..user() }, [
+            "/e/esker/esker.toml",
+            "/c/esker",
+            "/d/esker/repository",
+        ]);
+        check(root(), ["/etc/esker/esker.toml", "/var/cache/esker", "/var/lib/esker/repository"]);
+        check(Environment { home: path("/root"), ..root() }, [
+            "/etc/esker/esker.toml",
+            "/root/.cache/esker",
+            "/root/.local/share/esker/repository",
+        ]);
+        check(Environment { cache: path("/x"), config: path("/y"), ..root() }, [
+            "/y",
+            "/x",
+            "/var/lib/esker/repository",
+        ]);
+        check(Environment::default(), ["", "", ""]);
+    }
+}

@@ -1,0 +1,95 @@
+//! Exit codes: one table, and which one counts when several apply.
+
+use crate::repository::ErrorKind;
+
+/// How a command ended, as its caller is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    Ok = 0,
+    /// An error; nothing was done.
+    Failed = 1,
+    Usage = 2,
+    /// Done, but something could not be read or written.
+    Partial = 3,
+    NoRepository = 10,
+    WrongKey = 12,
+    NoRight = 13,
+    Damage = 20,
+    TryLater = 75,
+    Interrupted = 130,
+}
+
+impl Exit {
+    /// Worst first: an end before anything was done, then 1, 20, 12 and 13, 3, 75.
+    const WORST_FIRST: [Exit; 10] = [
+        Exit::Interrupted,
+        Exit::Usage,
+        Exit::NoRepository,
+        Exit::Failed,
+        Exit::Damage,
+        Exit::WrongKey,
+        Exit::NoRight,
+        Exit::Partial,
+        Exit::TryLater,
+        Exit::Ok,
+    ];
+
+    pub fn of(kind: ErrorKind) -> Exit {
+        match kind {
+            ErrorKind::NoRepository => Exit::NoRepository,
+            ErrorKind::WrongKey => Exit::WrongKey,
+            ErrorKind::NoRight => Exit::NoRight,
+            ErrorKind::Damage => Exit::Damage,
+            ErrorKind::TryLater => Exit::TryLater,
+            ErrorKind::Interrupted => Exit::Interrupted,
+            ErrorKind::Usage => Exit::Usage,
+            ErrorKind::Failed => Exit::Failed,
+        }
+    }
+
+    /// The one that counts of two that apply.
+    pub fn and(self, other: Exit) -> Exit {
+        let worst = Exit::WORST_FIRST.into_iter().find(|exit| [self, other].contains(exit));
+        worst.unwrap_or(self)
+    }
+
+    pub fn code(self) -> u8 {
+        self as u8
+    }
+}
+
+/// `exit` if `applies`.
+pub fn when(applies: bool, exit: Exit) -> Exit {
+    if applies { exit } else { Exit::Ok }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Exit::*;
+
+    #[test]
+    fn the_worst_of_several_counts() {
+        for (one, other, expected) in [
+            (Ok, Partial, Partial),
+            (Partial, Damage, Damage),
+            (Damage, Failed, Failed),
+            (Partial, TryLater, Partial),
+            (WrongKey, Damage, Damage),
+            (NoRight, Partial, NoRight),
+            (Interrupted, Partial, Interrupted),
+            (Ok, Ok, Ok),
+        ] {
+            assert_eq!(one.and(other), expected);
+            assert_eq!(other.and(one), expected);
+        }
+    }
+
+    #[test]
+    fn every_code_is_the_documented_one() {
+        let all = super::Exit::WORST_FIRST;
+        let mut codes: Vec<u8> = all.into_iter().map(super::Exit::code).collect();
+        codes.sort_unstable();
+        assert_eq!(codes, [0, 1, 2, 3, 10, 12, 13, 20, 75, 130]);
+    }
+}

@@ -1,0 +1,156 @@
+//! `init`: makes a repository, and is the only command that does.
+
+use std::ffi::OsString;
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde_json::json;
+
+use super::context::Context;
+use super::secrets::Origin;
+use super::streams::Output;
+use super::{Exit, Outcome, key_file, location, values};
+use crate::chunker::{ChunkerParams, DEFAULT_AVERAGE};
+use crate::config::{self, Settings};
+use crate::repository::{Error, ErrorKind, InitOptions, NewSlot, Repository, Result};
+use crate::store::RESERVE_BYTES;
+
+/// Make a repository
+///
+/// Without -r the repository is made in your data directory and written down in the configuration
+/// file, so that later commands find it. A key file named by --key-file is made if it is not there.
+#[derive(Args)]
+pub struct Arguments {
+    /// Average size of the pieces that streams are cut into: 4K to 1M, a power of two
+    #[arg(long, value_name = "SIZE", default_value_t = DEFAULT_AVERAGE.to_string(), value_parser = chunk_size_text)]
+    chunk_size: String,
+
+    /// A name for the first key, as `key list` shows it
+    #[arg(long, value_name = "TEXT", default_value = "owner")]
+    label: String,
+}
+
+fn chunk_size_text(text: &str) -> std::result::Result<String, String> {
+    chunk_size(text).map(|_| text.to_owned())
+}
+
+fn chunk_size(text: &str) -> std::result::Result<ChunkerParams, String> {
+    let average = u32::try_from(values::size(text)?).ok().and_then(ChunkerParams::new);
+    average.ok_or_else(|| format!("{text:?} is no power of two from 4K to 1M"))
+}
+
+/// Where the repository goes, and the configuration file that is to name it.
+struct Place {
+    directory: PathBuf,
+    record_in: Option<PathBuf>,
+}
+
+pub fn run(context: &Context, arguments: &Arguments) -> Outcome {
+    let place = place(context)?;
+    let chunker = chunk_size(&arguments.chunk_size).map_err(|text| Error::new(ErrorKind::Usage, text))?;
+    let origin = Origin::find(&context.global, &context.environment, None)?;
+    let (slot, made_key) = new_slot(&origin)?;
+    let created = create(context, &place, &InitOptions {
+        slot,
+        label: arguments.label.clone(),
+        chunker,
+        chunker_key: None,
+        stretching: Default::default(),
+    });
+    if let (Err(_), Some(path)) = (&created, &made_key) {
+        // It opens nothing.
+        let _ = std::fs::remove_file(path);
+    }
+    let (id, url) = created?;
+    let key_file = if let Origin::KeyFile(path) = &origin { Some(absolute(path)) } else { None };
+    if let Some(file) = &place.record_in {
+        record(file, &place.directory, key_file.clone())?;
+    }
+    if context.json() {
+        let mut output = Output::new();
+        output.json("repository", json!({
+            "id": id,
+            "repository": url,
+            "key_file": key_file.as_ref().map(|path| path.display().to_string()),
+            "config_file": place.record_in.as_ref().map(|path| path.display().to_string()),
+        }))?;
+        output.finish()?;
+    }
+    let key = match &key_file {
+        Some(path) => format!("key file {}", path.display()),
+        None => "your password".to_owned(),
+    };
+    context.say(&format!("made repository {} in {url}; it opens with {key}", &id[..8]));
+    context.say("this is no backup until a copy of both, the repository and what opens it, lies on another machine");
+    Ok(Exit::Ok)
+}
+
+fn place(context: &Context) -> Result<Place> {
+    let named = context.global.repository.as_ref().or(context.environment.repository.as_ref());
+    if let Some(name) = named {
+        return Ok(Place { directory: location::directory(name)?, record_in: None });
+    }
+    let usage = |message: String| Error::new(ErrorKind::Usage, message);
+    let nowhere = || usage("no place for a repository: name one with -r, or set HOME".to_owned());
+    let directory = context.environment.default_repository().ok_or_else(nowhere)?;
+    let file = context.config_file().ok_or_else(nowhere)?;
+    if let Some(Settings { repository: Some(name), .. }) = config::read(&file)? {
+        return Err(usage(format!(
+            "{} names the repository {name} already: name a new one with -r",
+            file.display()
+        )));
+    }
+    if directory.to_str().is_none() {
+        return Err(usage(format!("{} is not UTF-8: name a place with -r", directory.display())));
+    }
+    Ok(Place { directory: location::directory(&OsString::from(directory))?, record_in: Some(file) })
+}
+
+/// What will open the repository, and the key file if one was made for it.
+fn new_slot(origin: &Origin) -> Result<(NewSlot, Option<PathBuf>)> {
+    match origin {
+        Origin::KeyFile(path) if path.symlink_metadata().is_ok() => {
+            Ok((NewSlot::KeyFile(key_file::read(path)?), None))
+        }
+        Origin::KeyFile(path) => Ok((NewSlot::KeyFile(key_file::create(path)?), Some(path.clone()))),
+        _ => match origin.new_password()? {
+            Some(password) => Ok((NewSlot::Password(password), None)),
+            None => Err(Error::new(ErrorKind::Usage, "init needs a password or a key file")),
+        },
+    }
+}
+
+fn create(context: &Context, place: &Place, options: &InitOptions) -> Result<(String, String)> {
+    if place.record_in.is_some() {
+        // The default place: the directories above it are ours to make.
+        let parent = place.directory.parent().unwrap_or(Path::new("/"));
+        DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(|error| {
+            Error::failed(format!("{}: {error}", parent.display()))
+        })?;
+    }
+    let store = location::create(&place.directory)?;
+    let id = Repository::init(&store, options)?;
+    // Whatever this machine knew of the place, it is another repository now.
+    context.cache().forget_location(store.url());
+    if let Err(error) = store.create_reserve(RESERVE_BYTES) {
+        context.warn(&format!("no room set aside for a full disk: {error}"));
+    }
+    Ok((id.to_hex(), store.url().to_owned()))
+}
+
+fn record(file: &Path, directory: &Path, key_file: Option<PathBuf>) -> Result<()> {
+    let repository = Some(directory.display().to_string());
+    config::add(file, &Settings { repository, key_file }).map_err(|error| {
+        let message = format!(
+            "made {}, but cannot write that down ({error}): name it with -r",
+            directory.display()
+        );
+        Error::new(error.kind, message)
+    })
+}
+
+fn absolute(path: &Path) -> PathBuf {
+    std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
+}

@@ -1,0 +1,99 @@
+//! The command line: one file a command, each of them arguments, one call and
+//! its output. Only here is anything printed or the environment read.
+//!
+//! | file | |
+//! |---|---|
+//! | `arguments` | what was typed |
+//! | `environment`, `context` | what it means: repository, key, cache, places |
+//! | `location`, `secrets`, `key_file` | from a name to a store, from a source to a key |
+//! | `streams`, `progress` | standard output and error; progress as it is shown |
+//! | `values` | sizes, times and the like, as people type them |
+//! | `exit`, `signals` | exit codes; Ctrl-C |
+//!
+//! Every other file is the command of its name.
+
+mod arguments;
+mod context;
+mod environment;
+mod exit;
+mod key_file;
+mod location;
+mod progress;
+mod secrets;
+mod signals;
+mod streams;
+mod values;
+
+mod backup;
+mod completions;
+mod init;
+mod man;
+mod snapshot_name;
+mod snapshots;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use serde_json::json;
+
+use self::arguments::{Arguments, Command};
+use self::context::Context;
+use self::environment::Environment;
+use self::exit::Exit;
+use self::streams::{Output, Stop, talk};
+use crate::repository::Error;
+
+/// How a command ends when it ends at all.
+type Outcome = Result<Exit, Stop>;
+
+/// Runs what the command line says.
+pub fn main() -> ExitCode {
+    match Arguments::try_parse() {
+        Ok(arguments) => run(arguments).code().into(),
+        Err(error) => {
+            let _ = error.print();
+            if error.use_stderr() { Exit::Usage } else { Exit::Ok }.code().into()
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> Exit {
+    let context = Context { global: arguments.global, environment: Environment::read() };
+    let outcome = match arguments.command {
+        Command::Init(arguments) => init::run(&context, &arguments),
+        Command::Backup(arguments) => backup::run(&context, *arguments),
+        Command::Snapshots(arguments) => snapshots::run(&context, &arguments),
+        Command::Completions(arguments) => completions::run(&arguments),
+        Command::Man(arguments) => man::run(&arguments),
+    };
+    match outcome {
+        Ok(exit) => exit,
+        Err(Stop::ClosedPipe) => Exit::Ok,
+        Err(Stop::Error(error)) => report(&error, context.json()),
+    }
+}
+
+/// One line on standard error; with `--json` an object on standard output too.
+fn report(error: &Error, as_json: bool) -> Exit {
+    let exit = Exit::of(error.kind);
+    talk(&format!("esker: {}", error.message.replace('\n', " ")));
+    if as_json {
+        let mut out = Output::new();
+        let kind = format!("{:?}", error.kind);
+        let members = json!({ "kind": snake(&kind), "message": error.message, "exit_code": exit.code() });
+        let _ = out.json("error", members).and_then(|()| out.finish());
+    }
+    exit
+}
+
+/// `NoRepository` → `no_repository`
+fn snake(name: &str) -> String {
+    let mut text = String::new();
+    for c in name.chars() {
+        if c.is_ascii_uppercase() && !text.is_empty() {
+            text.push('_');
+        }
+        text.push(c.to_ascii_lowercase());
+    }
+    text
+}

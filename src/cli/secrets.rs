@@ -1,0 +1,169 @@
+//! Where passwords and keys come from: a file, a command, the environment, the
+//! terminal. Never the command line.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use zeroize::Zeroizing;
+
+use super::arguments::Global;
+use super::environment::Environment;
+use crate::repository::{Error, ErrorKind, Result};
+
+pub type Password = Zeroizing<Vec<u8>>;
+
+/// What is to open a repository, and where it is from.
+pub enum Origin {
+    Password(Password),
+    PasswordFile(PathBuf),
+    PasswordCommand(std::ffi::OsString),
+    KeyFile(PathBuf),
+    Identity(PathBuf),
+    /// Nothing was said: ask.
+    Terminal,
+}
+
+impl Origin {
+    /// What was typed counts, else the environment, else the configuration.
+    pub fn find(
+        global: &Global,
+        environment: &Environment,
+        configured: Option<&Path>,
+    ) -> Result<Origin> {
+        if let Some(origin) = typed(global) {
+            return Ok(origin);
+        }
+        let from_environment: Vec<(&str, Origin)> = [
+            ("ESKER_PASSWORD", environment.password.clone().map(Origin::Password)),
+            ("ESKER_PASSWORD_FILE", environment.password_file.clone().map(Origin::PasswordFile)),
+            ("ESKER_PASSWORD_COMMAND", environment.password_command.clone().map(Origin::PasswordCommand)),
+            ("ESKER_KEY_FILE", environment.key_file.clone().map(Origin::KeyFile)),
+        ]
+        .into_iter()
+        .filter_map(|(name, origin)| Some((name, origin?)))
+        .collect();
+        if let [(one, _), (other, _), ..] = from_environment.as_slice() {
+            let message = format!("{one} and {other} are both set: keep one of them");
+            return Err(Error::new(ErrorKind::Usage, message));
+        }
+        let configured = || configured.map(|path| Origin::KeyFile(path.to_owned()));
+        let found = from_environment.into_iter().next().map(|(_, origin)| origin);
+        Ok(found.or_else(configured).unwrap_or(Origin::Terminal))
+    }
+
+    /// The password, if that is what this is.
+    pub fn password(&self) -> Result<Option<Password>> {
+        match self {
+            Origin::Password(password) => Ok(Some(password.clone())),
+            Origin::PasswordFile(path) => password_from_file(path).map(Some),
+            Origin::PasswordCommand(command) => password_from_command(command).map(Some),
+            Origin::Terminal => ask("password: ").map(Some),
+            Origin::KeyFile(_) | Origin::Identity(_) => Ok(None),
+        }
+    }
+
+    /// A password that is to be: asked for twice, and never empty.
+    pub fn new_password(&self) -> Result<Option<Password>> {
+        let password = match self {
+            Origin::Terminal => Some(ask_twice()?),
+            _ => self.password()?,
+        };
+        match password {
+            Some(password) if password.is_empty() => {
+                Err(Error::new(ErrorKind::Usage, "an empty password protects nothing"))
+            }
+            password => Ok(password),
+        }
+    }
+}
+
+fn typed(global: &Global) -> Option<Origin> {
+    let file = global.password_file.clone().map(Origin::PasswordFile);
+    let command = || global.password_command.clone().map(Origin::PasswordCommand);
+    let key_file = || global.key_file.clone().map(Origin::KeyFile);
+    let identity = || global.identity.clone().map(Origin::Identity);
+    file.or_else(command).or_else(key_file).or_else(identity)
+}
+
+fn no_password(message: String) -> Error {
+    Error::new(ErrorKind::WrongKey, message)
+}
+
+/// The whole file but for a line end at its end.
+pub fn password_from_file(path: &Path) -> Result<Password> {
+    let read = std::fs::read(path).map(Zeroizing::new);
+    let bytes =
+        read.map_err(|error| no_password(format!("password file {}: {error}", path.display())))?;
+    Ok(without_line_end(bytes))
+}
+
+fn password_from_command(command: &OsStr) -> Result<Password> {
+    let failed = |reason: String| no_password(format!("the password command {reason}"));
+    let output = Command::new("/bin/sh")
+        .arg("-c")
+        .arg(command)
+        .stdin(Stdio::inherit())
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|error| failed(format!("cannot be run: {error}")))?;
+    let password = without_line_end(Zeroizing::new(output.stdout));
+    match output.status.success() {
+        true => Ok(password),
+        false => Err(failed(format!("failed: {}", output.status))),
+    }
+}
+
+fn without_line_end(mut bytes: Password) -> Password {
+    for end in [b'\n', b'\r'] {
+        if bytes.last() == Some(&end) {
+            bytes.pop();
+        }
+    }
+    bytes
+}
+
+/// Asks at the terminal, whatever standard input and output are.
+fn ask(prompt: &str) -> Result<Password> {
+    if File::open("/dev/tty").is_err() {
+        return Err(no_password(
+            "no password or key, and no terminal to ask at: set ESKER_PASSWORD_FILE, \
+             ESKER_PASSWORD_COMMAND or ESKER_KEY_FILE"
+                .to_owned(),
+        ));
+    }
+    let asked = rpassword::prompt_password(format!("esker: {prompt}"));
+    let password = asked.map_err(|error| no_password(format!("no password: {error}")))?;
+    Ok(Zeroizing::new(password.into_bytes()))
+}
+
+fn ask_twice() -> Result<Password> {
+    let first = ask("new password: ")?;
+    match *ask("the same again: ")? == *first {
+        true => Ok(first),
+        false => Err(Error::new(ErrorKind::Usage, "the two passwords differ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_one_line_end_is_no_part_of_a_password() {
+        for (text, expected) in
+            [("x\n", "x"), ("x\r\n", "x"), ("x", "x"), ("x \n\n", "x \n"), ("\n", ""), ("", "")]
+        {
+            let password = without_line_end(Zeroizing::new(text.as_bytes().to_vec()));
+            assert_eq!(password.as_slice(), expected.as_bytes(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_command_gives_the_password_or_fails() {
+        assert_eq!(password_from_command(OsStr::new("echo x")).unwrap().as_slice(), b"x");
+        let error = password_from_command(OsStr::new("exit 3")).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::WrongKey);
+    }
+}

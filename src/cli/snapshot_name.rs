@@ -1,0 +1,130 @@
+//! `SNAPSHOT[:PATH]`, as people type it, and the options that narrow it down.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
+use clap::Args;
+
+use super::values;
+use crate::format::entry::key_of_path;
+use crate::repository::snapshots::Snapshot;
+use crate::repository::{Error, Repository, Result};
+use crate::select::{self, Filter, Wanted};
+
+#[derive(Args, Clone, Default)]
+#[command(next_help_heading = "Which snapshots")]
+pub struct Narrow {
+    /// Only snapshots of this host
+    #[arg(long, value_name = "NAME")]
+    pub host: Vec<String>,
+
+    /// Only snapshots of this profile
+    #[arg(long, value_name = "NAME")]
+    pub profile: Vec<String>,
+
+    /// Only snapshots that save this path or stream
+    #[arg(long, value_name = "PATH|NAME")]
+    pub source: Vec<OsString>,
+
+    /// Only snapshots with this tag; all of them when given several times
+    #[arg(long, value_name = "TAG")]
+    pub tag: Vec<String>,
+}
+
+impl Narrow {
+    pub fn filter(&self) -> Filter {
+        Filter {
+            hosts: self.host.clone(),
+            profiles: self.profile.clone(),
+            sources: self.source.iter().map(|source| source.clone().into_vec()).collect(),
+            tags: self.tag.clone(),
+        }
+    }
+}
+
+/// A snapshot, and perhaps a place inside it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotPath {
+    pub wanted: Wanted,
+    /// What was typed behind the colon.
+    pub path: Option<Vec<u8>>,
+}
+
+impl SnapshotPath {
+    /// The key in the tree of the place inside: `/etc` is `files/etc`, `NAME`
+    /// a stream, `NAME:/x` what lies in it.
+    pub fn key(&self) -> Option<Vec<u8>> {
+        let path = self.path.as_deref()?;
+        if path.first() == Some(&b'/') {
+            return Some(inside(b"files", path));
+        }
+        let colon = path.iter().position(|&byte| byte == b':').unwrap_or(path.len());
+        Some(inside(&path[..colon], path.get(colon + 1..).unwrap_or_default()))
+    }
+}
+
+/// Components below a first one, joined as keys are.
+fn inside(first: &[u8], path: &[u8]) -> Vec<u8> {
+    let components = path.split(|&byte| byte == b'/').filter(|c| !c.is_empty() && *c != b".");
+    let mut key = first.to_vec();
+    for component in components {
+        key.push(0);
+        key.extend_from_slice(component);
+    }
+    key
+}
+
+/// Parses `SNAPSHOT[:PATH]`.
+pub fn parse(text: &OsStr) -> std::result::Result<SnapshotPath, String> {
+    let bytes = text.as_bytes();
+    // A time has colons of its own: the longest beginning that is a name counts.
+    let ends = (0..bytes.len()).rev().filter(|&at| bytes[at] == b':');
+    let mut reason = String::new();
+    if bytes.starts_with(b"latest@") {
+        for end in std::iter::once(bytes.len()).chain(ends) {
+            match wanted(&bytes[..end]) {
+                Ok(wanted) => return Ok(SnapshotPath { wanted, path: rest(bytes, end)? }),
+                Err(error) if reason.is_empty() => reason = error,
+                Err(_) => {}
+            }
+        }
+        return Err(reason);
+    }
+    let end = bytes.iter().position(|&byte| byte == b':').unwrap_or(bytes.len());
+    Ok(SnapshotPath { wanted: wanted(&bytes[..end])?, path: rest(bytes, end)? })
+}
+
+/// Parses a snapshot without a path.
+pub fn parse_snapshot(text: &str) -> std::result::Result<Wanted, String> {
+    match parse(OsStr::new(text))? {
+        SnapshotPath { wanted, path: None } => Ok(wanted),
+        _ => Err("a snapshot is meant here, without a path".to_owned()),
+    }
+}
+
+fn rest(bytes: &[u8], end: usize) -> std::result::Result<Option<Vec<u8>>, String> {
+    match bytes.get(end + 1..) {
+        None => Ok(None),
+        Some([]) => Err("a path must follow the colon".to_owned()),
+        Some(path) if path.split(|&b| b == b'/').any(|c| c == b"..") => {
+            Err("a path inside a snapshot has no ..".to_owned())
+        }
+        Some(path) => Ok(Some(path.to_vec())),
+    }
+}
+
+fn wanted(bytes: &[u8]) -> std::result::Result<Wanted, String> {
+    let text = std::str::from_utf8(bytes).map_err(|_| "no snapshot has such a name".to_owned())?;
+    if text == "latest" {
+        return Ok(Wanted::Latest { back: 0 });
+    }
+    if let Some(back) = text.strip_prefix("latest~") {
+        let back = back.parse().map_err(|_| format!("{text:?}: write latest~2"))?;
+        return Ok(Wanted::Latest { back });
+    }
+    match text.strip_prefix("latest@") {
+        Some(time) => values::time(time).map(Wanted::LatestAt),
+        None if text.is_empty() => Err("the snapshot's name is empty".to_owned()),
+        None => Ok(Wanted::Named(text.to_owned())),
+    }
+}

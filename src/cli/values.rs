@@ -1,0 +1,152 @@
+//! Sizes, times, durations and pairs of paths, as people type them.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
+
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+use jiff::{Span, Timestamp, Zoned};
+
+/// `100`, `64K`, `1.5 GiB`: bytes; units are powers of 1024.
+pub fn size(text: &str) -> Result<u64, String> {
+    let wrong = || format!("{text:?} is no size: write 512K, 10M or 1.5G");
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let power = match unit.trim().to_ascii_lowercase().trim_end_matches('b').trim_end_matches('i') {
+        "" => 0,
+        "k" => 1,
+        "m" => 2,
+        "g" => 3,
+        "t" => 4,
+        "p" => 5,
+        _ => return Err(wrong()),
+    };
+    let factor = 1024u64.pow(power);
+    if let Ok(whole) = number.parse::<u64>() {
+        return whole.checked_mul(factor).ok_or_else(wrong);
+    }
+    match number.parse::<f64>() {
+        Ok(value) if value * (factor as f64) < u64::MAX as f64 => Ok((value * factor as f64) as u64),
+        _ => Err(wrong()),
+    }
+}
+
+/// A moment in ms since 1970: RFC 3339, or a date, or a date and time of this
+/// machine's zone.
+pub fn time(text: &str) -> Result<u64, String> {
+    time_in(text, &TimeZone::system())
+}
+
+fn time_in(text: &str, zone: &TimeZone) -> Result<u64, String> {
+    let wrong = || format!("{text:?} is no time: write 2026-01-31, \"2026-01-31 17:30\" or RFC 3339");
+    let zoned = || text.parse::<Zoned>().ok().map(|zoned| zoned.timestamp());
+    let local = || text.parse::<DateTime>().ok()?.to_zoned(zone.clone()).ok().map(|z| z.timestamp());
+    let moment = text.parse::<Timestamp>().ok().or_else(zoned).or_else(local);
+    moment.and_then(|moment| u64::try_from(moment.as_millisecond()).ok()).ok_or_else(wrong)
+}
+
+/// `30d`, `1y 6mo`, `12h`: a length of time, in units of the calendar.
+pub fn span(text: &str) -> Result<Span, String> {
+    let span: Result<Span, _> = text.parse();
+    let positive = span.ok().filter(|span| span.is_positive());
+    positive.ok_or_else(|| format!("{text:?} is no length of time: write 12h, 30d or \"1y 6mo\""))
+}
+
+/// The moment `span` after `from`, both in ms since 1970.
+pub fn after(from: u64, span: Span) -> Option<u64> {
+    let from = Timestamp::from_millisecond(i64::try_from(from).ok()?).ok()?;
+    let then = from.to_zoned(TimeZone::system()).checked_add(span).ok()?;
+    u64::try_from(then.timestamp().as_millisecond()).ok()
+}
+
+/// Name of this machine's time zone, or its offset at the moment.
+pub fn zone_name() -> String {
+    let zone = TimeZone::system();
+    match zone.iana_name() {
+        Some(name) => name.to_owned(),
+        None => zone.to_offset(Timestamp::now()).to_string(),
+    }
+}
+
+/// `FROM=TO`
+pub fn pair_of_paths(text: &OsStr) -> Result<(PathBuf, PathBuf), String> {
+    let bytes = text.as_bytes();
+    let middle = bytes.iter().position(|&byte| byte == b'=');
+    let (from, to) = match middle {
+        Some(middle) => (&bytes[..middle], &bytes[middle + 1..]),
+        None => return Err("write FROM=TO".to_owned()),
+    };
+    let path = |bytes: &[u8]| PathBuf::from(OsString::from_vec(bytes.to_vec()));
+    let (from, to) = (path(from), path(to));
+    match from.is_absolute() && to.is_absolute() {
+        true => Ok((from, to)),
+        false => Err("both paths must be absolute".to_owned()),
+    }
+}
+
+/// A zstd level, or `off`, which is 0.
+pub fn compression(text: &str) -> Result<i32, String> {
+    let level = if text == "off" { Some(0) } else { text.parse().ok().filter(|l| (1..=22).contains(l)) };
+    level.ok_or_else(|| format!("{text:?} is no level: write 1 to 22, or off"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_in_powers_of_1024() {
+        for (text, bytes) in
+            [("0", 0), ("100", 100), ("64K", 65536), ("1.5 MiB", 1_572_864), ("2gb", 2 << 30)]
+        {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "x", "-1", "1X", "1..5M", "99999999P"] {
+            assert!(size(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn times_are_of_the_zone_unless_they_say_otherwise() {
+        let zone = TimeZone::fixed(jiff::tz::offset(2));
+        for (text, expected) in [
+            ("1970-01-01T00:00:01Z", 1000),
+            ("1970-01-01 02:00:01", 1000),
+            ("1970-01-01T02:00:01", 1000),
+            ("1970-01-01T05:00:00+03:00", 7_200_000),
+            ("1970-01-02", 22 * 3_600_000),
+        ] {
+            assert_eq!(time_in(text, &zone), Ok(expected), "{text}");
+        }
+        for text in ["", "yesterday", "1960-01-01", "2026-13-01"] {
+            assert!(time_in(text, &zone).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn lengths_of_time_are_calendar_units() {
+        for text in ["30d", "12h", "1y 6mo", "2 weeks"] {
+            assert!(span(text).is_ok(), "{text}");
+        }
+        for text in ["", "soon", "-3d", "0d"] {
+            assert!(span(text).is_err(), "{text}");
+        }
+        assert_eq!(after(0, span("36h").unwrap()), Some(36 * 3_600_000));
+    }
+
+    #[test]
+    fn pairs_are_of_absolute_paths() {
+        let pair = pair_of_paths(OsStr::new("/mnt/snap=/home")).unwrap();
+        assert_eq!(pair, ("/mnt/snap".into(), "/home".into()));
+        assert!(pair_of_paths(OsStr::new("/mnt")).is_err());
+        assert!(pair_of_paths(OsStr::new("a=/b")).is_err());
+    }
+
+    #[test]
+    fn compression_is_a_level_or_off() {
+        assert_eq!(compression("off"), Ok(0));
+        assert_eq!(compression("3"), Ok(3));
+        assert!(compression("0").is_err() && compression("23").is_err());
+    }
+}
