@@ -181,10 +181,7 @@ impl Table {
             })
             .collect();
         let headings: Vec<String> = self.columns.iter().map(|c| c.heading.to_owned()).collect();
-        std::iter::once(&headings)
-            .chain(&self.rows)
-            .map(|row| self.line(row, &widths))
-            .collect()
+        std::iter::once(&headings).chain(&self.rows).map(|row| self.line(row, &widths)).collect()
     }
 
     fn line(&self, row: &[String], widths: &[usize]) -> String {
@@ -218,9 +215,10 @@ mod tests {
             assert_eq!(size(bytes), text);
         }
         assert_eq!(size(u64::MAX), "16.0 EiB");
-        assert_eq!([count(0), count(999), count(86_572), count(1_000_000)], [
-            "0", "999", "86,572", "1,000,000"
-        ]);
+        assert_eq!(
+            [count(0), count(999), count(86_572), count(1_000_000)],
+            ["0", "999", "86,572", "1,000,000"]
+        );
         assert_eq!([counted(1, "file"), counted(2, "file")], ["1 file", "2 files"]);
         let durations = [(430, "0.4 s"), (185_000, "3 min 05 s"), (7_620_000, "2 h 07 min")];
         for (ms, text) in durations {

@@ -4,8 +4,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::format::ChunkKind;
 use crate::crypto::keys;
+use crate::format::ChunkKind;
 use crate::id::hex;
 use crate::repository::snapshots::Snapshot;
 use crate::repository::{Error, ErrorKind, Keyring, Repository, Result};
@@ -89,7 +89,9 @@ pub fn select<'a>(
 fn none(candidates: &[&Snapshot], all: usize) -> Error {
     let message = match (all, candidates.len()) {
         (0, _) => "there is no snapshot yet".to_owned(),
-        (_, 0) => "no complete snapshot matches: `esker snapshots --all` lists what there is".to_owned(),
+        (_, 0) => {
+            "no complete snapshot matches: `esker snapshots --all` lists what there is".to_owned()
+        }
         (_, 1) => "there is but one complete snapshot that matches, and it is not this".to_owned(),
         (_, some) => format!("of {some} complete snapshots that match, none is this far back"),
     };

@@ -188,7 +188,9 @@ pub fn run(context: &Context, arguments: Arguments) -> Outcome {
     let elapsed = reporter.elapsed_ms();
     match context.json() {
         true => print_json(&repository, &options, &report, elapsed)?,
-        false => summary(&repository, &options, &report, elapsed).iter().for_each(|l| context.say(l)),
+        false => {
+            summary(&repository, &options, &report, elapsed).iter().for_each(|l| context.say(l))
+        }
     }
     Ok(when(report.outcome != SnapshotOutcome::Complete, Exit::Partial))
 }
@@ -310,15 +312,22 @@ fn summary(
         true => String::new(),
         false => format!(", {} stored", output::size(report.bytes_put)),
     };
-    let parent = report.parent.map_or("no parent".to_owned(), |id| format!("parent {}", &id.to_hex()[..8]));
+    let parent =
+        report.parent.map_or("no parent".to_owned(), |id| format!("parent {}", &id.to_hex()[..8]));
     lines.push(format!("{} added{stored}; {parent}", output::size(counts.bytes_added)));
     if report.healed > 0 {
-        lines.push(format!("{} stored again that were damaged or missing", output::counted(report.healed, "chunk")));
+        lines.push(format!(
+            "{} stored again that were damaged or missing",
+            output::counted(report.healed, "chunk")
+        ));
     }
     if counts.failures > 0 || counts.notes > 0 {
         let failures = output::counted(counts.failures, "failure");
         let notes = output::counted(counts.notes, "note");
-        lines.push(format!("{failures}, {notes}{}", if counts.notes > 0 { " (-v names notes)" } else { "" }));
+        lines.push(format!(
+            "{failures}, {notes}{}",
+            if counts.notes > 0 { " (-v names notes)" } else { "" }
+        ));
     }
     lines
 }
@@ -339,35 +348,38 @@ fn print_json(
         Value::Object(object)
     });
     let mut output = Output::new();
-    output.json("summary", json!({
-        "snapshot": report.snapshot.map(|id| id.to_hex()),
-        "repository": repository.url(),
-        "repository_id": repository.id().to_hex(),
-        "parent": report.parent.map(|id| id.to_hex()),
-        "outcome": outcome_name(report.outcome),
-        "dry_run": options.dry_run,
-        "unchanged": report.unchanged,
-        "host": options.host,
-        "profile": options.profile,
-        "tags": options.tags,
-        "paths": paths.collect::<Vec<_>>(),
-        "files": counts.files,
-        "directories": counts.directories,
-        "others": counts.others,
-        "files_new": counts.files_new,
-        "files_changed": counts.files_changed,
-        "files_unchanged": counts.files_unchanged,
-        "bytes": counts.bytes,
-        "bytes_added": counts.bytes_added,
-        "bytes_stored": report.bytes_put,
-        "healed": report.healed,
-        "failure_count": counts.failures,
-        "note_count": counts.notes,
-        "failures": remarks(&report.failures, "reason"),
-        "notes": remarks(&report.notes, "note"),
-        "unused_patterns": report.unused_patterns,
-        "milliseconds": elapsed,
-    }))?;
+    output.json(
+        "summary",
+        json!({
+            "snapshot": report.snapshot.map(|id| id.to_hex()),
+            "repository": repository.url(),
+            "repository_id": repository.id().to_hex(),
+            "parent": report.parent.map(|id| id.to_hex()),
+            "outcome": outcome_name(report.outcome),
+            "dry_run": options.dry_run,
+            "unchanged": report.unchanged,
+            "host": options.host,
+            "profile": options.profile,
+            "tags": options.tags,
+            "paths": paths.collect::<Vec<_>>(),
+            "files": counts.files,
+            "directories": counts.directories,
+            "others": counts.others,
+            "files_new": counts.files_new,
+            "files_changed": counts.files_changed,
+            "files_unchanged": counts.files_unchanged,
+            "bytes": counts.bytes,
+            "bytes_added": counts.bytes_added,
+            "bytes_stored": report.bytes_put,
+            "healed": report.healed,
+            "failure_count": counts.failures,
+            "note_count": counts.notes,
+            "failures": remarks(&report.failures, "reason"),
+            "notes": remarks(&report.notes, "note"),
+            "unused_patterns": report.unused_patterns,
+            "milliseconds": elapsed,
+        }),
+    )?;
     output.finish()
 }
 

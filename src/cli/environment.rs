@@ -94,34 +94,40 @@ mod tests {
                 environment.cache_directory(),
                 environment.default_repository(),
             ];
-            assert_eq!(places.map(|place| place.map(|p| p.display().to_string())), expected.map(|e| {
-                Some(e.to_owned()).filter(|e| !e.is_empty())
-            }));
+            assert_eq!(
+                places.map(|place| place.map(|p| p.display().to_string())),
+                expected.map(|e| { Some(e.to_owned()).filter(|e| !e.is_empty()) })
+            );
         };
         let path = |text: &str| Some(PathBuf::from(text));
         let user = || Environment { home: path("/home/u"), ..Environment::default() };
         let root = || Environment { root: true, ..Environment::default() };
-        check(user(), [
-            "/home/u/.config/esker/esker.toml",
-            "/home/u/.cache/esker",
-            "/home/u/.local/share/esker/repository",
-        ]);
-        check(Environment { xdg_cache: path("/c"), xdg_data: path("/d"), xdg_config: path("/e"), ..user() }, [
-            "/e/esker/esker.toml",
-            "/c/esker",
-            "/d/esker/repository",
-        ]);
+        check(
+            user(),
+            [
+                "/home/u/.config/esker/esker.toml",
+                "/home/u/.cache/esker",
+                "/home/u/.local/share/esker/repository",
+            ],
+        );
+        check(
+            Environment {
+                xdg_cache: path("/c"),
+                xdg_data: path("/d"),
+                xdg_config: path("/e"),
+                ..user()
+            },
+            ["/e/esker/esker.toml", "/c/esker", "/d/esker/repository"],
+        );
         check(root(), ["/etc/esker/esker.toml", "/var/cache/esker", "/var/lib/esker/repository"]);
-        check(Environment { home: path("/root"), ..root() }, [
-            "/etc/esker/esker.toml",
-            "/root/.cache/esker",
-            "/root/.local/share/esker/repository",
-        ]);
-        check(Environment { cache: path("/x"), config: path("/y"), ..root() }, [
-            "/y",
-            "/x",
-            "/var/lib/esker/repository",
-        ]);
+        check(
+            Environment { home: path("/root"), ..root() },
+            ["/etc/esker/esker.toml", "/root/.cache/esker", "/root/.local/share/esker/repository"],
+        );
+        check(
+            Environment { cache: path("/x"), config: path("/y"), ..root() },
+            ["/y", "/x", "/var/lib/esker/repository"],
+        );
         check(Environment::default(), ["", "", ""]);
     }
 }

@@ -49,16 +49,21 @@ struct Place {
 
 pub fn run(context: &Context, arguments: &Arguments) -> Outcome {
     let place = place(context)?;
-    let chunker = chunk_size(&arguments.chunk_size).map_err(|text| Error::new(ErrorKind::Usage, text))?;
+    let chunker =
+        chunk_size(&arguments.chunk_size).map_err(|text| Error::new(ErrorKind::Usage, text))?;
     let origin = Origin::find(&context.global, &context.environment, None)?;
     let (slot, made_key) = new_slot(&origin)?;
-    let created = create(context, &place, &InitOptions {
-        slot,
-        label: arguments.label.clone(),
-        chunker,
-        chunker_key: None,
-        stretching: Default::default(),
-    });
+    let created = create(
+        context,
+        &place,
+        &InitOptions {
+            slot,
+            label: arguments.label.clone(),
+            chunker,
+            chunker_key: None,
+            stretching: Default::default(),
+        },
+    );
     if let (Err(_), Some(path)) = (&created, &made_key) {
         // It opens nothing.
         let _ = std::fs::remove_file(path);
@@ -70,12 +75,15 @@ pub fn run(context: &Context, arguments: &Arguments) -> Outcome {
     }
     if context.json() {
         let mut output = Output::new();
-        output.json("repository", json!({
-            "id": id,
-            "repository": url,
-            "key_file": key_file.as_ref().map(|path| path.display().to_string()),
-            "config_file": place.record_in.as_ref().map(|path| path.display().to_string()),
-        }))?;
+        output.json(
+            "repository",
+            json!({
+                "id": id,
+                "repository": url,
+                "key_file": key_file.as_ref().map(|path| path.display().to_string()),
+                "config_file": place.record_in.as_ref().map(|path| path.display().to_string()),
+            }),
+        )?;
         output.finish()?;
     }
     let key = match &key_file {
@@ -114,7 +122,9 @@ fn new_slot(origin: &Origin) -> Result<(NewSlot, Option<PathBuf>)> {
         Origin::KeyFile(path) if path.symlink_metadata().is_ok() => {
             Ok((NewSlot::KeyFile(key_file::read(path)?), None))
         }
-        Origin::KeyFile(path) => Ok((NewSlot::KeyFile(key_file::create(path)?), Some(path.clone()))),
+        Origin::KeyFile(path) => {
+            Ok((NewSlot::KeyFile(key_file::create(path)?), Some(path.clone())))
+        }
         _ => match origin.new_password()? {
             Some(password) => Ok((NewSlot::Password(password), None)),
             None => Err(Error::new(ErrorKind::Usage, "init needs a password or a key file")),
@@ -126,9 +136,11 @@ fn create(context: &Context, place: &Place, options: &InitOptions) -> Result<(St
     if place.record_in.is_some() {
         // The default place: the directories above it are ours to make.
         let parent = place.directory.parent().unwrap_or(Path::new("/"));
-        DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(|error| {
-            Error::failed(format!("{}: {error}", parent.display()))
-        })?;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(parent)
+            .map_err(|error| Error::failed(format!("{}: {error}", parent.display())))?;
     }
     let store = location::create(&place.directory)?;
     let id = Repository::init(&store, options)?;

@@ -18,15 +18,15 @@ pub fn directory(name: &OsStr) -> Result<PathBuf> {
     let path = match bytes.strip_prefix(b"file:") {
         Some(rest) => rest.strip_prefix(b"//").unwrap_or(rest),
         None if has_scheme(bytes) => {
-            let message = format!("{}: this build speaks to local directories only", name.display());
+            let message =
+                format!("{}: this build speaks to local directories only", name.display());
             return Err(Error::new(ErrorKind::Usage, message));
         }
         None => bytes,
     };
     let path = Path::new(OsStr::from_bytes(path));
-    let absolute = std::path::absolute(path).map_err(|error| {
-        Error::new(ErrorKind::Usage, format!("{}: {error}", name.display()))
-    })?;
+    let absolute = std::path::absolute(path)
+        .map_err(|error| Error::new(ErrorKind::Usage, format!("{}: {error}", name.display())))?;
     // One name for one place: messages, the cache and what is left out agree on it.
     Ok(std::fs::canonicalize(&absolute).unwrap_or_else(|_| absolute.components().collect()))
 }
@@ -35,7 +35,9 @@ fn has_scheme(name: &[u8]) -> bool {
     let Some(colon) = name.iter().position(|&byte| byte == b':') else { return false };
     let (scheme, rest) = (&name[..colon], &name[colon + 1..]);
     let well_formed = scheme.first().is_some_and(u8::is_ascii_lowercase)
-        && scheme.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"+-.".contains(b));
+        && scheme
+            .iter()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"+-.".contains(b));
     well_formed && (rest.starts_with(b"//") || scheme == b"memory")
 }
 
@@ -76,7 +78,10 @@ pub fn none_named() -> Error {
 pub fn create(directory: &Path) -> Result<Arc<dyn Store>> {
     match LocalStore::create(directory) {
         // Opened again under the name that every later command will use.
-        Ok(_) => open(&std::fs::canonicalize(directory).unwrap_or(directory.to_owned()), &CacheRoot::None),
+        Ok(_) => open(
+            &std::fs::canonicalize(directory).unwrap_or(directory.to_owned()),
+            &CacheRoot::None,
+        ),
         Err(error) if error.kind() == StoreKind::Exists && directory.join("config").exists() => {
             Err(Error::failed(format!("{}: there is a repository here already", error.url())))
         }
@@ -87,7 +92,8 @@ pub fn create(directory: &Path) -> Result<Arc<dyn Store>> {
 /// The whole story of a store that cannot be made or opened: nothing was done.
 fn failed(error: &StoreError) -> Error {
     let reason = std::error::Error::source(error);
-    let reason = reason.map_or_else(|| error.to_string(), |source| format!("{}: {source}", error.url()));
+    let reason =
+        reason.map_or_else(|| error.to_string(), |source| format!("{}: {source}", error.url()));
     let kind = if error.is_temporary() { ErrorKind::TryLater } else { ErrorKind::Failed };
     Error::new(kind, reason)
 }

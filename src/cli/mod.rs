@@ -80,7 +80,8 @@ fn report(error: &Error, as_json: bool) -> Exit {
     if as_json {
         let mut out = Output::new();
         let kind = format!("{:?}", error.kind);
-        let members = json!({ "kind": snake(&kind), "message": error.message, "exit_code": exit.code() });
+        let members =
+            json!({ "kind": snake(&kind), "message": error.message, "exit_code": exit.code() });
         let _ = out.json("error", members).and_then(|()| out.finish());
     }
     exit

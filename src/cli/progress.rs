@@ -120,7 +120,8 @@ impl Reporter {
             Look::Bar(bar) => {
                 bar.set_length(bytes_expected.max(bytes));
                 bar.set_position(bytes);
-                let left = left.map_or(String::new(), |ms| format!(", {} left", output::duration(ms)));
+                let left =
+                    left.map_or(String::new(), |ms| format!(", {} left", output::duration(ms)));
                 bar.set_message(format!("{}{left}", output::counted(files, "file")));
             }
             Look::Lines => {
@@ -128,18 +129,26 @@ impl Reporter {
                     true => format!(" of {}", output::size(bytes_expected)),
                     false => String::new(),
                 };
-                let left = left.map_or(String::new(), |ms| format!(", {} left", output::duration(ms)));
+                let left =
+                    left.map_or(String::new(), |ms| format!(", {} left", output::duration(ms)));
                 let files = output::counted(files, "file");
-                talk(&format!("{}: {files}, {}{of}{left}", output::duration(now), output::size(bytes)));
+                talk(&format!(
+                    "{}: {files}, {}{of}{left}",
+                    output::duration(now),
+                    output::size(bytes)
+                ));
             }
-            Look::Json => data(&output::json_line("progress", json!({
-                "seconds": now / 1000,
-                "files": files,
-                "bytes": bytes,
-                "files_expected": files_expected,
-                "bytes_expected": bytes_expected,
-                "seconds_left": left.map(|ms| ms / 1000),
-            }))),
+            Look::Json => data(&output::json_line(
+                "progress",
+                json!({
+                    "seconds": now / 1000,
+                    "files": files,
+                    "bytes": bytes,
+                    "files_expected": files_expected,
+                    "bytes_expected": bytes_expected,
+                    "seconds_left": left.map(|ms| ms / 1000),
+                }),
+            )),
             Look::Quiet => {}
         }
     }
@@ -155,7 +164,8 @@ fn time_left(elapsed: u64, done: u64, expected: u64) -> Option<u64> {
 }
 
 fn bar() -> ProgressBar {
-    let template = "{prefix} {wide_bar} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {msg}";
+    let template =
+        "{prefix} {wide_bar} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {msg}";
     let style = ProgressStyle::with_template(template).expect("a template of ours");
     // Drawn when we say so: ten times a second at most, by whoever has news.
     ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr()).with_style(style)
@@ -198,7 +208,9 @@ impl Progress for Reporter {
                 let line = format!("esker: warning: {message}");
                 self.remark(&line, "warning", || json!({ "message": message }));
             }
-            Event::Line { kind, path, bytes } => self.aside(|| data(&self.listed(kind, path, bytes))),
+            Event::Line { kind, path, bytes } => {
+                self.aside(|| data(&self.listed(kind, path, bytes)))
+            }
         }
     }
 
@@ -231,7 +243,9 @@ mod tests {
     #[test]
     fn time_left_follows_the_rate_and_is_silent_without_one() {
         assert_eq!(time_left(10_000, 100, 300), Some(20_000));
-        for (elapsed, done, expected) in [(1000, 1, 2), (10_000, 0, 5), (10_000, 5, 5), (10_000, 6, 5)] {
+        for (elapsed, done, expected) in
+            [(1000, 1, 2), (10_000, 0, 5), (10_000, 5, 5), (10_000, 6, 5)]
+        {
             assert_eq!(time_left(elapsed, done, expected), None);
         }
     }

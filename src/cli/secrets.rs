@@ -38,7 +38,10 @@ impl Origin {
         let from_environment: Vec<(&str, Origin)> = [
             ("ESKER_PASSWORD", environment.password.clone().map(Origin::Password)),
             ("ESKER_PASSWORD_FILE", environment.password_file.clone().map(Origin::PasswordFile)),
-            ("ESKER_PASSWORD_COMMAND", environment.password_command.clone().map(Origin::PasswordCommand)),
+            (
+                "ESKER_PASSWORD_COMMAND",
+                environment.password_command.clone().map(Origin::PasswordCommand),
+            ),
             ("ESKER_KEY_FILE", environment.key_file.clone().map(Origin::KeyFile)),
         ]
         .into_iter()

@@ -90,7 +90,11 @@ fn table(repository: &Repository, group: &[&Snapshot]) -> Table {
             status(snapshot).join(", "),
             output::sentence(snapshot.name.as_deref().unwrap_or_default()).into_owned(),
             output::sentence(&snapshot.tags.join(",")).into_owned(),
-            paths(repository, snapshot).iter().map(|p| output::path(p)).collect::<Vec<_>>().join(" "),
+            paths(repository, snapshot)
+                .iter()
+                .map(|p| output::path(p))
+                .collect::<Vec<_>>()
+                .join(" "),
         ]);
     }
     table

@@ -27,7 +27,9 @@ pub fn size(text: &str) -> Result<u64, String> {
         return whole.checked_mul(factor).ok_or_else(wrong);
     }
     match number.parse::<f64>() {
-        Ok(value) if value * (factor as f64) < u64::MAX as f64 => Ok((value * factor as f64) as u64),
+        Ok(value) if value * (factor as f64) < u64::MAX as f64 => {
+            Ok((value * factor as f64) as u64)
+        }
         _ => Err(wrong()),
     }
 }
@@ -39,9 +41,11 @@ pub fn time(text: &str) -> Result<u64, String> {
 }
 
 fn time_in(text: &str, zone: &TimeZone) -> Result<u64, String> {
-    let wrong = || format!("{text:?} is no time: write 2026-01-31, \"2026-01-31 17:30\" or RFC 3339");
+    let wrong =
+        || format!("{text:?} is no time: write 2026-01-31, \"2026-01-31 17:30\" or RFC 3339");
     let zoned = || text.parse::<Zoned>().ok().map(|zoned| zoned.timestamp());
-    let local = || text.parse::<DateTime>().ok()?.to_zoned(zone.clone()).ok().map(|z| z.timestamp());
+    let local =
+        || text.parse::<DateTime>().ok()?.to_zoned(zone.clone()).ok().map(|z| z.timestamp());
     let moment = text.parse::<Timestamp>().ok().or_else(zoned).or_else(local);
     moment.and_then(|moment| u64::try_from(moment.as_millisecond()).ok()).ok_or_else(wrong)
 }
@@ -87,7 +91,8 @@ pub fn pair_of_paths(text: &OsStr) -> Result<(PathBuf, PathBuf), String> {
 
 /// A zstd level, or `off`, which is 0.
 pub fn compression(text: &str) -> Result<i32, String> {
-    let level = if text == "off" { Some(0) } else { text.parse().ok().filter(|l| (1..=22).contains(l)) };
+    let level =
+        if text == "off" { Some(0) } else { text.parse().ok().filter(|l| (1..=22).contains(l)) };
     level.ok_or_else(|| format!("{text:?} is no level: write 1 to 22, or off"))
 }
 

@@ -76,7 +76,8 @@ mod tests {
             repository: Some("/with \"quotes\" and \\".to_owned()),
             key_file: Some("/key".into()),
         };
-        add(&file, &Settings { key_file: settings.key_file.clone(), ..Settings::default() }).unwrap();
+        add(&file, &Settings { key_file: settings.key_file.clone(), ..Settings::default() })
+            .unwrap();
         add(&file, &Settings { key_file: None, ..settings.clone() }).unwrap();
         assert_eq!(read(&file).unwrap(), Some(settings));
     }
