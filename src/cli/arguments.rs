@@ -59,7 +59,7 @@ pub struct Global {
     pub password_command: Option<OsString>,
 
     /// Open the repository with a recipient's private key
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE", hide = true)]
     pub identity: Option<PathBuf>,
 
     /// Keep caches in this directory
