@@ -132,6 +132,6 @@ fn own_pack(repository: &Repository, id: PackId, length: u64) -> Option<PutPack>
     }
     let frame_at = bytes.len().checked_sub(footer.frame_length())?;
     let frame = bytes.get(frame_at..)?.to_vec();
-    let pack = repository.read_frame(id, length, &frame, repository.trust()).ok()?;
+    let pack = repository.read_frame(id, length, &frame, footer.signer).ok()?;
     Some(PutPack { id, length, frame, toc: pack.toc })
 }

@@ -12,10 +12,10 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::error::{Error, Result};
 use crate::format::pack::{Birth, Coordinate, PackKind, Toc};
-use crate::id::{ChunkId, PackId, SegmentId, WriterId};
+use crate::id::{ChunkId, ObjectHash, PackId, SegmentId, WriterId};
 
 /// Raise it whenever the tables change: an older database is thrown away.
-const SCHEMA: i64 = 1;
+const SCHEMA: i64 = 2;
 /// Decoded tables of contents kept in memory, in chunks.
 const TOC_CACHE_CHUNKS: usize = 400_000;
 
@@ -139,6 +139,7 @@ CREATE TABLE pack (
     has_foreign INTEGER NOT NULL, signer BLOB NOT NULL, toc BLOB NOT NULL);
 CREATE TABLE segment_pack (pack INTEGER, segment BLOB, PRIMARY KEY (pack, segment)) WITHOUT ROWID;
 CREATE TABLE chunk (prefix INTEGER, location INTEGER, PRIMARY KEY (prefix, location)) WITHOUT ROWID;
+CREATE TABLE judgement (hash BLOB NOT NULL);
 CREATE TABLE object (key TEXT PRIMARY KEY, bytes BLOB NOT NULL) WITHOUT ROWID;
 ";
 
@@ -236,6 +237,33 @@ impl Index {
         rows.collect::<rusqlite::Result<_>>().map_err(sql)
     }
 
+    /// What was loaded was judged by who may maintain. When that is another
+    /// judgement than before, all is forgotten, to be loaded and judged anew.
+    pub fn judge_anew_unless(&self, judgement: ObjectHash) -> Result<()> {
+        let mut database = self.database();
+        let before: Option<[u8; 32]> = database
+            .query_row("SELECT hash FROM judgement", [], |row| row.get(0))
+            .optional()
+            .map_err(sql)?;
+        if before == Some(judgement.0) {
+            return Ok(());
+        }
+        let transaction = database.transaction().map_err(sql)?;
+        transaction
+            .execute_batch(
+                "DELETE FROM judgement; DELETE FROM segment; DELETE FROM removed;
+                 DELETE FROM pack; DELETE FROM segment_pack; DELETE FROM chunk;",
+            )
+            .map_err(sql)?;
+        transaction
+            .execute("INSERT INTO judgement (hash) VALUES (?1)", [&judgement.0[..]])
+            .map_err(sql)?;
+        transaction.commit().map_err(sql)?;
+        drop(database);
+        *self.cache.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = TocCache::default();
+        self.load_packs()
+    }
+
     /// Adds one segment with the packs it lists that are new here, in one
     /// transaction. `known` are packs of it that the index has already.
     pub fn add_segment(
@@ -320,6 +348,13 @@ impl Index {
     pub fn pack(&self, number: PackNumber) -> Option<PackInfo> {
         let table = self.packs.read().unwrap_or_else(|poisoned| poisoned.into_inner());
         table.by_number.get(&number).cloned()
+    }
+
+    /// Who lists a pack: a maintainer in force if there is one among them.
+    pub fn lister(&self, id: PackId, trust: &super::Trust) -> Option<WriterId> {
+        let info = self.pack(self.pack_number(id)?)?;
+        let maintainer = info.listed_by.iter().find(|w| trust.standing(**w).may_maintain());
+        maintainer.or(info.listed_by.first()).copied()
     }
 
     pub fn pack_number(&self, id: PackId) -> Option<PackNumber> {

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::error::{Error, Result};
+use super::updates::Updates;
 use crate::crypto::{HybridPrivate, HybridPublic, SecretKey, SigningKey, VerifyKey, keys};
 use crate::format::slot::{EpochKeys, Role, Secrets};
 use crate::format::update::{ConfigUpdate, open_grant};
@@ -27,9 +28,9 @@ pub struct Keyring {
 }
 
 impl Keyring {
-    /// `updates` are all updates, verified, oldest first; the last one counts.
-    pub fn new(slot: SlotId, secrets: Secrets, updates: &[ConfigUpdate]) -> Result<Self> {
-        let newest = updates.last().ok_or_else(|| Error::damage("config-updates: none there"))?;
+    /// New objects are sealed under the newest epoch that any update made.
+    pub fn new(slot: SlotId, secrets: Secrets, updates: &Updates) -> Result<Self> {
+        let newest = &updates.merged;
         let mut epochs = BTreeMap::new();
         if let Some(root) = &secrets.root {
             for epoch in 1..=newest.epoch {
@@ -39,7 +40,7 @@ impl Keyring {
             }
         } else {
             epochs.extend(secrets.epochs.iter().map(|keys| (keys.epoch, keys.clone())));
-            for update in updates {
+            for update in &updates.all {
                 for (_, sealed) in update.grants.iter().filter(|(to, _)| *to == slot) {
                     let keys = open_grant(
                         secrets.repository,
@@ -175,6 +176,10 @@ pub enum Standing {
 impl Standing {
     pub fn may_maintain(self) -> bool {
         matches!(self, Standing::InForce(role) if role.may_maintain())
+    }
+
+    pub fn is_revoked_maintainer(self) -> bool {
+        matches!(self, Standing::Revoked(role) if role.may_maintain())
     }
 
     pub fn may_write(self) -> bool {

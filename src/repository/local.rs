@@ -8,12 +8,20 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::error::{Error, ErrorKind, Result};
-use crate::id::{RepositoryId, hex};
+use crate::id::{ObjectHash, RepositoryId, hex};
 
 /// Directory of one repository below the cache directory; nothing without one.
 #[derive(Clone, Debug)]
 pub struct LocalState {
     directory: Option<PathBuf>,
+}
+
+/// The config updates with the highest number that this machine saw: a store
+/// that shows less shows an old state.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SeenUpdates {
+    pub number: u64,
+    pub hashes: Vec<ObjectHash>,
 }
 
 /// Where a machine keeps its caches.
@@ -97,21 +105,28 @@ impl LocalState {
         self.directory.as_deref()
     }
 
-    /// The highest config update seen: its number and the object hashes.
-    pub fn highest_update(&self) -> u64 {
-        self.directory
+    /// The highest config updates seen.
+    pub fn seen_updates(&self) -> SeenUpdates {
+        let text = self
+            .directory
             .as_ref()
             .and_then(|directory| fs::read_to_string(directory.join("updates")).ok())
-            .and_then(|text| text.trim().parse().ok())
-            .unwrap_or(0)
+            .unwrap_or_default();
+        let mut lines = text.lines().map(str::trim);
+        let number = lines.next().and_then(|line| line.parse().ok()).unwrap_or(0);
+        SeenUpdates { number, hashes: lines.filter_map(|line| line.parse().ok()).collect() }
     }
 
-    pub fn remember_update(&self, number: u64) -> Result<()> {
-        match &self.directory {
-            Some(directory) if self.highest_update() < number => {
-                write_private(&directory.join("updates"), format!("{number}\n").as_bytes())
-            }
-            _ => Ok(()),
+    pub fn remember_updates(&self, seen: &SeenUpdates) -> Result<()> {
+        let Some(directory) = &self.directory else { return Ok(()) };
+        let before = self.seen_updates();
+        if before == *seen || before.number > seen.number {
+            return Ok(());
         }
+        let mut text = format!("{}\n", seen.number);
+        for hash in &seen.hashes {
+            text.push_str(&format!("{hash}\n"));
+        }
+        write_private(&directory.join("updates"), text.as_bytes())
     }
 }

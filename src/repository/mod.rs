@@ -5,9 +5,11 @@
 //! |---|---|
 //! | `open` | make a repository, open it with a password or key |
 //! | `keyring` | keys by purpose; what a writer's signature is worth |
+//! | `updates` | config updates: load all, refuse an old state, merge |
 //! | `local` | where this machine keeps its cache, and what it remembers |
 //! | `index` | chunk → pack, in SQLite |
 //! | `sync` | bring the index up to the listed segments |
+//! | `coordinates` | sets of coordinates, and which packs hold them |
 //! | `blocks` | read chunks: fetch, check, open, decode, verify |
 //! | `pages` | walk trees of pages: entries, items, references |
 //! | `packer` | gather sealed blocks into packs and put them |
@@ -16,6 +18,7 @@
 
 pub mod blocks;
 pub mod commit;
+pub mod coordinates;
 pub mod error;
 pub mod index;
 pub mod keyring;
@@ -25,6 +28,7 @@ pub mod packer;
 pub mod pages;
 pub mod snapshots;
 pub mod sync;
+pub mod updates;
 
 use std::sync::Arc;
 
@@ -32,6 +36,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use index::Index;
 pub use keyring::{Keyring, Standing, Trust};
 pub use open::{InitOptions, NewSlot, Unlock};
+pub use updates::Updates;
 
 use crate::format::update::ConfigUpdate;
 use crate::id::RepositoryId;

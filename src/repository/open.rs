@@ -6,8 +6,9 @@ use std::sync::Arc;
 use super::blocks::BlockCache;
 use super::error::{Error, ErrorKind, Result};
 use super::index::Index;
-use super::keyring::{Keyring, Trust};
-use super::local::CacheRoot;
+use super::keyring::{Keyring, Standing, Trust};
+use super::local::{CacheRoot, SeenUpdates};
+use super::updates::Updates;
 use super::{Repository, now_ms};
 use crate::chunker::ChunkerParams;
 use crate::crypto::keys::key_file_input;
@@ -18,7 +19,7 @@ use crate::format::config::{CONFIG_KEY, Config};
 use crate::format::object::MAX_OBJECT;
 use crate::format::slot::{Method, Role, Secrets, Slot, slot_key};
 use crate::format::update::{self, ConfigUpdate, Features, Writer};
-use crate::id::{ObjectHash, RepositoryId, SlotId, WriterId};
+use crate::id::{RepositoryId, SlotId, WriterId};
 use crate::store::{ErrorKind as StoreKind, Store};
 
 /// What opens a slot.
@@ -169,14 +170,22 @@ impl Repository {
             .verify(&object, &secrets.admin)
             .map_err(|error| Error::in_object(CONFIG_KEY, error))?;
         let local = cache.repository(config.repository, store.url())?;
-        let (updates, newest_updates) = load_updates(&*store, &secrets, local.highest_update())?;
-        let keyring = Keyring::new(slot, secrets, &updates)?;
-        let update = merge_newest(updates, newest_updates.len());
-        local.remember_update(update.number)?;
-        let trust = Trust::new(update);
-        if trust.update().revocation(keyring.writer).is_some() {
-            return Err(Error::no_right("this key was revoked: ask for a new one"));
+        let seen = local.seen_updates();
+        let updates = Updates::load(&*store, secrets.repository, &secrets.admin, &seen)?;
+        let trust = Trust::new(updates.merged.clone());
+        match trust.standing(secrets.writer) {
+            Standing::InForce(_) => {}
+            Standing::Revoked(_) => {
+                return Err(Error::no_right("this key was revoked: ask for a new one"));
+            }
+            Standing::Unknown => {
+                return Err(Error::no_right(
+                    "this key is not listed in config-updates: ask for a new one",
+                ));
+            }
         }
+        let keyring = Keyring::new(slot, secrets, &updates)?;
+        local.remember_updates(&updates.seen())?;
         let index = match local.directory() {
             Some(directory) => Index::open(directory)?,
             None => Index::in_memory()?,
@@ -185,7 +194,7 @@ impl Repository {
             store,
             keyring,
             trust,
-            newest_updates,
+            newest_updates: updates.newest,
             index,
             blocks: BlockCache::default(),
             local,
@@ -193,11 +202,16 @@ impl Repository {
         })
     }
 
+    /// The updates as they are now.
+    pub(crate) fn load_updates(&self) -> Result<Updates> {
+        let seen =
+            SeenUpdates { number: self.trust.update().number, hashes: self.newest_updates.clone() };
+        Updates::load(&*self.store, self.id(), &self.keyring.admin, &seen)
+    }
+
     /// Loads the updates again: somebody may have been revoked meanwhile.
     pub fn reload_trust(&self) -> Result<Trust> {
-        let (updates, newest) =
-            load_updates(&*self.store, self.keyring.secrets(), self.trust.update().number)?;
-        Ok(Trust::new(merge_newest(updates, newest.len())))
+        Ok(Trust::new(self.load_updates()?.merged))
     }
 }
 
@@ -305,72 +319,4 @@ fn open_slot(store: &dyn Store, config: &Config, unlock: &Unlock) -> Result<(Slo
             format!("{}: wrong password or key: no slot opens with it", store.url()),
         )),
     }
-}
-
-/// All updates, oldest first, and the hashes of those with the highest number.
-fn load_updates(
-    store: &dyn Store,
-    secrets: &Secrets,
-    seen: u64,
-) -> Result<(Vec<ConfigUpdate>, Vec<ObjectHash>)> {
-    let mut loaded = Vec::new();
-    for listed in store.list(update::PREFIX)? {
-        let Some(number) = update::number_of(&listed.key) else { continue };
-        let bytes = store.get(&listed.key, MAX_OBJECT as u64)?;
-        let update = ConfigUpdate::parse(&bytes, secrets.repository, &listed.key, &secrets.admin)
-            .map_err(|error| Error::in_object(&listed.key, error))?;
-        loaded.push((number, listed.key, ObjectHash::of(&bytes), update));
-    }
-    loaded.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
-    let mut expected = 1;
-    for (number, ..) in &loaded {
-        if *number > expected {
-            return Err(Error::damage(format!("config-updates: number {expected} is missing")));
-        }
-        expected = number + 1;
-    }
-    let highest = expected - 1;
-    if highest < seen {
-        return Err(Error::damage(format!(
-            "config-updates: ends at {highest}, but this machine has seen {seen}: \
-             the store shows an old state"
-        )));
-    }
-    check_chain(&loaded)?;
-    let newest = loaded.iter().filter(|l| l.0 == highest).map(|l| l.2).collect();
-    Ok((loaded.into_iter().map(|l| l.3).collect(), newest))
-}
-
-/// Each update names those of the number before it that its writer saw.
-fn check_chain(loaded: &[(u64, String, ObjectHash, ConfigUpdate)]) -> Result<()> {
-    for (number, key, _, update) in loaded.iter().filter(|l| l.0 > 1) {
-        let before: Vec<_> = loaded.iter().filter(|l| l.0 == number - 1).map(|l| l.2).collect();
-        if !update.previous.iter().all(|hash| before.contains(hash)) {
-            return Err(Error::damage(format!("{key}: names an update that is not there")));
-        }
-    }
-    Ok(())
-}
-
-/// The newest update; of several with its number, the smaller name counts, and
-/// writers and revocations of all add up.
-fn merge_newest(mut updates: Vec<ConfigUpdate>, newest: usize) -> ConfigUpdate {
-    let same: Vec<_> = updates.drain(updates.len() - newest..).collect();
-    let mut same = same.into_iter();
-    let mut first = same.next().expect("the caller found at least one");
-    for other in same {
-        for writer in other.writers {
-            if first.writer(writer.id).is_none() {
-                first.writers.push(writer);
-                first.writers.sort_by_key(|writer| writer.id);
-            }
-        }
-        for revocation in other.revoked {
-            if first.revocation(revocation.writer).is_none() {
-                first.revoked.push(revocation);
-            }
-        }
-        first.epoch = first.epoch.max(other.epoch);
-    }
-    first
 }

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use super::Repository;
 use super::error::{Error, Result};
 use super::index::{NewPack, PackToc};
-use super::keyring::{Standing, Trust};
+use super::keyring::Standing;
 use crate::format::FormatError;
 use crate::format::pack::TocFrame;
 use crate::format::segment::{self, Directory, MAX_SEGMENT, Segment};
-use crate::id::{PackId, SegmentId, WriterId};
+use crate::id::{ObjectHash, PackId, SegmentId, WriterId};
 use crate::progress::{Event, Progress};
 use crate::store::ErrorKind as StoreKind;
 
@@ -22,6 +22,7 @@ impl Repository {
     /// are no longer listed. Segments that are damaged or signed by nobody are
     /// reported and earn nothing.
     pub fn sync_index(&self, progress: &dyn Progress) -> Result<Troubles> {
+        self.index.judge_anew_unless(self.judgement())?;
         self.index.load_packs()?;
         let listed: HashSet<SegmentId> = self
             .store
@@ -34,12 +35,14 @@ impl Repository {
         let mut troubles = Vec::new();
         let mut new: Vec<_> = listed.difference(&known).copied().collect();
         new.sort_unstable();
+        // a revoked maintainer's segments last: what somebody in force lists
+        // too is then known with all that it may say
+        let mut of_revoked = Vec::new();
         for id in new {
-            match self.load_segment(id) {
-                Ok(mut found) => troubles.append(&mut found),
-                Err(error) if error.kind == super::ErrorKind::Damage => troubles.push(error),
-                Err(error) => return Err(error),
-            }
+            self.load_segment_into(id, &mut troubles, Some(&mut of_revoked))?;
+        }
+        for id in of_revoked {
+            self.load_segment_into(id, &mut troubles, None)?;
         }
         // only now: what a merge took over must not be dropped in between
         self.index.drop_segments(&gone)?;
@@ -49,29 +52,65 @@ impl Repository {
         Ok(troubles)
     }
 
-    fn load_segment(&self, id: SegmentId) -> Result<Troubles> {
+    /// What the loaded segments were judged by: the maintainers that are revoked.
+    fn judgement(&self) -> ObjectHash {
+        let mut revoked: Vec<WriterId> = self
+            .trust
+            .update()
+            .writers
+            .iter()
+            .map(|writer| writer.id)
+            .filter(|id| self.trust.standing(*id).is_revoked_maintainer())
+            .collect();
+        revoked.sort_unstable();
+        ObjectHash::of(&revoked.iter().flat_map(|id| id.0).collect::<Vec<_>>())
+    }
+
+    /// Loads one segment; one by a revoked maintainer only goes to `later`.
+    fn load_segment_into(
+        &self,
+        id: SegmentId,
+        troubles: &mut Troubles,
+        later: Option<&mut Vec<SegmentId>>,
+    ) -> Result<()> {
         let key = segment::segment_key(id);
         let bytes = match self.store.get(&key, MAX_SEGMENT as u64) {
             Ok(bytes) => bytes,
             // superseded and swept since the listing
-            Err(error) if error.kind() == StoreKind::NotFound => return Ok(Vec::new()),
+            Err(error) if error.kind() == StoreKind::NotFound => return Ok(()),
             Err(error) => return Err(error.into()),
         };
         if blake3::hash(&bytes).as_bytes() != &id.0 {
-            return Err(Error::damage(format!("{key}: its bytes do not match its name [SEG-9]")));
+            let message = format!("{key}: its bytes do not match its name [SEG-9]");
+            troubles.push(Error::damage(message));
+            return Ok(());
         }
-        self.read_segment(id, &bytes).map_err(|error| Error::in_object(&key, error))?
+        match self.read_segment(id, &bytes, later) {
+            Ok(added) => troubles.append(&mut added?),
+            Err(error) => match Error::in_object(&key, error) {
+                error if error.kind == super::ErrorKind::Damage => troubles.push(error),
+                error => return Err(error),
+            },
+        }
+        Ok(())
     }
 
     fn read_segment(
         &self,
         id: SegmentId,
         bytes: &[u8],
+        later: Option<&mut Vec<SegmentId>>,
     ) -> std::result::Result<Result<Troubles>, FormatError> {
         let segment = Segment::parse(bytes)?;
         let signer = segment.header.signer;
         let verify = self.trust.verify_key(signer).ok_or_else(|| unlisted("SEG-4"))?;
         segment.verify(self.id(), verify)?;
+        if let Some(later) = later
+            && self.trust.standing(signer).is_revoked_maintainer()
+        {
+            later.push(id);
+            return Ok(Ok(Vec::new()));
+        }
         let directory =
             segment.directory(self.id(), self.keyring.index_key(segment.header.epoch)?)?;
         let frames = segment.frames(&directory)?;
@@ -83,7 +122,7 @@ impl Repository {
                 known.push(row.id);
                 continue;
             }
-            match self.read_frame(row.id, row.length, frame, &self.trust) {
+            match self.read_frame(row.id, row.length, frame, signer) {
                 Ok(pack) => packs.push(pack),
                 Err(error) => troubles.push(Error::in_object(&segment::segment_key(id), error)),
             }
@@ -92,24 +131,29 @@ impl Repository {
         Ok(added.map(|()| troubles))
     }
 
-    /// A table of contents that some listed writer signed.
+    /// A table of contents that some listed writer signed, as a segment by
+    /// `listed_by` carries it.
     pub(crate) fn read_frame(
         &self,
         pack: PackId,
         length: u64,
         frame: &[u8],
-        trust: &Trust,
+        listed_by: WriterId,
     ) -> std::result::Result<NewPack, FormatError> {
         let frame = TocFrame::parse(frame)?;
         let signer = frame.footer.signer;
-        let verify = trust.verify_key(signer).ok_or_else(|| unlisted("TOC-1"))?;
+        let verify = self.trust.verify_key(signer).ok_or_else(|| unlisted("TOC-1"))?;
         frame.verify(self.id(), verify)?;
         let mut toc = frame.open(self.id(), self.keyring.index_key(frame.footer.epoch)?)?;
         if !toc.fits(length) {
             return Err(FormatError::new("PACK-6", "the table tells of more than the pack holds"));
         }
-        if !toc.foreign.is_empty() && !trust.standing(signer).may_maintain() {
-            // only a maintainer may say that a chunk was born elsewhere
+        // only a maintainer may say that a chunk was born elsewhere; once he is
+        // revoked, another must have taken over his packs
+        let standing = self.trust.standing(signer);
+        let taken_over =
+            standing.is_revoked_maintainer() && self.trust.standing(listed_by).may_maintain();
+        if !standing.may_maintain() && !taken_over {
             toc.foreign.clear();
         }
         Ok(NewPack { id: pack, length, signer, toc: Arc::new(PackToc::new(pack, toc)) })
