@@ -6,6 +6,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use clap::Args;
 
 use super::values;
+use crate::repository::{self, Error, ErrorKind};
 use crate::select::{Filter, Wanted};
 
 #[derive(Args, Clone, Default)]
@@ -72,7 +73,11 @@ fn inside(first: &[u8], path: &[u8]) -> Vec<u8> {
 }
 
 /// Parses `SNAPSHOT[:PATH]`.
-pub fn parse(text: &OsStr) -> Result<SnapshotPath, String> {
+pub fn parse(text: &OsStr) -> repository::Result<SnapshotPath> {
+    split(text).map_err(|reason| Error::new(ErrorKind::Usage, reason))
+}
+
+fn split(text: &OsStr) -> Result<SnapshotPath, String> {
     let bytes = text.as_bytes();
     // A time has colons of its own: the longest beginning that is a name counts.
     let ends = (0..bytes.len()).rev().filter(|&at| bytes[at] == b':');
@@ -92,10 +97,13 @@ pub fn parse(text: &OsStr) -> Result<SnapshotPath, String> {
 }
 
 /// Parses a snapshot without a path.
-pub fn parse_snapshot(text: &str) -> Result<Wanted, String> {
+pub fn parse_snapshot(text: &str) -> repository::Result<Wanted> {
     match parse(OsStr::new(text))? {
         SnapshotPath { wanted, path: None } => Ok(wanted),
-        _ => Err("a snapshot is meant here, without a path".to_owned()),
+        _ => {
+            let message = format!("{text:?}: a snapshot is meant here, without a path");
+            Err(Error::new(ErrorKind::Usage, message))
+        }
     }
 }
 
