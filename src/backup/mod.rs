@@ -524,6 +524,6 @@ fn labels(repository: &Repository, roots: &[PathBuf], streams: &[Stream]) -> Res
     let roots = roots.iter().map(|path| path.as_os_str().as_bytes());
     roots
         .chain(streams.iter().map(|stream| stream.name.as_bytes()))
-        .map(|name| sources::label(repository.keyring(), name))
+        .map(|name| repository.keyring().source_label(name))
         .collect()
 }
