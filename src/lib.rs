@@ -1,17 +1,50 @@
 //! esker: encrypted, deduplicating backup to any object store.
+//!
+//! A stream (directory tree, dump, standard input) is cut by its content into
+//! *chunks*; new chunks are gathered into *blocks*, which are compressed and
+//! sealed, and blocks into *packs*, which are put into a *store*. A *snapshot*
+//! is a signed manifest that names a tree of entries and the set of chunks it
+//! needs. `format-spec/` describes every byte; its README has the vocabulary.
+//!
+//! # Floors
+//!
+//! Imports only point down; `tests/floors.rs` proves it.
+//!
+//! | floor | modules | |
+//! |---|---|---|
+//! | 0 primitives | [`id`], [`chunker`], [`compression`], [`crypto`], [`progress`] | no format, files, network, clock |
+//! | 1 format | [`format`](mod@format) | bytes to values and back, without I/O; one file a chapter |
+//! | 2 outside world | [`store`], [`files`] | objects by key; walking, reading and writing files |
+//! | 3 repository | [`repository`] | keys, index, packs, commit |
+//! | 4 operations | [`backup`], … | one module each; they do not know each other |
+//! | 5 program | `config`, `cli`, `output` | only here is printed and the environment read |
+//!
+//! # Where to begin
+//!
+//! A backup is [`backup::backup`]: its stages lie in the files of that module in
+//! the order of the work. What makes a snapshot good is
+//! [`repository::Repository::commit`]. How bytes are laid out is
+//! [`format`](mod@format), from [`format::object`] on.
 
 pub mod backup;
+pub mod check;
 pub mod chunker;
 pub mod cli;
 pub mod compression;
 pub mod config;
 pub mod crypto;
+pub mod diff;
 pub mod files;
+pub mod find;
 pub mod format;
 pub mod id;
 pub mod keys;
+pub mod list;
 pub mod output;
 pub mod progress;
 pub mod repository;
+pub mod restore;
+pub mod scrub;
 pub mod select;
+pub mod stats;
 pub mod store;

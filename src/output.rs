@@ -62,9 +62,27 @@ pub fn time(ms: u64, zone: &TimeZone) -> String {
     timestamp(ms).to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S").to_string()
 }
 
+/// The same of seconds since 1970, which may be before that.
+pub fn time_of(seconds: i64, zone: &TimeZone) -> String {
+    match Timestamp::from_second(seconds) {
+        Ok(time) => time.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S").to_string(),
+        Err(_) => format!("@{seconds}"),
+    }
+}
+
 /// RFC 3339 in UTC, for JSON.
 pub fn rfc3339(ms: u64) -> String {
     timestamp(ms).to_string()
+}
+
+/// The same of a file's time; `@seconds` where the calendar ends.
+pub fn rfc3339_of(seconds: i64, nanoseconds: u32) -> String {
+    let nanoseconds = i32::try_from(nanoseconds).unwrap_or(0);
+    // Before 1970 the calendar crate counts both parts downwards.
+    let time = Timestamp::from_second(seconds).ok().and_then(|time| {
+        time.checked_add(jiff::SignedDuration::from_nanos(i64::from(nanoseconds))).ok()
+    });
+    time.map_or_else(|| format!("@{seconds}"), |time| time.to_string())
 }
 
 /// Whether a terminal would act on it, or show something else than is there.

@@ -4,9 +4,6 @@
 
 use std::collections::BTreeSet;
 
-use crate::crypto::keys;
-use crate::format::ChunkKind;
-use crate::id::hex;
 use crate::repository::snapshots::Snapshot;
 use crate::repository::{Error, ErrorKind, Keyring, Repository, Result};
 
@@ -42,15 +39,10 @@ pub struct Matcher<'a> {
 impl Filter {
     /// Fails when the key cannot tell labels, which a filter by source needs.
     pub fn matcher(&self, keyring: &Keyring) -> Result<Matcher<'_>> {
-        let label = |path: &Vec<u8>| source_label(keyring, path);
+        let label = |path: &Vec<u8>| keyring.source_label(path);
         let labels = self.sources.iter().map(label).collect::<Result<_>>()?;
         Ok(Matcher { filter: self, labels })
     }
-}
-
-fn source_label(keyring: &Keyring, path: &[u8]) -> Result<String> {
-    let key = keys::source_label(keyring.id_key(ChunkKind::Data)?);
-    Ok(hex(&blake3::keyed_hash(key.bytes(), path).as_bytes()[..8]))
 }
 
 impl Matcher<'_> {

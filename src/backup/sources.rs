@@ -2,19 +2,8 @@
 
 use std::collections::HashMap;
 
-use crate::crypto::keys;
 use crate::files::Found;
-use crate::format::ChunkKind;
 use crate::format::entry::EntryKind;
-use crate::id::hex;
-use crate::repository::{Keyring, Result};
-
-/// The label of a source: equal for equal paths, and telling nothing to those
-/// who may not read names.
-pub fn label(keyring: &Keyring, path: &[u8]) -> Result<String> {
-    let key = keys::source_label(keyring.id_key(ChunkKind::Data)?);
-    Ok(hex(&blake3::keyed_hash(key.bytes(), path).as_bytes()[..8]))
-}
 
 /// Numbers file systems as they are met, and says where one begins.
 pub struct FileSystems {

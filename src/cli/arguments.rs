@@ -6,7 +6,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::{backup, completions, init, man, snapshots};
+use super::{
+    backup, check, completions, diff, dump, find, init, key, ls, man, restore, scrub, snapshots,
+    stats,
+};
 
 /// Encrypted, deduplicating backup.
 #[derive(Parser)]
@@ -84,6 +87,15 @@ pub enum Command {
     Init(init::Arguments),
     Backup(Box<backup::Arguments>),
     Snapshots(snapshots::Arguments),
+    Restore(restore::Arguments),
+    Ls(ls::Arguments),
+    Dump(dump::Arguments),
+    Find(find::Arguments),
+    Diff(diff::Arguments),
+    Stats(stats::Arguments),
+    Check(check::Arguments),
+    Scrub(scrub::Arguments),
+    Key(key::Arguments),
     Completions(completions::Arguments),
     Man(man::Arguments),
 }

@@ -5,16 +5,22 @@ use std::ffi::OsString;
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::arguments::Global;
 use super::environment::Environment;
 use super::progress::Reporter;
 use super::secrets::Origin;
+use super::snapshot_name::Narrow;
 use super::streams::talk;
-use super::{key_file, location, signals};
+use super::{location, signals};
 use crate::config::{self, Settings};
+use crate::progress::Silent;
 use crate::repository::local::CacheRoot;
-use crate::repository::{Error, ErrorKind, Repository, Result, Unlock};
+use crate::repository::snapshots::{Snapshot, State};
+use crate::repository::{Error, ErrorKind, Repository, Result};
+use crate::select::{self, Wanted};
+use crate::store::Store;
 
 pub struct Context {
     pub global: Global,
@@ -49,7 +55,45 @@ impl Context {
         }
         let store = location::open(&directory, &cache)?;
         let origin = Origin::find(&self.global, &self.environment, configured_key)?;
-        Repository::open(store, &unlock(&origin)?, &cache)
+        Repository::open(store, &origin.unlock()?, &cache)
+    }
+
+    /// The store of the repository that is meant, for what needs no key.
+    pub fn store(&self) -> Result<Arc<dyn Store>> {
+        let settings = self.settings()?;
+        let (name, _) = self.repository_name(&settings)?;
+        location::open(&location::directory(&name)?, &self.cache())
+    }
+
+    /// All snapshots, with the index up to date to read them. What cannot be
+    /// believed is told.
+    pub fn snapshots(&self, repository: &Repository) -> Result<Vec<Snapshot>> {
+        let troubles = repository.sync_index(&Silent)?;
+        let (snapshots, more) = repository.snapshots()?;
+        for trouble in troubles.iter().chain(&more) {
+            self.warn(&trouble.message);
+        }
+        Ok(snapshots)
+    }
+
+    /// The snapshot that is meant; one that cannot be relied on comes with a warning.
+    pub fn select<'a>(
+        &self,
+        repository: &Repository,
+        snapshots: &'a [Snapshot],
+        wanted: &Wanted,
+        narrow: &Narrow,
+    ) -> Result<&'a Snapshot> {
+        let snapshot = select::select(repository, snapshots, wanted, &narrow.filter())?;
+        if snapshot.state != State::Confirmed {
+            let id = &snapshot.id.to_hex()[..8];
+            let state = match snapshot.state {
+                State::Distrusted => "signed by a key that was revoked",
+                _ => "of a run that did not end well; it may lack data",
+            };
+            self.warn(&format!("snapshot {id} is {state}"));
+        }
+        Ok(snapshot)
     }
 
     /// Reports what goes on, and listens to signals. Called once the repository
@@ -112,17 +156,4 @@ fn usable(directory: &Path) -> std::io::Result<PathBuf> {
     DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
     rustix::fs::access(directory, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK)?;
     std::fs::canonicalize(directory)
-}
-
-fn unlock(origin: &Origin) -> Result<Unlock> {
-    match origin {
-        Origin::KeyFile(path) => Ok(Unlock::KeyFile(key_file::read(path)?)),
-        Origin::Identity(path) => {
-            Err(Error::failed(format!("{}: identities are not read yet", path.display())))
-        }
-        _ => match origin.password()? {
-            Some(password) => Ok(Unlock::Password(password)),
-            None => Err(Error::new(ErrorKind::WrongKey, "no password")),
-        },
-    }
 }

@@ -9,9 +9,9 @@ use clap::Args;
 use serde_json::json;
 
 use super::context::Context;
-use super::secrets::Origin;
+use super::secrets::{Origin, new_key_file, read_key};
 use super::streams::Output;
-use super::{Exit, Outcome, key_file, location, values};
+use super::{Exit, Outcome, location, values};
 use crate::chunker::{ChunkerParams, DEFAULT_AVERAGE};
 use crate::config::{self, Settings};
 use crate::repository::{Error, ErrorKind, InitOptions, NewSlot, Repository, Result};
@@ -120,11 +120,9 @@ fn place(context: &Context) -> Result<Place> {
 fn new_slot(origin: &Origin) -> Result<(NewSlot, Option<PathBuf>)> {
     match origin {
         Origin::KeyFile(path) if path.symlink_metadata().is_ok() => {
-            Ok((NewSlot::KeyFile(key_file::read(path)?), None))
+            Ok((NewSlot::KeyFile(read_key(path)?), None))
         }
-        Origin::KeyFile(path) => {
-            Ok((NewSlot::KeyFile(key_file::create(path)?), Some(path.clone())))
-        }
+        Origin::KeyFile(path) => Ok((NewSlot::KeyFile(new_key_file(path)?), Some(path.clone()))),
         _ => match origin.new_password()? {
             Some(password) => Ok((NewSlot::Password(password), None)),
             None => Err(Error::new(ErrorKind::Usage, "init needs a password or a key file")),

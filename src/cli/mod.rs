@@ -5,7 +5,7 @@
 //! |---|---|
 //! | `arguments` | what was typed |
 //! | `environment`, `context` | what it means: repository, key, cache, places |
-//! | `location`, `secrets`, `key_file` | from a name to a store, from a source to a key |
+//! | `location`, `secrets` | from a name to a store, from a source to a key |
 //! | `streams`, `progress` | standard output and error; progress as it is shown |
 //! | `values` | sizes, times and the like, as people type them |
 //! | `exit`, `signals` | exit codes; Ctrl-C |
@@ -16,7 +16,6 @@ mod arguments;
 mod context;
 mod environment;
 mod exit;
-mod key_file;
 mod location;
 mod progress;
 mod secrets;
@@ -25,11 +24,20 @@ mod streams;
 mod values;
 
 mod backup;
+mod check;
 mod completions;
+mod diff;
+mod dump;
+mod find;
 mod init;
+mod key;
+mod ls;
 mod man;
+mod restore;
+mod scrub;
 mod snapshot_name;
 mod snapshots;
+mod stats;
 
 use std::process::ExitCode;
 
@@ -63,6 +71,15 @@ fn run(arguments: Arguments) -> Exit {
         Command::Init(arguments) => init::run(&context, &arguments),
         Command::Backup(arguments) => backup::run(&context, *arguments),
         Command::Snapshots(arguments) => snapshots::run(&context, &arguments),
+        Command::Ls(arguments) => ls::run(&context, &arguments),
+        Command::Restore(arguments) => restore::run(&context, &arguments),
+        Command::Dump(arguments) => dump::run(&context, &arguments),
+        Command::Find(arguments) => find::run(&context, &arguments),
+        Command::Diff(arguments) => diff::run(&context, &arguments),
+        Command::Stats(arguments) => stats::run(&context, &arguments),
+        Command::Check(arguments) => check::run(&context, &arguments),
+        Command::Scrub(arguments) => scrub::run(&context, &arguments),
+        Command::Key(arguments) => key::run(&context, &arguments),
         Command::Completions(arguments) => completions::run(&arguments),
         Command::Man(arguments) => man::run(&arguments),
     };

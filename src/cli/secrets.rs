@@ -3,6 +3,7 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -10,7 +11,9 @@ use zeroize::Zeroizing;
 
 use super::arguments::Global;
 use super::environment::Environment;
-use crate::repository::{Error, ErrorKind, Result};
+use crate::crypto::SecretKey;
+use crate::keys::file;
+use crate::repository::{Error, ErrorKind, Result, Unlock};
 
 pub type Password = Zeroizing<Vec<u8>>;
 
@@ -56,6 +59,14 @@ impl Origin {
         Ok(found.or_else(configured).unwrap_or(Origin::Terminal))
     }
 
+    /// What opens slots.
+    pub fn unlock(&self) -> Result<Unlock> {
+        match self {
+            Origin::KeyFile(path) | Origin::Identity(path) => read_key_file(path),
+            _ => self.password().map(|password| Unlock::Password(password.unwrap_or_default())),
+        }
+    }
+
     /// The password, if that is what this is.
     pub fn password(&self) -> Result<Option<Password>> {
         match self {
@@ -88,6 +99,34 @@ fn typed(global: &Global) -> Option<Origin> {
     let key_file = || global.key_file.clone().map(Origin::KeyFile);
     let identity = || global.identity.clone().map(Origin::Identity);
     file.or_else(command).or_else(key_file).or_else(identity)
+}
+
+/// A key file or an identity file: the text says which.
+fn read_key_file(path: &Path) -> Result<Unlock> {
+    file::parse_unlock(&read_text(path)?)
+        .map_err(|error| no_password(format!("{}: {}", path.display(), error.message)))
+}
+
+/// The key in a key file.
+pub fn read_key(path: &Path) -> Result<SecretKey> {
+    file::parse_key(&read_text(path)?)
+        .map_err(|error| no_password(format!("{}: {}", path.display(), error.message)))
+}
+
+/// Makes a key file; never replaces one.
+pub fn new_key_file(path: &Path) -> Result<SecretKey> {
+    let key = SecretKey::random();
+    file::write_new(path, &file::key_text(&key))?;
+    Ok(key)
+}
+
+/// A small text that holds a secret.
+pub fn read_text(path: &Path) -> Result<Zeroizing<String>> {
+    let mut text = Zeroizing::new(String::new());
+    let read = File::open(path)
+        .and_then(|file| file.take(file::MAX_TEXT as u64).read_to_string(&mut text));
+    read.map_err(|error| no_password(format!("{}: {error}", path.display())))?;
+    Ok(text)
 }
 
 fn no_password(message: String) -> Error {

@@ -6,10 +6,8 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use clap::Args;
 
 use super::values;
-use crate::format::entry::key_of_path;
-use crate::repository::snapshots::Snapshot;
-use crate::repository::{Error, Repository, Result};
-use crate::select::{self, Filter, Wanted};
+use crate::repository::{self, Error, ErrorKind};
+use crate::select::{Filter, Wanted};
 
 #[derive(Args, Clone, Default)]
 #[command(next_help_heading = "Which snapshots")]
@@ -75,7 +73,11 @@ fn inside(first: &[u8], path: &[u8]) -> Vec<u8> {
 }
 
 /// Parses `SNAPSHOT[:PATH]`.
-pub fn parse(text: &OsStr) -> std::result::Result<SnapshotPath, String> {
+pub fn parse(text: &OsStr) -> repository::Result<SnapshotPath> {
+    split(text).map_err(|reason| Error::new(ErrorKind::Usage, reason))
+}
+
+fn split(text: &OsStr) -> Result<SnapshotPath, String> {
     let bytes = text.as_bytes();
     // A time has colons of its own: the longest beginning that is a name counts.
     let ends = (0..bytes.len()).rev().filter(|&at| bytes[at] == b':');
@@ -95,14 +97,17 @@ pub fn parse(text: &OsStr) -> std::result::Result<SnapshotPath, String> {
 }
 
 /// Parses a snapshot without a path.
-pub fn parse_snapshot(text: &str) -> std::result::Result<Wanted, String> {
+pub fn parse_snapshot(text: &str) -> repository::Result<Wanted> {
     match parse(OsStr::new(text))? {
         SnapshotPath { wanted, path: None } => Ok(wanted),
-        _ => Err("a snapshot is meant here, without a path".to_owned()),
+        _ => {
+            let message = format!("{text:?}: a snapshot is meant here, without a path");
+            Err(Error::new(ErrorKind::Usage, message))
+        }
     }
 }
 
-fn rest(bytes: &[u8], end: usize) -> std::result::Result<Option<Vec<u8>>, String> {
+fn rest(bytes: &[u8], end: usize) -> Result<Option<Vec<u8>>, String> {
     match bytes.get(end + 1..) {
         None => Ok(None),
         Some([]) => Err("a path must follow the colon".to_owned()),
@@ -113,7 +118,7 @@ fn rest(bytes: &[u8], end: usize) -> std::result::Result<Option<Vec<u8>>, String
     }
 }
 
-fn wanted(bytes: &[u8]) -> std::result::Result<Wanted, String> {
+fn wanted(bytes: &[u8]) -> Result<Wanted, String> {
     let text = std::str::from_utf8(bytes).map_err(|_| "no snapshot has such a name".to_owned())?;
     if text == "latest" {
         return Ok(Wanted::Latest { back: 0 });
@@ -126,5 +131,43 @@ fn wanted(bytes: &[u8]) -> std::result::Result<Wanted, String> {
         Some(time) => values::time(time).map(Wanted::LatestAt),
         None if text.is_empty() => Err("the snapshot's name is empty".to_owned()),
         None => Ok(Wanted::Named(text.to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What was typed, and the key it means.
+    fn check(text: &str, expected: Wanted, key: Option<&str>) {
+        let parsed = parse(OsStr::new(text)).unwrap();
+        assert_eq!(parsed.wanted, expected, "{text}");
+        let key = key.map(|key| key.replace('|', "\0").into_bytes());
+        assert_eq!(parsed.key(), key, "{text}");
+    }
+
+    #[test]
+    fn snapshots_and_paths_are_told_apart() {
+        let latest = || Wanted::Latest { back: 0 };
+        let named = |name: &str| Wanted::Named(name.to_owned());
+        check("latest", latest(), None);
+        check("latest~3", Wanted::Latest { back: 3 }, None);
+        check("latest:/", latest(), Some("files"));
+        check("latest:/etc//./ssh/", latest(), Some("files|etc|ssh"));
+        check("a1b2:/with:colon", named("a1b2"), Some("files|with:colon"));
+        check("monday:dump.sql", named("monday"), Some("dump.sql"));
+        check("monday:db:/x/y", named("monday"), Some("db|x|y"));
+        let time = Wanted::LatestAt(1000);
+        check("latest@1970-01-01T00:00:01Z", time.clone(), None);
+        check("latest@1970-01-01T00:00:01Z:/etc", time.clone(), Some("files|etc"));
+        check("latest@1970-01-01T00:00:01Z:db:/x", time, Some("db|x"));
+    }
+
+    #[test]
+    fn what_names_nothing_is_refused() {
+        for text in ["", ":/etc", "latest:", "latest~x", "latest@noon", "latest:/a/../b"] {
+            assert!(parse(OsStr::new(text)).is_err(), "{text}");
+        }
+        assert!(parse_snapshot("latest:/etc").is_err());
     }
 }

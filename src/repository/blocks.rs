@@ -140,7 +140,8 @@ impl Repository {
         Ok(block)
     }
 
-    fn chunk_at(&self, place: Place, id: &ChunkId, kind: ChunkKind) -> Result<Vec<u8>> {
+    /// The chunk as one place holds it.
+    pub(crate) fn chunk_at(&self, place: Place, id: &ChunkId, kind: ChunkKind) -> Result<Vec<u8>> {
         let toc = self.index.toc(place.pack)?;
         let block = self.cached_block(place, &toc)?;
         let bytes = chunk_slice(&toc, place.ordinal, &block)

@@ -3,6 +3,8 @@
 use std::fmt;
 
 use crate::format::FormatError;
+use crate::format::entry::display_key;
+use crate::id::SnapshotId;
 use crate::store::{ErrorKind as StoreKind, StoreError};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +55,13 @@ impl Error {
 
     pub fn interrupted() -> Self {
         Error::new(ErrorKind::Interrupted, "interrupted")
+    }
+
+    /// A path that a snapshot does not hold.
+    pub fn no_such_path(snapshot: SnapshotId, key: &[u8]) -> Self {
+        let path = display_key(key);
+        let path = String::from_utf8_lossy(&path);
+        Error::failed(format!("snapshot {snapshot} holds no {path:?}"))
     }
 
     /// The exit code that tells scripts of this kind of error.

@@ -350,6 +350,13 @@ impl Index {
         table.by_number.get(&number).cloned()
     }
 
+    /// Who lists a pack: a maintainer in force if there is one among them.
+    pub fn lister(&self, id: PackId, trust: &super::Trust) -> Option<WriterId> {
+        let info = self.pack(self.pack_number(id)?)?;
+        let maintainer = info.listed_by.iter().find(|w| trust.standing(**w).may_maintain());
+        maintainer.or(info.listed_by.first()).copied()
+    }
+
     pub fn pack_number(&self, id: PackId) -> Option<PackNumber> {
         let table = self.packs.read().unwrap_or_else(|poisoned| poisoned.into_inner());
         table.by_id.get(&id).copied()

@@ -9,7 +9,7 @@ use crate::crypto::{HybridPrivate, HybridPublic, SecretKey, SigningKey, VerifyKe
 use crate::format::slot::{EpochKeys, Role, Secrets};
 use crate::format::update::{ConfigUpdate, open_grant};
 use crate::format::{ChunkKind, FormatError};
-use crate::id::{ChunkId, ObjectHash, RepositoryId, SlotId, SnapshotId, WriterId};
+use crate::id::{ChunkId, ObjectHash, RepositoryId, SlotId, SnapshotId, WriterId, hex};
 
 pub struct Keyring {
     pub repository: RepositoryId,
@@ -127,6 +127,13 @@ impl Keyring {
     pub fn chunk_id(&self, kind: ChunkKind, bytes: &[u8]) -> Result<ChunkId> {
         let key = self.id_key(kind)?;
         Ok(ChunkId(*blake3::keyed_hash(key.bytes(), bytes).as_bytes()))
+    }
+
+    /// The label of a source: equal for equal paths, and telling nothing to those
+    /// who may not read names.
+    pub fn source_label(&self, path: &[u8]) -> Result<String> {
+        let key = keys::source_label(self.id_key(ChunkKind::Data)?);
+        Ok(hex(&blake3::keyed_hash(key.bytes(), path).as_bytes()[..8]))
     }
 
     pub fn chunker_key(&self) -> Result<&SecretKey> {

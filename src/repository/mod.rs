@@ -9,6 +9,7 @@
 //! | `local` | where this machine keeps its cache, and what it remembers |
 //! | `index` | chunk → pack, in SQLite |
 //! | `sync` | bring the index up to the listed segments |
+//! | `coordinates` | sets of coordinates, and which packs hold them |
 //! | `blocks` | read chunks: fetch, check, open, decode, verify |
 //! | `pages` | walk trees of pages: entries, items, references |
 //! | `packer` | gather sealed blocks into packs and put them |
@@ -17,6 +18,7 @@
 
 pub mod blocks;
 pub mod commit;
+pub mod coordinates;
 pub mod error;
 pub mod index;
 pub mod keyring;

@@ -121,6 +121,12 @@ impl TreeWalk<'_> {
         self.entries.is_empty()
     }
 
+    /// After an error: goes on behind the page that could not be read. What it
+    /// held is missing from what follows.
+    pub fn skip_unreadable(&mut self) {
+        self.failed = false;
+    }
+
     fn fill(&mut self) -> Result<bool> {
         while let Some(root) = self.stack.pop() {
             match self.repository.read_page(PageKind::Tree, &root.id, root.level)? {

@@ -26,6 +26,7 @@ mod error;
 mod faulty;
 mod key;
 mod local;
+mod many;
 mod opendal;
 mod operation;
 
@@ -38,6 +39,7 @@ pub use self::error::{ErrorKind, Result, StoreError};
 pub use self::faulty::{Decision, Faulty};
 pub use self::key::MAX_KEY_LENGTH;
 pub use self::local::LocalStore;
+pub use self::many::{Reading, read_many};
 pub use self::opendal::OpendalStore;
 pub use self::operation::{Operation, OperationKind};
 

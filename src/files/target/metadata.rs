@@ -39,12 +39,12 @@ impl Target {
         owners: Owners,
     ) -> io::Result<Vec<Unset>> {
         if path.is_empty() {
-            return self.apply(self.top.as_fd(), kind, metadata, owners);
+            return self.apply(&Node::By(self.top.as_fd()), kind, metadata, owners);
         }
         let (parent, name) = self.parent(path)?;
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let handle = rustix::fs::openat(&parent, &name, flags, Mode::empty())?;
-        self.apply(handle.as_fd(), kind, metadata, owners)
+        self.apply(&Node::By(handle.as_fd()), kind, metadata, owners)
     }
 
     /// The same for a file that is open, after all its bytes were written.
@@ -54,17 +54,19 @@ impl Target {
         metadata: &Metadata,
         owners: Owners,
     ) -> io::Result<Vec<Unset>> {
-        self.apply(file.as_fd(), EntryKind::File, metadata, owners)
+        self.apply(&Node::Open(file.as_fd()), EntryKind::File, metadata, owners)
     }
 
+    /// Sets what differs and nothing else, so that what is right already does
+    /// not look changed to the next backup.
     fn apply(
         &self,
-        handle: BorrowedFd,
+        node: &Node<'_>,
         kind: EntryKind,
         metadata: &Metadata,
         owners: Owners,
     ) -> io::Result<Vec<Unset>> {
-        let seen = stat(handle, c"", AtFlags::EMPTY_PATH)?;
+        let seen = stat(node.handle(), c"", AtFlags::EMPTY_PATH)?;
         if kind_of(&seen) != NodeKind::Entry(kind) {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
@@ -72,34 +74,32 @@ impl Target {
             ));
         }
         let now = basics(&seen, NodeKind::Entry(kind));
-        // Calls that take no O_PATH handle reach it by its path; a link stays a link there.
-        let path = handle_path(handle);
         let mut unset = Vec::new();
-        let owner_is_right = self.set_owner(handle, &now, metadata, owners, &mut unset)?;
-        set_xattrs(&path, &metadata.xattrs, &mut unset);
+        let owner = self.set_owner(node.handle(), &now, metadata, owners, &mut unset)?;
+        let attributes_changed = set_xattrs(node, &metadata.xattrs, &mut unset);
         if kind != EntryKind::Symlink {
             let mut mode = metadata.mode & 0o7777;
             let set_ids = if kind == EntryKind::Directory { 0 } else { mode & 0o6000 };
-            if set_ids != 0 && !owner_is_right {
+            if set_ids != 0 && !owner.is_right {
                 mode &= !set_ids;
                 unset.push(Unset::SetId);
             }
-            if let Err(error) = rustix::fs::chmodat(
-                CWD,
-                path.as_slice(),
-                Mode::from_raw_mode(mode),
-                AtFlags::empty(),
-            ) {
-                unset.push(Unset::Mode(error.into()));
+            // both calls before this one may have changed the mode
+            if (mode != now.mode || owner.changed || attributes_changed)
+                && let Err(error) = node.set_mode(mode)
+            {
+                unset.push(Unset::Mode(error));
             }
         }
-        if let Err(error) = set_times(&path, metadata) {
+        if now.mtime != metadata.mtime
+            && let Err(error) = node.set_times(metadata)
+        {
             unset.push(Unset::Times(error));
         }
         Ok(unset)
     }
 
-    /// Sets user and group; says whether both are now those of the snapshot.
+    /// Sets user and group.
     fn set_owner(
         &self,
         handle: BorrowedFd,
@@ -107,27 +107,27 @@ impl Target {
         metadata: &Metadata,
         owners: Owners,
         unset: &mut Vec<Unset>,
-    ) -> io::Result<bool> {
+    ) -> io::Result<Owner> {
         let (uid, gid) = self.wanted_owner(metadata, owners);
         if owners.skip || (now.uid, now.gid) == (uid, gid) {
-            return Ok((now.uid, now.gid) == (uid, gid));
+            return Ok(Owner { is_right: (now.uid, now.gid) == (uid, gid), changed: false });
         }
         // All ones means "leave as it is" to the kernel and can be no owner.
         if uid == u32::MAX || gid == u32::MAX {
             unset.push(Unset::Owner(Errno::INVAL.into()));
-            return Ok(false);
+            return Ok(Owner { is_right: false, changed: false });
         }
         let (user, group) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
         let Err(error) = rustix::fs::chownat(handle, c"", user, group, AtFlags::EMPTY_PATH) else {
-            return Ok(true);
+            return Ok(Owner { is_right: true, changed: true });
         };
         // A user may still give a file to another of his own groups.
         let group_alone = rustix::fs::chownat(handle, c"", None, group, AtFlags::EMPTY_PATH);
         if now.uid == uid && group_alone.is_ok() {
-            return Ok(true);
+            return Ok(Owner { is_right: true, changed: true });
         }
         unset.push(Unset::Owner(error.into()));
-        Ok(false)
+        Ok(Owner { is_right: false, changed: group_alone.is_ok() })
     }
 
     /// The owner a snapshot's entry should have here: by name where the name
@@ -147,13 +147,84 @@ impl Target {
     }
 }
 
+/// How an owner came out.
+struct Owner {
+    /// Both are now those of the snapshot.
+    is_right: bool,
+    changed: bool,
+}
+
+/// What metadata is set on. An `O_PATH` handle is reached by its path, since
+/// the calls take none: a link stays a link there. An open file is spared that.
+enum Node<'a> {
+    By(BorrowedFd<'a>),
+    Open(BorrowedFd<'a>),
+}
+
+impl Node<'_> {
+    fn handle(&self) -> BorrowedFd<'_> {
+        match self {
+            Node::By(handle) | Node::Open(handle) => *handle,
+        }
+    }
+
+    fn set_mode(&self, mode: u32) -> io::Result<()> {
+        let mode = Mode::from_raw_mode(mode);
+        match self {
+            Node::Open(file) => Ok(rustix::fs::fchmod(file, mode)?),
+            Node::By(handle) => {
+                let path = handle_path(*handle);
+                Ok(rustix::fs::chmodat(CWD, path.as_slice(), mode, AtFlags::empty())?)
+            }
+        }
+    }
+
+    /// The access time becomes the modification time: no snapshot keeps it.
+    fn set_times(&self, metadata: &Metadata) -> io::Result<()> {
+        let time = Timespec {
+            tv_sec: metadata.mtime.seconds,
+            tv_nsec: i64::from(metadata.mtime.nanoseconds),
+        };
+        if !(0..1_000_000_000).contains(&time.tv_nsec) {
+            return Err(Errno::INVAL.into());
+        }
+        let times = Timestamps { last_access: time, last_modification: time };
+        match self {
+            Node::Open(file) => Ok(rustix::fs::futimens(file, &times)?),
+            Node::By(handle) => {
+                let path = handle_path(*handle);
+                Ok(rustix::fs::utimensat(CWD, path.as_slice(), &times, AtFlags::empty())?)
+            }
+        }
+    }
+
+    fn has_no_xattrs(&self) -> bool {
+        match self {
+            Node::Open(file) => rustix::fs::flistxattr(file, &mut [0u8; 0][..]) == Ok(0),
+            Node::By(handle) => {
+                rustix::fs::listxattr(handle_path(*handle), &mut [0u8; 0][..]) == Ok(0)
+            }
+        }
+    }
+}
+
 /// Sets the stored attributes and removes those that the snapshot did not
-/// have, as far as they are the user's or grant rights.
-fn set_xattrs(path: &[u8], wanted: &[(Vec<u8>, Vec<u8>)], unset: &mut Vec<Unset>) {
-    let present = read_handle(path).unwrap_or_default();
+/// have, as far as they are the user's or grant rights. Says whether it did
+/// anything.
+fn set_xattrs(node: &Node<'_>, wanted: &[(Vec<u8>, Vec<u8>)], unset: &mut Vec<Unset>) -> bool {
+    if wanted.is_empty() && node.has_no_xattrs() {
+        return false;
+    }
+    let mut changed = false;
+    let path = handle_path(node.handle());
+    let present = read_handle(&path).unwrap_or_default();
     for (name, _) in &present {
         let stays = wanted.iter().any(|(wanted, _)| wanted == name) || !is_ours_to_remove(name);
-        if !stays && let Err(error) = rustix::fs::removexattr(path, name.as_slice()) {
+        if stays {
+            continue;
+        }
+        changed = true;
+        if let Err(error) = rustix::fs::removexattr(path.as_slice(), name.as_slice()) {
             unset.push(Unset::Xattr(name.clone(), error.into()));
         }
     }
@@ -164,26 +235,18 @@ fn set_xattrs(path: &[u8], wanted: &[(Vec<u8>, Vec<u8>)], unset: &mut Vec<Unset>
         {
             continue;
         }
-        if let Err(error) = rustix::fs::setxattr(path, name.as_slice(), value, XattrFlags::empty())
+        changed = true;
+        if let Err(error) =
+            rustix::fs::setxattr(path.as_slice(), name.as_slice(), value, XattrFlags::empty())
         {
             unset.push(Unset::Xattr(name.clone(), error.into()));
         }
     }
+    changed
 }
 
 fn is_ours_to_remove(name: &[u8]) -> bool {
     name.starts_with(b"user.")
         || name.starts_with(b"system.posix_acl_")
         || name == b"security.capability"
-}
-
-/// The access time becomes the modification time: no snapshot keeps it.
-fn set_times(path: &[u8], metadata: &Metadata) -> io::Result<()> {
-    let time =
-        Timespec { tv_sec: metadata.mtime.seconds, tv_nsec: i64::from(metadata.mtime.nanoseconds) };
-    if !(0..1_000_000_000).contains(&time.tv_nsec) {
-        return Err(Errno::INVAL.into());
-    }
-    let times = Timestamps { last_access: time, last_modification: time };
-    Ok(rustix::fs::utimensat(CWD, path, &times, AtFlags::empty())?)
 }

@@ -146,6 +146,14 @@ impl Target {
         })
     }
 
+    /// Gives the entry at `from` the name `to`; what was there under it, a
+    /// directory excepted, is gone at the same instant.
+    pub fn rename(&self, from: &[u8], to: &[u8]) -> io::Result<()> {
+        let (old_parent, old_name) = self.parent(from)?;
+        let (new_parent, new_name) = self.parent(to)?;
+        Ok(rustix::fs::renameat(&*old_parent, &old_name, &*new_parent, &new_name)?)
+    }
+
     fn create<T>(
         &self,
         path: &[u8],

@@ -1,0 +1,275 @@
+//! The bytes of packs, read whole: the pack's hash is its name, its table is the
+//! one in the index, every block's bytes have the hash the table says, and with
+//! the keys for it every block opens and every chunk is the one it is named.
+
+use std::collections::HashSet;
+use std::ops::ControlFlow;
+use std::sync::{Mutex, PoisonError};
+
+use super::Subset;
+use super::objects::unreadable;
+use super::packs::Packs;
+use super::report::Findings;
+use crate::crypto::random;
+use crate::format::FormatError;
+use crate::format::pack::{
+    Block, HEADER_LENGTH, MAX_PACK, PackKind, TocFrame, pack_key, pack_of_key, parse_header,
+};
+use crate::id::PackId;
+use crate::progress::{Event, Progress};
+use crate::repository::blocks::chunk_slice;
+use crate::repository::index::{PackNumber, PackToc};
+use crate::repository::{Error, Repository, Result};
+use crate::store::{ErrorKind as StoreKind, Listed, Reading, StoreError, read_many};
+
+/// Bytes of packs in memory at once, besides one decoded block a thread.
+const BUDGET_BYTES: u64 = 256 << 20;
+const MAX_THREADS: usize = 8;
+
+struct DataCheck<'a> {
+    repository: &'a Repository,
+    findings: &'a Findings,
+    progress: &'a dyn Progress,
+    damaged: Mutex<Vec<(PackNumber, HashSet<u32>)>>,
+    error: Mutex<Option<Error>>,
+}
+
+/// Reads the chosen packs and adds what is damaged to `packs`.
+pub(super) fn check(
+    repository: &Repository,
+    subset: Subset,
+    packs: &mut Packs<'_>,
+    findings: &Findings,
+    progress: &dyn Progress,
+) -> Result<()> {
+    let chosen = choose(subset, packs.listed.iter().map(|(id, length)| (*id, *length)).collect());
+    if chosen.len() < packs.listed.len() {
+        let (read, all) = (chosen.len(), packs.listed.len());
+        findings.unproven(&format!("only {read} of {all} packs were read"));
+    }
+    if !repository.keyring().may_read_content() {
+        let role = repository.keyring().role.name();
+        findings.unproven(&format!(
+            "a {role} key cannot open blocks of data and names: their stored bytes were compared \
+             with their hashes, and that they open was not seen"
+        ));
+    }
+    let listed: Vec<Listed> =
+        chosen.iter().map(|(id, length)| Listed { key: pack_key(*id), length: *length }).collect();
+    progress.event(Event::Stage("reading packs"));
+    let bytes = listed.iter().map(|listed| listed.length).sum();
+    progress.event(Event::Expect { files: listed.len() as u64, bytes });
+    let check = DataCheck {
+        repository,
+        findings,
+        progress,
+        damaged: Mutex::default(),
+        error: Mutex::default(),
+    };
+    let threads = std::thread::available_parallelism().map_or(2, usize::from);
+    let threads = threads.clamp(2, MAX_THREADS);
+    let reading = Reading { threads, budget_bytes: BUDGET_BYTES, max_length: MAX_PACK };
+    read_many(&**repository.store(), &listed, reading, &|listed, read| check.pack(listed, read));
+    if let Some(error) = check.error.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        return Err(error);
+    }
+    for (number, blocks) in check.damaged.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        packs.add_blocks(number, blocks);
+    }
+    Ok(())
+}
+
+/// The packs of a subset. The n-th of m parts is told by the pack's own name, so
+/// that m runs read every pack, whatever is added meanwhile.
+fn choose(subset: Subset, mut packs: Vec<(PackId, u64)>) -> Vec<(PackId, u64)> {
+    packs.sort_unstable();
+    match subset {
+        Subset::All => {}
+        Subset::Fraction(n, m) => packs.retain(|(id, _)| {
+            let mut first = [0; 8];
+            first.copy_from_slice(&id.0[..8]);
+            u64::from_be_bytes(first) % u64::from(m.max(1)) + 1 == u64::from(n)
+        }),
+        Subset::Percent(percent) => {
+            let seed = random();
+            packs.sort_by_cached_key(|(id, _)| *blake3::keyed_hash(&seed, &id.0).as_bytes());
+            let count = (packs.len() as f64 * percent / 100.0).ceil() as usize;
+            packs.truncate(count);
+        }
+    }
+    packs
+}
+
+impl DataCheck<'_> {
+    fn stop(&self, error: Error) -> ControlFlow<()> {
+        *self.error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+        ControlFlow::Break(())
+    }
+
+    fn damaged(&self, number: PackNumber, blocks: HashSet<u32>) {
+        self.damaged.lock().unwrap_or_else(PoisonError::into_inner).push((number, blocks));
+    }
+
+    fn pack(
+        &self,
+        listed: &Listed,
+        read: std::result::Result<bytes::Bytes, StoreError>,
+    ) -> ControlFlow<()> {
+        if self.progress.interrupted() {
+            return self.stop(Error::interrupted());
+        }
+        let Some(id) = pack_of_key(&listed.key) else { return ControlFlow::Continue(()) };
+        let number = self.repository.index().pack_number(id);
+        let result = match read {
+            // a prune may have taken it since; if it should be there, the next
+            // look at the structure says so
+            Err(error) if error.kind() == StoreKind::NotFound => Ok(()),
+            Err(error) => unreadable(&listed.key, error, self.findings).and_then(|()| {
+                number.map_or(Ok(()), |number| {
+                    let toc = self.repository.index().toc(number)?;
+                    self.damaged(number, (0..toc.toc.blocks.len() as u32).collect());
+                    Ok(())
+                })
+            }),
+            Ok(bytes) => {
+                let length = bytes.len() as u64;
+                self.findings.count(|counts| {
+                    counts.packs_read += 1;
+                    counts.bytes_read += length;
+                });
+                self.progress.event(Event::Done { files: 1, bytes: length });
+                self.read(id, number, &bytes)
+            }
+        };
+        match result {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => self.stop(error),
+        }
+    }
+
+    fn read(&self, id: PackId, number: Option<PackNumber>, bytes: &[u8]) -> Result<()> {
+        let key = pack_key(id);
+        let named_right = blake3::hash(bytes).as_bytes() == &id.0;
+        if !named_right {
+            self.findings.damage(&key, "its bytes do not match its name", Some("PACK-6"));
+        }
+        let Some(number) = number else { return Ok(()) };
+        let toc = self.repository.index().toc(number)?;
+        let well = match self.table(id, bytes, &toc) {
+            Ok(()) => true,
+            Err(error) => {
+                self.findings.format(&key, &error);
+                false
+            }
+        };
+        let mut blocks = HashSet::new();
+        for at in 0..toc.toc.blocks.len() {
+            if let Some(error) = self.block(&toc, at, bytes)? {
+                self.findings.error(super::Grade::Damage, &key, &error);
+                blocks.insert(at as u32);
+            }
+        }
+        if !named_right || !well || !blocks.is_empty() {
+            self.damaged(number, blocks);
+        }
+        Ok(())
+    }
+
+    /// Header and table of a pack against the index.
+    fn table(
+        &self,
+        id: PackId,
+        bytes: &[u8],
+        indexed: &PackToc,
+    ) -> std::result::Result<(), FormatError> {
+        let (kind, birth) = parse_header(bytes)?;
+        if (kind, birth) != (indexed.toc.kind, indexed.toc.birth) {
+            return Err(FormatError::new("PACK-1", "its header is of another pack"));
+        }
+        let frame = TocFrame::of_pack(bytes)?;
+        let length = frame.footer.frame_length();
+        let start = bytes.len().saturating_sub(length);
+        let frame = bytes.get(start..).unwrap_or_default();
+        let listed_by = self.repository.index().lister(id, self.repository.trust());
+        let listed_by = listed_by.ok_or_else(|| FormatError::new("PACK-10", "is not indexed"))?;
+        let own = self.repository.read_frame(id, bytes.len() as u64, frame, listed_by)?;
+        if own.toc.toc != indexed.toc {
+            return Err(FormatError::new("PACK-10", "its table is not the one in the index"));
+        }
+        let blocks: u64 = indexed.toc.blocks.iter().map(|b| u64::from(b.stored_length)).sum();
+        if HEADER_LENGTH as u64 + blocks > start as u64 {
+            return Err(FormatError::new("PACK-6", "its blocks reach into its table"));
+        }
+        Ok(())
+    }
+
+    /// What is wrong with one block, if anything is.
+    fn block(&self, toc: &PackToc, at: usize, bytes: &[u8]) -> Result<Option<Error>> {
+        let (Some(block), Some(offset)) = (toc.toc.blocks.get(at), toc.offsets.get(at)) else {
+            return Ok(None);
+        };
+        let key = pack_key(toc.pack);
+        let stored = usize::try_from(*offset)
+            .ok()
+            .and_then(|start| bytes.get(start..start.checked_add(block.stored_length as usize)?));
+        let Some(stored) = stored else {
+            return Ok(Some(Error::damage(format!("{key}: block {at} is cut off"))));
+        };
+        if !self.opens(toc, block) {
+            let right = blake3::hash(stored).as_bytes()[..16] == block.stored_hash;
+            let message = || format!("{key}: block {at}: its bytes are damaged [PACK-7]");
+            return Ok((!right).then(|| Error::damage(message())));
+        }
+        let raw = match self.repository.open_block(toc, block, &mut stored.to_vec()) {
+            Ok(raw) => raw,
+            Err(error) if super::ends_check(&error) => return Err(error),
+            Err(error) => return Ok(Some(error)),
+        };
+        let first = toc.first_ordinals.get(at).copied().unwrap_or_default();
+        for ordinal in first..first.saturating_add(block.chunks) {
+            let Ok(ordinal) = u16::try_from(ordinal) else { continue };
+            let chunk = toc.toc.chunks.get(usize::from(ordinal));
+            let bytes = chunk_slice(toc, ordinal, &raw);
+            let right = match (chunk, bytes) {
+                (Some(chunk), Some(bytes)) => {
+                    self.repository.keyring().chunk_id(block.kind, bytes)? == chunk.id
+                }
+                _ => false,
+            };
+            if !right {
+                let what = format!("{key}: block {at}: a chunk is not the one it is said to be");
+                return Ok(Some(Error::damage(what)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether this key opens such blocks and can name their chunks.
+    fn opens(&self, toc: &PackToc, block: &Block) -> bool {
+        let keyring = self.repository.keyring();
+        let session = toc.toc.sessions.get(usize::from(block.session));
+        let opens = match toc.toc.kind {
+            PackKind::Refs => true,
+            _ => session.is_some_and(|session| keyring.content_private(session.epoch).is_ok()),
+        };
+        opens && keyring.id_key(block.kind).is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_cover_every_pack_once_and_percentages_count() {
+        let packs: Vec<(PackId, u64)> =
+            (0..100u8).map(|n| (PackId(*blake3::hash(&[n]).as_bytes()), 1)).collect();
+        let mut covered: Vec<_> =
+            (1..=7).flat_map(|n| choose(Subset::Fraction(n, 7), packs.clone())).collect();
+        covered.sort_unstable();
+        assert_eq!(covered, choose(Subset::All, packs.clone()));
+        assert_eq!(choose(Subset::Percent(9.5), packs.clone()).len(), 10);
+        assert_eq!(choose(Subset::Percent(0.0), packs.clone()).len(), 0);
+        assert_eq!(choose(Subset::Percent(100.0), packs).len(), 100);
+    }
+}

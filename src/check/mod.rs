@@ -1,0 +1,244 @@
+//! Check: verifies a repository with whatever key is at hand, and says what that
+//! key could not prove. Reads; repairs nothing.
+//!
+//! | module | |
+//! |---|---|
+//! | `report` | findings and what they are about |
+//! | `objects` | every small object: bytes, signature, contents, name |
+//! | `segments` | index segments, and that the local index says the same |
+//! | `packs` | packs listed against packs indexed; where a chunk stands |
+//! | `references` | every coordinate lies in a pack that is there |
+//! | `trees` | every path, page and chunk of the snapshots |
+//! | `data` | the bytes of packs: hash, blocks, chunk ids |
+//! | `affected` | which paths of which snapshots damage hits |
+//!
+//! What changes while it is looked at is no damage: when something is amiss and
+//! the store moved meanwhile, all is looked at again.
+
+mod affected;
+mod data;
+mod objects;
+mod packs;
+mod references;
+mod report;
+mod segments;
+mod trees;
+
+use std::collections::HashSet;
+
+use crate::format::manifest::manifest_key;
+use crate::format::notes::{self, Mark, MarkKind};
+use crate::format::{Kind, manifest, pack, segment};
+use crate::id::{PackId, SnapshotId};
+use crate::progress::{Event, Progress};
+use crate::repository::commit::Doomed;
+use crate::repository::coordinates::Holders;
+use crate::repository::snapshots::{Snapshot, State};
+use crate::repository::{Error, ErrorKind, Repository, Result, now_ms};
+use crate::store::Listed;
+
+pub use report::{
+    Affected, AffectedWhat, CheckCounts, CheckReport, DamagedPack, Finding, MAX_FINDINGS,
+};
+use report::{Findings, Grade};
+
+/// Which packs to read.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Subset {
+    All,
+    /// The n-th of m parts, from 1; m runs read every pack once.
+    Fraction(u32, u32),
+    /// A random choice of so many of a hundred packs, 0 to 100.
+    Percent(f64),
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct CheckOptions {
+    /// Read packs as well; the structure alone without.
+    pub read_data: Option<Subset>,
+    /// Name every path that damage hits. Needs a key that may read.
+    pub affected: bool,
+    /// Look at these snapshots only; at all without.
+    pub snapshots: Option<Vec<SnapshotId>>,
+}
+
+/// How often all is looked at again because the store moved.
+const ATTEMPTS: usize = 3;
+
+/// Checks the repository. What is wrong with it is in the report; an error is
+/// what kept the check from being made.
+pub fn check(
+    repository: &Repository,
+    options: &CheckOptions,
+    progress: &dyn Progress,
+) -> Result<CheckReport> {
+    refuse_senseless(options)?;
+    let mut attempt = 1;
+    let (findings, structure) = loop {
+        let findings = Findings::default();
+        let structure = look(repository, options, progress, &findings)?;
+        let moved = || moved_since(repository, &structure.listing);
+        if findings.is_empty() || attempt == ATTEMPTS || !moved()? {
+            break (findings, structure);
+        }
+        attempt += 1;
+        progress.event(Event::Stage("the repository changed meanwhile: looking again"));
+    };
+    let mut packs = structure.packs;
+    packs.settle_blame();
+    if let Some(subset) = options.read_data {
+        data::check(repository, subset, &mut packs, &findings, progress)?;
+    } else {
+        findings.unproven("bytes of packs were not read: --read-data does that");
+    }
+    let mut affected = Vec::new();
+    if options.affected && !findings.is_empty() {
+        affected = affected::find(repository, &structure.snapshots, &packs, &findings, progress)?;
+    }
+    Ok(findings.into_report(packs.into_damaged(), affected))
+}
+
+fn refuse_senseless(options: &CheckOptions) -> Result<()> {
+    let sensible = match options.read_data {
+        Some(Subset::Fraction(n, m)) => n >= 1 && n <= m,
+        Some(Subset::Percent(percent)) => (0.0..=100.0).contains(&percent),
+        Some(Subset::All) | None => true,
+    };
+    if sensible {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::Usage,
+        "a subset is n/m with n from 1 to m, or a percentage from 0 to 100",
+    ))
+}
+
+struct Structure<'a> {
+    listing: Vec<Listed>,
+    packs: packs::Packs<'a>,
+    snapshots: Vec<Snapshot>,
+}
+
+fn look<'a>(
+    repository: &'a Repository,
+    options: &CheckOptions,
+    progress: &dyn Progress,
+    findings: &Findings,
+) -> Result<Structure<'a>> {
+    progress.event(Event::Stage("listing objects"));
+    let (doomed, _) = repository.doomed()?;
+    // troubles are found again, with their rules, when segments are read
+    repository.sync_index(&crate::progress::Silent)?;
+    let listing = repository.store().list("")?;
+    let trust = objects::trust(repository, findings)?;
+    let trust = trust.as_ref().unwrap_or(repository.trust());
+    objects::check(repository, &listing, trust, findings, progress)?;
+    segments::check(repository, &listing, trust, findings, progress)?;
+    let packs = packs::Packs::new(repository, &listing, &doomed, findings);
+    let snapshots = wanted_snapshots(repository, options, &doomed, findings)?;
+    let holders = Holders::load(repository)?;
+    let mut references = references::ReferenceCheck::new(repository, &packs, &holders, findings);
+    progress.event(Event::Stage("checking references"));
+    for snapshot in &snapshots {
+        stop_if_interrupted(progress)?;
+        references.check(snapshot)?;
+    }
+    if repository.keyring().may_read_content() {
+        progress.event(Event::Stage("walking trees"));
+        let mut trees = trees::TreeCheck::new(repository, &packs, findings, progress)?;
+        for snapshot in &snapshots {
+            stop_if_interrupted(progress)?;
+            trees.check(snapshot)?;
+        }
+    } else {
+        let role = repository.keyring().role.name();
+        findings.unproven(&format!(
+            "a {role} key cannot open file names: that the trees are whole was not seen"
+        ));
+    }
+    Ok(Structure { listing, packs, snapshots })
+}
+
+fn stop_if_interrupted(progress: &dyn Progress) -> Result<()> {
+    if progress.interrupted() { Err(Error::interrupted()) } else { Ok(()) }
+}
+
+/// Snapshots to look at: those that can be relied on first, so that a page that
+/// both kinds share is judged as theirs.
+fn wanted_snapshots(
+    repository: &Repository,
+    options: &CheckOptions,
+    doomed: &Doomed,
+    findings: &Findings,
+) -> Result<Vec<Snapshot>> {
+    let (mut snapshots, _) = repository.snapshots()?;
+    if let Some(wanted) = &options.snapshots {
+        for id in wanted {
+            if !snapshots.iter().any(|snapshot| snapshot.id == *id) {
+                findings.damage(&manifest_key(*id), "is not there, or cannot be believed", None);
+            }
+        }
+        snapshots.retain(|snapshot| wanted.contains(&snapshot.id));
+    }
+    snapshots.retain(|snapshot| {
+        let going = doomed.manifests.contains(&snapshot.id);
+        if going {
+            let key = manifest_key(snapshot.id);
+            findings.note(&key, "is being deleted by a prune, and was not looked at", None);
+        }
+        !going
+    });
+    for snapshot in &snapshots {
+        let what = match snapshot.state {
+            State::Confirmed => continue,
+            State::Unconfirmed => "is not confirmed: its run did not end",
+            State::Distrusted => "was written by a revoked key and is not listed as standing",
+        };
+        findings.note(&manifest_key(snapshot.id), what, None);
+    }
+    snapshots.sort_by_key(|snapshot| grade(snapshot) != Grade::Damage);
+    findings.count(|counts| counts.snapshots = snapshots.len() as u64);
+    Ok(snapshots)
+}
+
+/// What it means if something of a snapshot is missing: the commit check never
+/// said that an unconfirmed one was whole.
+fn grade(snapshot: &Snapshot) -> Grade {
+    if snapshot.state == State::Confirmed { Grade::Damage } else { Grade::Note }
+}
+
+/// Whether an error ends the check; the others are something it found.
+fn ends_check(error: &Error) -> bool {
+    !matches!(error.kind, ErrorKind::Damage | ErrorKind::Failed)
+}
+
+fn moved_since(repository: &Repository, before: &[Listed]) -> Result<bool> {
+    let prefixes = [notes::SWEEPS, segment::PREFIX, pack::PREFIX, manifest::PREFIX];
+    for prefix in prefixes {
+        let now: HashSet<String> = repository.listed_keys(prefix)?.into_iter().collect();
+        let then = before.iter().filter(|listed| listed.key.starts_with(prefix));
+        if then.clone().count() != now.len() || then.clone().any(|l| !now.contains(&l.key)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Puts a mark on every snapshot that damage hits, so that the next backup
+/// stores those chunks again and no prune relies on the packs. The report must
+/// come from a check with `affected`. Returns how many marks were put.
+pub fn mark_damaged(repository: &Repository, report: &CheckReport) -> Result<u64> {
+    let packs: Vec<PackId> = report.damaged_packs.iter().map(|pack| pack.id).collect();
+    let hit: std::collections::BTreeSet<SnapshotId> =
+        report.affected.iter().map(|affected| affected.snapshot).collect();
+    let marks = repository.listed_keys(notes::MARKS)?;
+    for id in &hit {
+        let numbers = marks.iter().filter_map(|key| notes::mark_of_key(key));
+        let highest = numbers.filter(|(of, _)| of == id).map(|(_, number)| number).max();
+        let key = notes::new_mark_key(*id, highest.unwrap_or(0).saturating_add(1));
+        let kind = MarkKind::Damaged(packs.clone());
+        let mark = Mark { kind, time: now_ms(), kept: Vec::new() };
+        repository.put_object(Kind::Mark, &key, &mark.encode(), None)?;
+    }
+    Ok(hit.len() as u64)
+}

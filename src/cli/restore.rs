@@ -1,0 +1,278 @@
+//! `restore`: writes a snapshot, or a part of it, beneath a directory.
+
+use std::ffi::OsString;
+use std::fs::OpenOptions;
+use std::io::{self, BufRead, BufReader, Write};
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use serde_json::{Value, json};
+
+use super::context::Context;
+use super::exit::when;
+use super::snapshot_name::{self, Narrow};
+use super::streams::{Output, talk};
+use super::{Exit, Outcome};
+use crate::files::{Owners, Rules};
+use crate::format::manifest::Failure;
+use crate::output;
+use crate::progress::Progress;
+use crate::repository::snapshots::Snapshot;
+use crate::repository::{Error, ErrorKind, Repository, Result};
+use crate::restore::{
+    DeletePlan, Overwrite, RestoreOptions, RestoreOutcome, RestoreReport, plan_delete, restore,
+};
+
+/// How many of the things to be deleted are shown before asking.
+const SHOWN_DELETIONS: usize = 20;
+
+/// Restore a snapshot, or a part of it
+///
+/// `restore latest out` makes full paths beneath out; `latest:/etc out` puts the contents of /etc
+/// into out; a file lands in out under its name; `restore latest /` restores in place.
+#[derive(Args)]
+pub struct Arguments {
+    #[arg(value_name = "SNAPSHOT[:PATH]")]
+    snapshot: OsString,
+
+    /// The directory to restore beneath; made if it is missing
+    target: PathBuf,
+
+    /// What happens to files that are there already
+    #[arg(long, value_enum, default_value_t = OverwriteArgument::IfChanged)]
+    overwrite: OverwriteArgument,
+
+    /// Remove what the snapshot does not have, after asking
+    #[arg(long)]
+    delete: bool,
+
+    /// Do not ask
+    #[arg(long, requires = "delete")]
+    yes: bool,
+
+    /// Only what matches, as in a .gitignore; a leading / is the root of the snapshot
+    #[arg(long, value_name = "PATTERN")]
+    include: Vec<String>,
+
+    /// Nothing that matches
+    #[arg(long, value_name = "PATTERN")]
+    exclude: Vec<String>,
+
+    /// Say what would be written; write nothing
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+
+    /// Compare files that seem unchanged too, and read back what was written
+    #[arg(long)]
+    verify: bool,
+
+    /// Owners by number, even where their names exist here
+    #[arg(long)]
+    numeric_owner: bool,
+
+    #[command(flatten)]
+    narrow: Narrow,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum OverwriteArgument {
+    /// Compare every file's content, write what differs
+    Always,
+    /// The same, but believe a file with the snapshot's size and time
+    IfChanged,
+    /// Touch only what is older than the snapshot's
+    IfNewer,
+    /// Touch nothing that is there
+    Never,
+}
+
+impl From<OverwriteArgument> for Overwrite {
+    fn from(argument: OverwriteArgument) -> Overwrite {
+        match argument {
+            OverwriteArgument::Always => Overwrite::Always,
+            OverwriteArgument::IfChanged => Overwrite::IfChanged,
+            OverwriteArgument::IfNewer => Overwrite::IfNewer,
+            OverwriteArgument::Never => Overwrite::Never,
+        }
+    }
+}
+
+pub fn run(context: &Context, arguments: &Arguments) -> Outcome {
+    let named = snapshot_name::parse(&arguments.snapshot)?;
+    let options = RestoreOptions {
+        target: std::path::absolute(&arguments.target)?,
+        path: named.key(),
+        include: rules(&arguments.include)?,
+        exclude: rules(&arguments.exclude)?,
+        overwrite: arguments.overwrite.into(),
+        delete: arguments.delete,
+        dry_run: arguments.dry_run,
+        verify: arguments.verify,
+        owners: Owners { numeric: arguments.numeric_owner, ..Owners::default() },
+    };
+    let repository = context.open()?;
+    let snapshots = context.snapshots(&repository)?;
+    let snapshot = context.select(&repository, &snapshots, &named.wanted, &arguments.narrow)?;
+    let reporter = context.reporter();
+    if options.delete && !options.dry_run && !arguments.yes {
+        let plan = plan_delete(&repository, snapshot, &options, &reporter);
+        reporter.finish();
+        confirm(&plan?, &reporter)?;
+    }
+    let restored = restore(&repository, snapshot, &options, &reporter);
+    reporter.finish();
+    let report = restored?;
+    let elapsed = reporter.elapsed_ms();
+    match context.json() {
+        true => print_json(&repository, snapshot, &options, &report, elapsed)?,
+        false => {
+            summary(snapshot, &options, &report, elapsed).iter().for_each(|line| context.say(line))
+        }
+    }
+    for patterns in [&options.include, &options.exclude].into_iter().flatten() {
+        for pattern in patterns.unused() {
+            context.warn(&format!("the pattern {pattern:?} matched nothing"));
+        }
+    }
+    Ok(when(report.outcome() == RestoreOutcome::Nothing, Exit::Failed)
+        .and(when(report.damaged_count > 0, Exit::Damage))
+        .and(when(report.failures_count > 0, Exit::Partial)))
+}
+
+fn rules(patterns: &[String]) -> Result<Option<Rules>> {
+    if patterns.is_empty() {
+        return Ok(None);
+    }
+    let rules = Rules::new(patterns, &[]);
+    rules.map(Some).map_err(|error| Error::new(ErrorKind::Usage, error.to_string()))
+}
+
+/// Shows what is to be deleted, and asks at the terminal.
+fn confirm(plan: &DeletePlan, progress: &dyn Progress) -> Result<()> {
+    if plan.deletions.is_empty() {
+        return Ok(());
+    }
+    for deletion in plan.deletions.iter().take(SHOWN_DELETIONS) {
+        talk(&format!("delete {}", output::path(&deletion.path)));
+    }
+    if plan.deletions.len() > SHOWN_DELETIONS {
+        let more = (plan.deletions.len() - SHOWN_DELETIONS) as u64;
+        talk(&format!("and {} more; --dry-run lists all", output::count(more)));
+    }
+    let no_terminal = |_| {
+        let message = "--delete asks at a terminal, and there is none: say --yes";
+        Error::new(ErrorKind::Usage, message)
+    };
+    let terminal = OpenOptions::new().read(true).write(true).open("/dev/tty");
+    let mut terminal = terminal.map_err(no_terminal)?;
+    let things = output::counted(plan.count, "file");
+    let asked = write!(terminal, "delete {things}, {}? [y/N] ", output::size(plan.bytes));
+    asked.map_err(no_terminal)?;
+    let mut answer = String::new();
+    BufReader::new(terminal).read_line(&mut answer).map_err(no_terminal)?;
+    match answer.trim().to_ascii_lowercase().as_str() {
+        "y" | "yes" if !progress.interrupted() => Ok(()),
+        _ => Err(Error::failed("nothing was deleted, and nothing restored")),
+    }
+}
+
+fn summary(
+    snapshot: &Snapshot,
+    options: &RestoreOptions,
+    report: &RestoreReport,
+    elapsed: u64,
+) -> Vec<String> {
+    let id = &snapshot.id.to_hex()[..8];
+    let target = options.target.display();
+    let mut lines = vec![match options.dry_run {
+        true => format!("dry run: snapshot {id} into {target}; nothing was written"),
+        false => format!("snapshot {id} restored into {target}"),
+    }];
+    lines.push(format!(
+        "{}: {} written, {} updated, {} unchanged, {} skipped; {} directories, {}, {} others",
+        output::counted(
+            report.files_written + report.files_updated + report.files_unchanged,
+            "file"
+        ),
+        output::count(report.files_written),
+        output::count(report.files_updated),
+        output::count(report.files_unchanged),
+        output::count(report.skipped),
+        output::count(report.directories),
+        output::counted(report.hard_links, "hard link"),
+        output::count(report.others),
+    ));
+    lines.push(format!(
+        "{} written, {} right already, in {}",
+        output::size(report.bytes_written),
+        output::size(report.bytes_kept),
+        output::duration(elapsed),
+    ));
+    if report.deleted > 0 {
+        lines.push(format!("{} deleted", output::count(report.deleted)));
+    }
+    if report.owners_not_set > 0 {
+        lines.push(format!(
+            "{} without the snapshot's owner: only root may set it",
+            output::count(report.owners_not_set)
+        ));
+    }
+    if report.failures_count > 0 {
+        lines.push(format!("{} not written or set", output::count(report.failures_count)));
+    }
+    if report.damaged_count > 0 {
+        lines.push(format!(
+            "{} DAMAGED in the repository and left out",
+            output::count(report.damaged_count)
+        ));
+    }
+    lines
+}
+
+fn print_json(
+    repository: &Repository,
+    snapshot: &Snapshot,
+    options: &RestoreOptions,
+    report: &RestoreReport,
+    elapsed: u64,
+) -> io::Result<()> {
+    let remarks = |list: &[Failure]| -> Vec<Value> {
+        list.iter()
+            .map(|failure| output::json_remark(&failure.path, "reason", &failure.reason))
+            .collect()
+    };
+    let outcome = match report.outcome() {
+        RestoreOutcome::Complete => "complete",
+        RestoreOutcome::Incomplete => "incomplete",
+        RestoreOutcome::Damage => "damage",
+        RestoreOutcome::Nothing => "nothing",
+    };
+    let mut output = Output::new();
+    output.json(
+        "summary",
+        json!({
+            "snapshot": snapshot.id.to_hex(),
+            "repository": repository.url(),
+            "target": options.target.display().to_string(),
+            "dry_run": options.dry_run,
+            "outcome": outcome,
+            "files_written": report.files_written,
+            "files_updated": report.files_updated,
+            "files_unchanged": report.files_unchanged,
+            "skipped": report.skipped,
+            "directories": report.directories,
+            "hard_links": report.hard_links,
+            "others": report.others,
+            "bytes_written": report.bytes_written,
+            "bytes_kept": report.bytes_kept,
+            "deleted": report.deleted,
+            "owners_not_set": report.owners_not_set,
+            "failure_count": report.failures_count,
+            "failures": remarks(&report.failures),
+            "damaged_count": report.damaged_count,
+            "damaged": remarks(&report.damaged),
+            "milliseconds": elapsed,
+        }),
+    )?;
+    output.finish()
+}

@@ -1,0 +1,262 @@
+//! The threads that fetch ranges of packs, open and verify what is in them, and
+//! write it to every file that needs it. Each takes whole jobs, so that while
+//! one waits for the store another decodes.
+
+use std::sync::{Arc, Condvar, Mutex};
+
+use crossbeam_channel::{Receiver, Sender};
+
+use super::context::Context;
+use super::file::{FileJob, Trouble, holds_chunk};
+use crate::format::ChunkKind;
+use crate::format::pack::pack_key;
+use crate::id::ChunkId;
+use crate::repository::index::{PackNumber, PackToc};
+use crate::repository::{Error, ErrorKind, Repository, Result};
+
+/// A chunk that a file needs at an offset.
+#[derive(Clone)]
+pub(super) struct Want {
+    pub file: Arc<FileJob>,
+    pub offset: u64,
+    pub length: u32,
+    pub id: ChunkId,
+}
+
+/// Consecutive bytes of one pack, and what is wanted of them.
+pub(super) struct FetchJob {
+    pub pack: PackNumber,
+    pub toc: Arc<PackToc>,
+    /// Bytes in the pack.
+    pub offset: u64,
+    pub length: u64,
+    pub blocks: Vec<BlockWant>,
+}
+
+pub(super) struct BlockWant {
+    pub block: usize,
+    /// Sorted by ordinal.
+    pub chunks: Vec<(u16, Want)>,
+}
+
+pub(super) enum Job {
+    Fetch(FetchJob),
+    /// Wants of which no place is known.
+    Rescue(Vec<Want>),
+    /// Which of these an existing file does not hold yet.
+    Compare(Vec<Want>, Sender<Result<Vec<Want>>>),
+    Finish(Vec<Arc<FileJob>>),
+}
+
+/// Hands jobs to threads and knows when they are done.
+pub(super) struct Pool {
+    jobs: Sender<Job>,
+    outstanding: Arc<(Mutex<usize>, Condvar)>,
+}
+
+impl Pool {
+    /// Runs `work` with threads to do its jobs. They are gone afterwards.
+    pub fn run<T>(context: &Context<'_>, work: impl FnOnce(&Pool) -> T) -> T {
+        let (jobs, queue) = crossbeam_channel::unbounded();
+        let outstanding = Arc::new((Mutex::new(0), Condvar::new()));
+        let pool = Pool { jobs, outstanding: outstanding.clone() };
+        std::thread::scope(|scope| {
+            for _ in 0..threads(context.repository) {
+                let (queue, outstanding) = (queue.clone(), outstanding.clone());
+                scope.spawn(move || take_jobs(context, &queue, &outstanding));
+            }
+            let result = work(&pool);
+            drop(pool);
+            result
+        })
+    }
+
+    pub fn send(&self, job: Job) {
+        *lock(&self.outstanding.0) += 1;
+        // the other end lives as long as the pool
+        let _ = self.jobs.send(job);
+    }
+
+    /// Waits until every job sent so far is done.
+    pub fn wait(&self) {
+        let mut outstanding = lock(&self.outstanding.0);
+        while *outstanding > 0 {
+            let waited = self.outstanding.1.wait(outstanding);
+            outstanding = waited.unwrap_or_else(|poisoned| poisoned.into_inner());
+        }
+    }
+}
+
+fn lock(mutex: &Mutex<usize>) -> std::sync::MutexGuard<'_, usize> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// A store elsewhere makes threads wait; one in this machine makes them work.
+fn threads(repository: &Repository) -> usize {
+    let cores = std::thread::available_parallelism().map_or(2, |cores| cores.get().max(2));
+    if repository.store().local_path().is_some() { cores.min(16) } else { cores.clamp(6, 16) }
+}
+
+/// Counts a job as done even if it panicked, so that nobody waits for ever.
+struct Done<'a>(&'a (Mutex<usize>, Condvar));
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        *lock(&self.0.0) -= 1;
+        self.0.1.notify_all();
+    }
+}
+
+fn take_jobs(context: &Context<'_>, queue: &Receiver<Job>, outstanding: &(Mutex<usize>, Condvar)) {
+    for job in queue {
+        let _done = Done(outstanding);
+        if context.is_stopped() {
+            continue;
+        }
+        let result = match job {
+            Job::Fetch(job) => fetch(context, job),
+            Job::Rescue(wants) => rescue_all(context, wants),
+            Job::Compare(wants, reply) => {
+                let _ = reply.send(compare(context, wants));
+                Ok(())
+            }
+            Job::Finish(files) => {
+                files.iter().for_each(|file| file.finish(context));
+                Ok(())
+            }
+        };
+        if let Err(error) = result {
+            context.fail(error);
+        }
+    }
+}
+
+fn settle(context: &Context<'_>, file: &FileJob) {
+    if file.settle(1) {
+        file.finish(context);
+    }
+}
+
+fn fetch(context: &Context<'_>, job: FetchJob) -> Result<()> {
+    let key = pack_key(job.toc.pack);
+    let store = context.repository.store();
+    let bytes = match store.get_range(&key, job.offset, job.length).map_err(Error::from) {
+        Ok(bytes) => bytes,
+        // gone or cut short: block by block, from wherever it still is
+        Err(error) if error.kind == ErrorKind::Damage => {
+            let wants = job.blocks.into_iter().flat_map(|block| block.chunks);
+            return rescue_all(context, wants.map(|(_, want)| want).collect());
+        }
+        Err(error) => return Err(error),
+    };
+    for block in job.blocks {
+        if context.is_stopped() {
+            return Ok(());
+        }
+        match open(context.repository, &job.toc, job.offset, &bytes, block.block) {
+            Ok(raw) => write_block(context, &job.toc, &block, &raw)?,
+            Err(error) if error.kind == ErrorKind::Damage => {
+                context.elsewhere.note_bad_block(job.pack, block.block);
+                rescue_all(context, block.chunks.into_iter().map(|(_, want)| want).collect())?;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Opens one block of a fetched range.
+pub(super) fn open(
+    repository: &Repository,
+    toc: &PackToc,
+    fetched_from: u64,
+    fetched: &[u8],
+    at: usize,
+) -> Result<Vec<u8>> {
+    let missing = || Error::damage(format!("{}: no such block", pack_key(toc.pack)));
+    let block = toc.toc.blocks.get(at).ok_or_else(missing)?;
+    let offset = toc.offsets.get(at).and_then(|offset| offset.checked_sub(fetched_from));
+    let start = offset.ok_or_else(missing)? as usize;
+    let stored = fetched.get(start..start + block.stored_length as usize).ok_or_else(missing)?;
+    repository.open_block(toc, block, &mut stored.to_vec())
+}
+
+/// Verifies the wanted chunks of a decoded block, each once, and hands them on.
+fn write_block(context: &Context<'_>, toc: &PackToc, block: &BlockWant, raw: &[u8]) -> Result<()> {
+    let first = toc.first_ordinals.get(block.block).map_or(0, |first| *first as usize);
+    let (mut ordinal, mut start) = (first, 0);
+    let mut verified = None;
+    for (wanted, want) in &block.chunks {
+        let wanted = usize::from(*wanted);
+        while ordinal < wanted {
+            start += toc.toc.chunks.get(ordinal).map_or(0, |chunk| chunk.length as usize);
+            ordinal += 1;
+        }
+        let bytes = raw.get(start..start + want.length as usize).unwrap_or_default();
+        if verified != Some(wanted) {
+            if context.repository.keyring().chunk_id(ChunkKind::Data, bytes)? != want.id {
+                rescue_all(context, vec![want.clone()])?;
+                continue;
+            }
+            verified = Some(wanted);
+        }
+        want.file.deliver(context, want.offset, bytes);
+        settle(context, &want.file);
+    }
+    Ok(())
+}
+
+/// Chunk by chunk, from any place that has it. What no place has is damage to
+/// the files that need it, and to nothing else.
+fn rescue_all(context: &Context<'_>, wants: Vec<Want>) -> Result<()> {
+    let mut last: Option<(ChunkId, std::result::Result<Vec<u8>, String>)> = None;
+    for want in wants {
+        if context.is_stopped() {
+            return Ok(());
+        }
+        if last.as_ref().is_none_or(|(id, _)| *id != want.id) {
+            let found = match context.elsewhere.rescue(&want.id) {
+                Ok(bytes) => Ok(bytes),
+                Err(error) if error.kind == ErrorKind::Damage => Err(error.message),
+                Err(error) => return Err(error),
+            };
+            last = Some((want.id, found));
+        }
+        let length = u64::from(want.length);
+        match &last {
+            Some((_, Ok(bytes))) if bytes.len() as u64 == length => {
+                want.file.deliver(context, want.offset, bytes);
+            }
+            Some((_, Err(reason))) => {
+                want.file.lose(want.offset, length, Trouble::Damage(reason.clone()));
+            }
+            _ => {
+                let reason = format!("chunk {} has another length", want.id);
+                want.file.lose(want.offset, length, Trouble::Damage(reason));
+            }
+        }
+        settle(context, &want.file);
+    }
+    Ok(())
+}
+
+/// All wants are of one file.
+fn compare(context: &Context<'_>, wants: Vec<Want>) -> Result<Vec<Want>> {
+    let Some(first) = wants.first() else { return Ok(wants) };
+    let Ok(file) = context.target().and_then(|target| target.read_file(&first.file.path)) else {
+        return Ok(wants);
+    };
+    let mut different = Vec::new();
+    for want in wants {
+        context.check_running()?;
+        if holds_chunk(context, &file, want.offset, want.length, &want.id)? {
+            let length = u64::from(want.length);
+            context.tally.update(|report| report.bytes_kept += length);
+            want.file.tell(context, length);
+            want.file.settle(1);
+        } else {
+            different.push(want);
+        }
+    }
+    Ok(different)
+}

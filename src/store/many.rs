@@ -1,0 +1,80 @@
+//! Reads many whole objects, a few at a time, within a budget of bytes: for whoever looks at everything.
+
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex, PoisonError};
+
+use bytes::Bytes;
+
+use super::{Listed, Result, Store};
+
+/// How much is read at once.
+#[derive(Debug, Clone, Copy)]
+pub struct Reading {
+    /// Objects on their way at once; at least 1.
+    pub threads: usize,
+    /// Bytes of objects in memory at once; an object longer than that is read alone.
+    pub budget_bytes: u64,
+    /// Longer objects are [`TooLarge`](super::ErrorKind::TooLarge).
+    pub max_length: u64,
+}
+
+/// Reads each object and gives it, or why it could not be read, to `work`, on several threads, in no order.
+///
+/// Memory for objects stays below `budget_bytes`, or that of the longest object. `Break` ends it all soon.
+pub fn read_many(
+    store: &dyn Store,
+    objects: &[Listed],
+    reading: Reading,
+    work: &(dyn Fn(&Listed, Result<Bytes>) -> ControlFlow<()> + Sync),
+) {
+    let (next, stopped) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let budget = Budget { used: Mutex::new(0), freed: Condvar::new(), limit: reading.budget_bytes };
+    let read_some = || {
+        while !stopped.load(Ordering::Relaxed) {
+            let Some(object) = objects.get(next.fetch_add(1, Ordering::Relaxed)) else { return };
+            let share = budget.take(object.length.min(reading.max_length));
+            let result = work(object, store.get(&object.key, reading.max_length));
+            drop(share);
+            if result.is_break() {
+                stopped.store(true, Ordering::Relaxed);
+            }
+        }
+    };
+    let threads = reading.threads.clamp(1, objects.len().max(1));
+    std::thread::scope(|scope| {
+        for _ in 1..threads {
+            scope.spawn(read_some);
+        }
+        read_some();
+    });
+}
+
+struct Budget {
+    used: Mutex<u64>,
+    freed: Condvar,
+    limit: u64,
+}
+
+struct Share<'a> {
+    budget: &'a Budget,
+    bytes: u64,
+}
+
+impl Budget {
+    fn take(&self, bytes: u64) -> Share<'_> {
+        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        while *used > 0 && used.saturating_add(bytes) > self.limit {
+            used = self.freed.wait(used).unwrap_or_else(PoisonError::into_inner);
+        }
+        *used += bytes;
+        Share { budget: self, bytes }
+    }
+}
+
+impl Drop for Share<'_> {
+    fn drop(&mut self) {
+        *self.budget.used.lock().unwrap_or_else(PoisonError::into_inner) -= self.bytes;
+        self.budget.freed.notify_all();
+    }
+}
