@@ -27,6 +27,7 @@
 //! [`format`](mod@format), from [`format::object`] on.
 
 pub mod backup;
+pub mod cat;
 pub mod check;
 pub mod chunker;
 pub mod cli;

@@ -24,6 +24,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("find", 4),
     ("list", 4),
     ("stats", 4),
+    ("cat", 4),
     ("select", 4),
     ("keys", 4),
     ("config", 5),

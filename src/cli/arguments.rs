@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::{
-    backup, check, completions, diff, dump, find, init, key, ls, man, restore, scrub, snapshots,
-    stats,
+    backup, cat, check, completions, diff, dump, find, init, key, ls, man, restore, scrub,
+    snapshots, stats,
 };
 
 /// Encrypted, deduplicating backup.
@@ -96,6 +96,7 @@ pub enum Command {
     Check(check::Arguments),
     Scrub(scrub::Arguments),
     Key(key::Arguments),
+    Cat(cat::Arguments),
     Completions(completions::Arguments),
     Man(man::Arguments),
 }

@@ -21,6 +21,8 @@ pub struct Environment {
     pub xdg_cache: Option<PathBuf>,
     pub xdg_data: Option<PathBuf>,
     pub home: Option<PathBuf>,
+    /// The home directory that the system's list of accounts gives.
+    pub account_home: Option<PathBuf>,
     pub root: bool,
 }
 
@@ -31,6 +33,7 @@ impl Environment {
         // The XDG specification has relative paths ignored.
         let absolute = |name| path(name).filter(|path| path.is_absolute());
         let root = rustix::process::geteuid().is_root();
+        let account_home = home_of_account();
         Environment {
             repository: text("ESKER_REPOSITORY"),
             password: text("ESKER_PASSWORD").map(|value| Zeroizing::new(value.into_vec())),
@@ -42,15 +45,18 @@ impl Environment {
             xdg_config: absolute("XDG_CONFIG_HOME"),
             xdg_cache: absolute("XDG_CACHE_HOME"),
             xdg_data: absolute("XDG_DATA_HOME"),
-            home: absolute("HOME").or_else(|| if root { None } else { home_of_account() }),
+            home: absolute("HOME").or_else(|| account_home.clone().filter(|_| !root)),
+            account_home,
             root,
         }
     }
 
-    /// The configuration file: root's is in `/etc` unless XDG_CONFIG_HOME says
-    /// otherwise, so that a timer without HOME reads what `init` wrote.
+    /// The configuration file. Root's is in `/etc`, so that a timer without HOME
+    /// reads what `init` wrote; unless XDG_CONFIG_HOME, or a HOME that is not
+    /// root's own, was set on purpose.
     pub fn config_file(&self) -> Option<PathBuf> {
-        let system = || self.root.then(|| PathBuf::from("/etc"));
+        let own_home = self.home.is_none() || self.home == self.account_home;
+        let system = || (self.root && own_home).then(|| PathBuf::from("/etc"));
         let home = || self.home.as_ref().map(|home| home.join(".config"));
         self.config.clone().or_else(|| {
             let directory = self.xdg_config.clone().or_else(system).or_else(home);
@@ -77,7 +83,7 @@ impl Environment {
 }
 
 fn home_of_account() -> Option<PathBuf> {
-    let user = uzers::get_user_by_uid(uzers::get_current_uid())?;
+    let user = uzers::get_user_by_uid(uzers::get_effective_uid())?;
     let home = user.home_dir().to_owned();
     (home.is_absolute() && home.is_dir()).then_some(home)
 }
@@ -101,7 +107,8 @@ mod tests {
         };
         let path = |text: &str| Some(PathBuf::from(text));
         let user = || Environment { home: path("/home/u"), ..Environment::default() };
-        let root = || Environment { root: true, ..Environment::default() };
+        let root =
+            || Environment { root: true, account_home: path("/root"), ..Environment::default() };
         check(
             user(),
             [
@@ -127,6 +134,14 @@ mod tests {
         check(
             Environment { cache: path("/x"), config: path("/y"), ..root() },
             ["/y", "/x", "/var/lib/esker/repository"],
+        );
+        check(
+            Environment { home: path("/elsewhere"), ..root() },
+            [
+                "/elsewhere/.config/esker/esker.toml",
+                "/elsewhere/.cache/esker",
+                "/elsewhere/.local/share/esker/repository",
+            ],
         );
         check(Environment::default(), ["", "", ""]);
     }

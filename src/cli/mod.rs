@@ -24,6 +24,7 @@ mod streams;
 mod values;
 
 mod backup;
+mod cat;
 mod check;
 mod completions;
 mod diff;
@@ -80,6 +81,7 @@ fn run(arguments: Arguments) -> Exit {
         Command::Check(arguments) => check::run(&context, &arguments),
         Command::Scrub(arguments) => scrub::run(&context, &arguments),
         Command::Key(arguments) => key::run(&context, &arguments),
+        Command::Cat(arguments) => cat::run(&context, &arguments),
         Command::Completions(arguments) => completions::run(&arguments),
         Command::Man(arguments) => man::run(&arguments),
     };
