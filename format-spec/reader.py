@@ -215,9 +215,9 @@ def stretch_bounds(memory, passes, lanes):
 
 def read_key_file(data):
     lines = [line.strip() for line in data.split(b"\n") if line.strip() and not line.startswith(b"#")]
-    if not lines or not re.fullmatch(rb"[0-9a-f]{64}", lines[0]):
-        sys.exit("the key file holds no line of 64 hex digits")
-    return bytes.fromhex(lines[0].decode())
+    if len(lines) != 1 or not re.fullmatch(rb"ESKER-KEY-1 [0-9a-f]{64}", lines[0]):
+        sys.exit("the key file is not one line of `ESKER-KEY-1` and 64 hex digits")
+    return bytes.fromhex(lines[0].split()[1].decode())
 
 def slot_input(password, key_file, salt, stretching):
     if key_file is not None:
