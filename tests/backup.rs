@@ -6,8 +6,11 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
+use esker::backup::{BackupOptions, Stream, backup};
+use esker::format::manifest::Outcome;
+use esker::progress::Silent;
 use esker::store::{Counting, OpendalStore, OperationKind, Store};
-use support::{init, open, run, settle};
+use support::{init, open, options, run, settle};
 
 fn tree(path: &Path) {
     for directory in 0..20 {
@@ -45,4 +48,82 @@ fn an_unchanged_second_backup_puts_no_data_pack_and_reads_no_file() {
     assert!(troubles.is_empty(), "{troubles:?}");
     assert_eq!(snapshots.len(), 2);
     assert!(snapshots.iter().all(|snapshot| snapshot.is_complete()));
+}
+
+#[test]
+fn a_mapped_path_is_recorded_and_compared_under_its_real_name() {
+    let directory = tempfile::tempdir().unwrap();
+    let (real, mounted) = (directory.path().join("real"), directory.path().join("mnt/snap"));
+    fs::create_dir_all(&real).unwrap();
+    fs::create_dir_all(mounted.join("sub")).unwrap();
+    fs::write(mounted.join("sub/file"), "as it was").unwrap();
+    settle();
+    let store: Arc<dyn Store> = Arc::new(OpendalStore::memory().unwrap());
+    init(&store);
+    let options =
+        BackupOptions { map: vec![(mounted.clone(), real.clone())], ..support::options(&mounted) };
+    let take = || backup(&open(&store), &options, Vec::new(), &Silent).unwrap();
+    let first = take();
+    let contents = support::contents(&open(&store), first.snapshot.unwrap());
+    let path = real.join("sub/file").into_os_string().into_encoded_bytes();
+    assert_eq!(contents.into_iter().collect::<Vec<_>>(), [(path, b"as it was".to_vec())]);
+    assert_eq!(take().counts.files_unchanged, 1);
+}
+
+#[test]
+fn one_byte_changed_in_a_large_file_stores_little() {
+    let directory = tempfile::tempdir().unwrap();
+    let size =
+        if std::env::var("ESKER_TEST_LONG").as_deref() == Ok("yes") { 1 << 30 } else { 1 << 27 };
+    let mut bytes = vec![0; size];
+    blake3::Hasher::new().finalize_xof().fill(&mut bytes);
+    let path = directory.path().join("large");
+    fs::write(&path, &bytes).unwrap();
+    settle();
+    let store: Arc<dyn Store> = Arc::new(OpendalStore::memory().unwrap());
+    init(&store);
+    run(&open(&store), directory.path());
+    bytes[size / 3] ^= 1;
+    fs::write(&path, &bytes).unwrap();
+    settle();
+    let second = run(&open(&store), directory.path());
+    assert_eq!(second.counts.files_changed, 1);
+    assert!(second.bytes_put < 2 << 20, "{} bytes put", second.bytes_put);
+}
+
+#[test]
+fn a_stream_is_kept_under_its_name_and_deduplicated() {
+    let mut bytes = vec![0; 10 << 20];
+    blake3::Hasher::new().finalize_xof().fill(&mut bytes);
+    let store: Arc<dyn Store> = Arc::new(OpendalStore::memory().unwrap());
+    init(&store);
+    let options = BackupOptions { paths: Vec::new(), ..support::options(Path::new("/")) };
+    let take = |name: &str| {
+        let reader = Box::new(std::io::Cursor::new(bytes.clone()));
+        let stream = Stream { name: name.into(), reader };
+        backup(&open(&store), &options, vec![stream], &Silent)
+    };
+    let first = take("dump.sql").unwrap();
+    let contents = support::contents(&open(&store), first.snapshot.unwrap());
+    assert_eq!(contents.into_iter().collect::<Vec<_>>(), [(b"dump.sql".to_vec(), bytes.clone())]);
+    // only the tree page with the new time is new
+    assert!(take("dump.sql").unwrap().counts.bytes_added < 1024);
+    assert!(take("files").is_err() && take("a/b").is_err() && take("..").is_err());
+}
+
+#[test]
+fn missing_sources_are_failures_and_none_at_all_is_an_error() {
+    let directory = tempfile::tempdir().unwrap();
+    let (there, missing) = (directory.path().join("there"), directory.path().join("missing"));
+    fs::write(&there, "x").unwrap();
+    let store: Arc<dyn Store> = Arc::new(OpendalStore::memory().unwrap());
+    init(&store);
+    let both = BackupOptions { paths: vec![missing.clone(), there], ..options(&missing) };
+    let report = backup(&open(&store), &both, Vec::new(), &Silent).unwrap();
+    assert_eq!((report.outcome, report.counts.files), (Outcome::Partial, 1));
+    let required = BackupOptions { require_all: true, ..both };
+    let before = store.list("").unwrap().len();
+    assert!(backup(&open(&store), &required, Vec::new(), &Silent).is_err());
+    assert!(backup(&open(&store), &options(&missing), Vec::new(), &Silent).is_err());
+    assert_eq!(store.list("").unwrap().len(), before, "something was stored");
 }

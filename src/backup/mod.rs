@@ -121,7 +121,8 @@ pub fn backup(
     let roots: Vec<PathBuf> =
         options.paths.iter().map(|path| files::absolute(path, &cwd)).collect();
     check_sources(&roots, &streams, options)?;
-    let labels = labels(repository, &roots, &streams)?;
+    let recorded = recorded_roots(&roots, options)?;
+    let labels = labels(repository, &recorded, &streams)?;
     let once = !streams.is_empty();
     let mut streams = Some(streams);
     let mut gone = HashSet::new();
@@ -166,6 +167,26 @@ fn check_sources(roots: &[PathBuf], streams: &[Stream], options: &BackupOptions)
         }
         _ => Ok(()),
     }
+}
+
+/// The names the roots are recorded under. With mappings none may lie within
+/// another: their entries could not be told apart.
+fn recorded_roots(roots: &[PathBuf], options: &BackupOptions) -> Result<Vec<PathBuf>> {
+    let recorded: Vec<PathBuf> =
+        roots.iter().map(|root| plan::recorded_path(root, &options.map)).collect();
+    for (at, one) in recorded.iter().enumerate() {
+        let within =
+            |(other_at, other): (usize, &PathBuf)| other_at != at && one.starts_with(other);
+        if !options.map.is_empty() && recorded.iter().enumerate().any(within) {
+            let message =
+                format!("{}: lies within another source; --map needs them apart", one.display());
+            return Err(Error::new(ErrorKind::Usage, message));
+        }
+    }
+    if options.map.iter().any(|(from, to)| !from.is_absolute() || !to.is_absolute()) {
+        return Err(Error::new(ErrorKind::Usage, "--map takes two absolute paths"));
+    }
+    Ok(recorded)
 }
 
 fn stream_name_is_valid(name: &str) -> bool {

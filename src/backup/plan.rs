@@ -5,7 +5,7 @@
 use std::io::Read;
 use std::ops::{ControlFlow, Range};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crossbeam_channel::Sender;
@@ -47,6 +47,9 @@ pub struct Planner<'a> {
     racy_from: i64,
     filesystems: FileSystems,
     links: LinkGroups,
+    /// What is walked now is recorded under another name.
+    mapped_root: bool,
+    last_key: Option<Vec<u8>>,
 }
 
 /// What the walk leaves behind for the manifest.
@@ -78,13 +81,15 @@ impl<'a> Planner<'a> {
             racy_from: previous.started_ms() as i64 - CLOCK_GRAIN_MS,
             filesystems: FileSystems::new(),
             links: LinkGroups::default(),
+            mapped_root: false,
+            last_key: None,
         }
     }
 
     /// Walks everything. Streams come where their names sort.
     pub fn run(
         mut self,
-        roots: &[std::path::PathBuf],
+        roots: &[PathBuf],
         mut streams: Vec<Stream>,
         walk: &files::WalkOptions,
     ) -> Result<WalkEnd> {
@@ -94,9 +99,24 @@ impl<'a> Planner<'a> {
         for stream in streams {
             self.stream(stream)?;
         }
+        let missing = if self.options.map.is_empty() {
+            self.walk(roots, walk)?
+        } else {
+            self.walk_mapped(roots, walk)?
+        };
+        for stream in later {
+            self.stream(stream)?;
+        }
+        self.flush_batch()?;
+        self.previous.skip_rest(&mut |entry| self.context.removed(entry))?;
+        Ok(WalkEnd { filesystems: self.filesystems.table(), missing })
+    }
+
+    /// Walks roots together; the positions of those that are missing.
+    fn walk(&mut self, roots: &[PathBuf], options: &files::WalkOptions) -> Result<Vec<usize>> {
         let mut missing = Vec::new();
         let mut failed = None;
-        files::walk(roots, walk, &mut |item| {
+        files::walk(roots, options, &mut |item| {
             if let Item::Failed { root_missing: Some(root), .. } = &item {
                 missing.push(*root);
             }
@@ -108,15 +128,49 @@ impl<'a> Planner<'a> {
                 }
             }
         });
-        if let Some(error) = failed {
-            return Err(error);
+        match failed {
+            Some(error) => Err(error),
+            None => Ok(missing),
         }
-        for stream in later {
-            self.stream(stream)?;
+    }
+
+    /// Walks each root by itself, in the order of the names it is recorded
+    /// under: two walks could not be merged when one is recorded elsewhere.
+    fn walk_mapped(
+        &mut self,
+        roots: &[PathBuf],
+        options: &files::WalkOptions,
+    ) -> Result<Vec<usize>> {
+        let mut missing = Vec::new();
+        let mut order: Vec<usize> = (0..roots.len()).collect();
+        let recorded: Vec<PathBuf> =
+            roots.iter().map(|root| recorded_path(root, &self.options.map)).collect();
+        order.sort_by_key(|at| key_of_path(recorded[*at].as_os_str().as_bytes()));
+        for at in order {
+            if recorded[at] != roots[at] {
+                self.recorded_parents(&recorded[at], options)?;
+            }
+            self.mapped_root = recorded[at] != roots[at];
+            if !self.walk(std::slice::from_ref(&roots[at]), options)?.is_empty() {
+                missing.push(at);
+            }
+            self.mapped_root = false;
         }
-        self.flush_batch()?;
-        self.previous.skip_rest(&mut |entry| self.context.removed(entry))?;
-        Ok(WalkEnd { filesystems: self.filesystems.table(), missing })
+        Ok(missing)
+    }
+
+    /// Directories above a recorded path, as they are on this machine.
+    fn recorded_parents(&mut self, recorded: &Path, options: &files::WalkOptions) -> Result<()> {
+        let options = files::WalkOptions { read_xattrs: options.read_xattrs, ..Default::default() };
+        let mut parents = Vec::new();
+        files::walk(&[recorded.to_owned()], &options, &mut |item| match item {
+            Item::Found(found) if found.implied_parent => {
+                parents.push(found);
+                ControlFlow::Continue(())
+            }
+            _ => ControlFlow::Break(()),
+        });
+        parents.into_iter().try_for_each(|parent| self.found(parent))
     }
 
     fn item(&mut self, item: Item) -> Result<()> {
@@ -146,7 +200,22 @@ impl<'a> Planner<'a> {
     }
 
     fn found(&mut self, found: Found) -> Result<()> {
-        let key = key_of_path(&found.path);
+        if self.mapped_root && found.implied_parent {
+            return Ok(());
+        }
+        let path = Path::new(std::ffi::OsStr::from_bytes(&found.path));
+        let key = if self.mapped_root {
+            key_of_path(recorded_path(path, &self.options.map).as_os_str().as_bytes())
+        } else {
+            key_of_path(&found.path)
+        };
+        if !self.options.map.is_empty() {
+            // parents that several roots share come once
+            if found.implied_parent && self.last_key.as_ref().is_some_and(|last| *last >= key) {
+                return Ok(());
+            }
+            self.last_key = Some(key.clone());
+        }
         let before = self.previous.find(&key, &mut |entry| self.context.removed(entry))?;
         let filesystem = self.filesystems.index_if_changed(&found);
         let link_group = self.links.group(&found);
@@ -376,6 +445,19 @@ impl Read for SparseReader<'_> {
             std::os::unix::fs::FileExt::read_at(self.file, &mut buffer[..left], self.range.start)?;
         self.range.start += read as u64;
         Ok(read)
+    }
+}
+
+/// The name a path is recorded under: the longest mapping that fits counts.
+pub fn recorded_path(path: &Path, map: &[(PathBuf, PathBuf)]) -> PathBuf {
+    let fitting = map.iter().filter(|(from, _)| path.starts_with(from));
+    let Some((from, to)) = fitting.max_by_key(|(from, _)| from.components().count()) else {
+        return path.to_owned();
+    };
+    match path.strip_prefix(from) {
+        Ok(rest) if rest.as_os_str().is_empty() => to.clone(),
+        Ok(rest) => to.join(rest),
+        Err(_) => path.to_owned(),
     }
 }
 

@@ -38,6 +38,7 @@ impl Repository {
         // a revoked maintainer's segments last: what somebody in force lists
         // too is then known with all that it may say
         let mut of_revoked = Vec::new();
+        let some_are_new = !new.is_empty();
         for id in new {
             self.load_segment_into(id, &mut troubles, Some(&mut of_revoked))?;
         }
@@ -46,6 +47,10 @@ impl Repository {
         }
         // only now: what a merge took over must not be dropped in between
         self.index.drop_segments(&gone)?;
+        if some_are_new {
+            // a segment may list what an earlier one removed
+            self.index.load_packs()?;
+        }
         for trouble in &troubles {
             progress.event(Event::Warning(&trouble.message));
         }

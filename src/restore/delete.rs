@@ -49,6 +49,7 @@ pub fn plan_delete(
     if !options.target.is_dir() {
         return Ok(DeletePlan::default());
     }
+    repository.sync_index(progress)?;
     let tree = repository.private_part(snapshot)?.tree;
     let scope = Scope::find(repository, tree, options.path.as_deref())?;
     let context = Context::new(repository, options, progress, Some(super::open(options)?));
@@ -66,7 +67,7 @@ pub(super) fn plan(
         return Ok(DeletePlan::default());
     }
     context.progress.event(Event::Stage("looking for what the snapshot does not have"));
-    let sources = sources(&context.repository.private_part(snapshot)?.paths);
+    let sources = sources(context, &context.repository.private_part(snapshot)?.paths);
     let mut pass = Pass { context, target, sources, open: Vec::new(), plan: DeletePlan::default() };
     // Everything the snapshot has counts here, chosen or not.
     let all = Chosen::new(context.repository, tree, scope, Default::default());
@@ -98,7 +99,12 @@ pub(super) fn plan(
 }
 
 /// Keys of the directories below which the snapshot has everything.
-fn sources(paths: &[Vec<u8>]) -> Vec<Vec<u8>> {
+fn sources(context: &Context<'_>, paths: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    for relative in paths.iter().filter(|path| !path.starts_with(b"/")) {
+        let text = String::from_utf8_lossy(relative);
+        let text = format!("{text}: saved by a relative path: nothing is deleted there");
+        context.progress.event(Event::Warning(&text));
+    }
     paths.iter().filter(|path| path.starts_with(b"/")).map(|path| key_of_path(path)).collect()
 }
 

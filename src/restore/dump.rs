@@ -5,6 +5,7 @@ use std::io::Write;
 use super::archive::emit_archive;
 use super::ordered::write_ordered;
 use crate::format::entry::{EntryKind, display_key};
+use crate::progress::Silent;
 use crate::repository::snapshots::Snapshot;
 use crate::repository::{Error, Repository, Result};
 
@@ -21,6 +22,7 @@ pub fn dump(
     out: &mut dyn Write,
 ) -> Result<()> {
     repository.keyring().require_read()?;
+    repository.sync_index(&Silent)?;
     let tree = repository.private_part(snapshot)?.tree;
     let shown = || String::from_utf8_lossy(&display_key(key)).into_owned();
     let entry = repository

@@ -176,7 +176,13 @@ impl FileJob {
     /// Takes a verified piece.
     pub fn deliver(&self, context: &Context<'_>, offset: u64, bytes: &[u8]) {
         let mut state = self.state();
-        if state.trouble.is_none() {
+        // a file that is being changed in place is changed as far as it can be
+        let goes_on = match &state.trouble {
+            None => true,
+            Some(Trouble::Damage(_)) => matches!(self.way, Way::InPlace(_)),
+            Some(Trouble::Failed(_)) => false,
+        };
+        if goes_on {
             if self.hold.load(Ordering::Relaxed) {
                 state.held.push((offset, bytes.to_vec()));
             } else {

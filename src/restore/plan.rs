@@ -511,14 +511,18 @@ impl<'a> Planner<'a> {
     /// Gives the window to the threads, when they are done with the one before.
     fn flush(&mut self) -> Result<()> {
         let mut window = std::mem::take(&mut self.window);
-        window.compare(self.context, self.pool)?;
+        let jobs = match self.jobs(&mut window) {
+            Ok(jobs) => jobs,
+            Err(error) => {
+                // its directories are there
+                self.window.directories.append(&mut window.directories);
+                return Err(error);
+            }
+        };
         if self.context.options.dry_run {
             self.list(window);
             return Ok(());
         }
-        let jobs = window.jobs(self.context)?;
-        self.pool.wait();
-        self.context.check_running()?;
         let done = self.running.replace(window);
         jobs.into_iter().for_each(|job: Job| self.pool.send(job));
         if let Some(done) = done {
@@ -527,18 +531,31 @@ impl<'a> Planner<'a> {
         Ok(())
     }
 
+    /// What is to be done for a window, once the one before is done.
+    fn jobs(&self, window: &mut Window) -> Result<Vec<Job>> {
+        window.compare(self.context, self.pool)?;
+        if self.context.options.dry_run {
+            return Ok(Vec::new());
+        }
+        let jobs = window.jobs(self.context)?;
+        self.pool.wait();
+        self.context.check_running()?;
+        Ok(jobs)
+    }
+
     /// Brings everything planned to its end.
     fn drain(&mut self) -> Result<()> {
         loop {
             // a hard link that could not be made becomes a file of its own
             if !self.window.is_empty() {
                 self.flush()?;
-            } else if let Some(last) = self.running.take() {
-                self.pool.wait();
-                self.context.check_running()?;
-                self.complete(last)?;
-            } else {
-                return self.context.check_running();
+                continue;
+            }
+            self.pool.wait();
+            self.context.check_running()?;
+            match self.running.take() {
+                Some(last) => self.complete(last)?,
+                None => return Ok(()),
             }
         }
     }

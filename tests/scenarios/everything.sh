@@ -23,7 +23,7 @@ make_tree() {
   mkdir "$t/sticky" && chmod 1777 "$t/sticky"
   setfattr -n user.test -v value "$t/plain" && setfattr -n user.long -v "$(head -c 3500 /dev/zero | tr '\0' y)" "$t/random"
   setfacl -m u:12345:rwx,g:23456:r "$t/plain" && setfacl -d -m u:12345:rx "$t/empty"
-  (cd "$t/deep" && for _ in $(seq 40); do d=$(printf '%0200d' 7); mkdir "$d" && cd "$d"; done && printf bottom >file)
+  (cd "$t/deep" && for _ in $(seq 15); do d=$(printf '%0200d' 7); mkdir "$d" && cd "$d"; done && printf bottom >file)
   (cd "$t/many" && seq 1 3000 | xargs touch)
   if [ "$(id -u)" = 0 ]; then
     mknod "$t/null" c 1 3 && mknod "$t/block" b 7 99
@@ -46,6 +46,7 @@ same "$work/tree" "$work/read$work/tree"
 "$ESKER" -q check --read-data
 "$ESKER" -q scrub
 rm -rf "$work/cache"
-"$ESKER" --json backup "$work/tree" >"$work/second"
-grep -q '"bytes_added":0' "$work/second" || fail "a second backup after the cache was deleted stored bytes"
+packs=$(data_packs "$work/repo")
+"$ESKER" -q backup "$work/tree"
+[ "$(data_packs "$work/repo")" = "$packs" ] || fail "a second backup after the cache was deleted stored data"
 "$ESKER" -q restore latest:"$work/tree" "$work/out" && same "$work/tree" "$work/out"
