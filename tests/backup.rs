@@ -127,3 +127,28 @@ fn missing_sources_are_failures_and_none_at_all_is_an_error() {
     assert!(backup(&open(&store), &options(&missing), Vec::new(), &Silent).is_err());
     assert_eq!(store.list("").unwrap().len(), before, "something was stored");
 }
+
+/// Chunks that a checkpoint moved from memory into the index are still found,
+/// by what comes later and by the reference set.
+#[test]
+fn checkpoints_lose_no_chunk_and_store_none_twice() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut noise = vec![0; 90 << 20];
+    blake3::Hasher::new().finalize_xof().fill(&mut noise);
+    fs::write(directory.path().join("a"), &noise).unwrap();
+    for part in 0..60 {
+        // small files, so that batches are under way while a checkpoint is made
+        let text = &noise[part << 20..(part << 20) + 50_000];
+        fs::write(directory.path().join(format!("b{part}")), text).unwrap();
+    }
+    fs::write(directory.path().join("c"), &noise).unwrap();
+    settle();
+    let store: Arc<dyn Store> = Arc::new(OpendalStore::memory().unwrap());
+    init(&store);
+    let options = BackupOptions { checkpoint_bytes: 1, ..options(directory.path()) };
+    let report = backup(&open(&store), &options, Vec::new(), &Silent).unwrap();
+    assert!(store.list("index/").unwrap().len() >= 2, "no checkpoint was made");
+    assert!(report.counts.bytes_added < 97 << 20, "{} bytes added", report.counts.bytes_added);
+    let contents = support::contents(&open(&store), report.snapshot.unwrap());
+    assert_eq!(contents, support::on_disk(directory.path()));
+}

@@ -294,8 +294,12 @@ fn files_below(directory: &Path) -> Vec<PathBuf> {
 fn an_interrupted_backup_is_130() {
     let home = Home::with_repository();
     let mut command = home.command(&["backup", "--stdin", "--json"]);
-    let mut child =
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     // it listens to signals from its first event on
     while !lines.next().unwrap().unwrap().contains("reading") {}
@@ -369,7 +373,16 @@ fn cat_tells_every_kind_of_object() {
         home.ok(&["cat", &key]);
         kinds.insert(key.split('/').next().unwrap().to_owned());
     }
-    let expected = ["config", "config-updates", "confirmed", "index", "keys", "packs", "sessions", "snapshots"];
+    let expected = [
+        "config",
+        "config-updates",
+        "confirmed",
+        "index",
+        "keys",
+        "packs",
+        "sessions",
+        "snapshots",
+    ];
     assert!(expected.iter().all(|kind| kinds.contains(*kind)), "{kinds:?}");
     home.fails(1, &["cat", "keys/00"], "no such object");
     home.fails(2, &["cat", "other/00"], "no key");
@@ -398,7 +411,8 @@ fn home_may_be_unset() {
     let home = Home::with_repository();
     tree(&home);
     let repository = home.path(".local/share/esker/repository");
-    let mut command = home.command(&["-r", repository.to_str().unwrap(), "--key-file", "key", "backup", "tree"]);
+    let mut command =
+        home.command(&["-r", repository.to_str().unwrap(), "--key-file", "key", "backup", "tree"]);
     command.env_remove("HOME").env("ESKER_CACHE_DIR", "/proc/nowhere");
     let run = Run::of(command.output().unwrap());
     assert_eq!(run.code, 0, "{}", run.err);
@@ -461,7 +475,11 @@ fn streams_come_back_as_they_were() {
     let run = Run::of(command.stdin(fs::File::open(&file).unwrap()).output().unwrap());
     assert_eq!(run.code, 0, "{}", run.err);
     let dumped = home.command(&["dump", "latest:dump.sql"]).output().unwrap();
-    assert!(dumped.stdout == fs::read(&file).unwrap(), "{}", String::from_utf8_lossy(&dumped.stderr));
+    assert!(
+        dumped.stdout == fs::read(&file).unwrap(),
+        "{}",
+        String::from_utf8_lossy(&dumped.stderr)
+    );
 }
 
 /// Nothing is deleted that nobody confirmed.

@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Receiver;
 
 use super::context::Context;
-use super::parent::StatListWriter;
+use super::parent::{MAX_LISTED_ITEMS, StatListWriter};
 use super::read::{Gather, bare_entry};
-use super::work::{Before, Done, Part, Planned, Result as WorkResult};
-use crate::crypto::keys;
+use super::work::{Before, Done, FileEnd, Part, Planned, Result as WorkResult};
+use crate::crypto::{SecretKey, keys};
 use crate::format::ChunkKind;
 use crate::format::content::{Content, Item, MAX_ITEMS, Root};
 use crate::format::entry::{Entry, EntryKind, display_key};
@@ -44,15 +44,22 @@ impl Used {
     }
 
     /// Resolves what lies in closed packs by now.
-    pub fn resolve(&mut self, context: &Context<'_>) {
-        let set = &mut self.set;
-        self.pending.retain(|id| match context.packer.coordinate(id) {
-            Some(coordinate) => {
-                set.add(coordinate);
-                false
+    pub fn resolve(&mut self, context: &Context<'_>) -> Result<()> {
+        let mut open = Vec::new();
+        for id in self.pending.drain(..) {
+            let placed = match context.packer.coordinate(&id) {
+                Some(coordinate) => Some(coordinate),
+                // its pack went into the index at an earlier checkpoint
+                None if !context.packer.is_claimed(&id) => context.known(&id)?,
+                None => None,
+            };
+            match placed {
+                Some(coordinate) => self.set.add(coordinate),
+                None => open.push(id),
             }
-            None => true,
-        });
+        }
+        self.pending = open;
+        Ok(())
     }
 
     pub fn all_resolved(&self) -> bool {
@@ -124,7 +131,7 @@ impl<'a> Assembler<'a> {
         let mut tree: TreeBuilder<'_> = PageBuilder::new(PageKind::Tree, cut.clone(), store);
         let mut waiting: BTreeMap<u64, WorkResult> = BTreeMap::new();
         let mut next = 0;
-        let mut long_file: Vec<Part> = Vec::new();
+        let mut long_file = None;
         for (sequence, result) in results {
             waiting.insert(sequence, result);
             while let Some(result) = waiting.remove(&next) {
@@ -137,46 +144,49 @@ impl<'a> Assembler<'a> {
         }
         context.check_abort()?;
         let (root, _) = tree.finish()?;
+        drop(long_file);
         let PageStore { mut trees, mut lists, used } = pages.into_inner();
         trees.flush()?;
         lists.flush()?;
         Ok(Assembled { root, used, counts: self.counts, stat_list: self.stat_list })
     }
 
-    fn take(
+    fn take<'p, 'c>(
         &mut self,
         result: WorkResult,
-        long_file: &mut Vec<Part>,
+        long_file: &mut Option<ContentBuilder<'p, 'c>>,
         tree: &mut TreeBuilder<'_>,
-        pages: &RefCell<PageStore<'_>>,
-        cut: &crate::crypto::SecretKey,
+        pages: &'p RefCell<PageStore<'c>>,
+        cut: &'p SecretKey,
     ) -> Result<()> {
+        let keep = self.stat_list.is_some();
+        let fresh = || ContentBuilder::new(pages, cut, keep);
         match result {
-            WorkResult::Batch(batch) => {
-                batch.into_iter().try_for_each(|done| self.entry(done, tree, pages, cut))
-            }
-            WorkResult::Piece(mut parts) => {
-                long_file.append(&mut parts);
-                Ok(())
+            WorkResult::Batch(batch) => batch.into_iter().try_for_each(|mut done| {
+                let mut content = fresh();
+                let parts = std::mem::take(&mut done.content);
+                parts.iter().try_for_each(|part| content.add(part))?;
+                self.entry(done, content, tree)
+            }),
+            WorkResult::Piece(parts) => {
+                let content = long_file.get_or_insert_with(fresh);
+                parts.iter().try_for_each(|part| content.add(part))
             }
             WorkResult::Restart => {
-                long_file.clear();
+                *long_file = None;
                 Ok(())
             }
-            WorkResult::FileEnd(planned, changed) => {
-                let done = self.long_entry(*planned, changed, std::mem::take(long_file))?;
-                self.entry(done, tree, pages, cut)
+            WorkResult::FileEnd(planned, end) => {
+                let content = long_file.take().unwrap_or_else(fresh);
+                let done = self.long_entry(*planned, end, content.size)?;
+                self.entry(done, content, tree)
             }
         }
     }
 
-    fn long_entry(
-        &mut self,
-        mut planned: Planned,
-        changed: bool,
-        content: Vec<Part>,
-    ) -> Result<Done> {
-        planned.found.metadata.size = content.iter().map(|part| part.item.length()).sum();
+    fn long_entry(&mut self, mut planned: Planned, end: FileEnd, size: u64) -> Result<Done> {
+        planned.found.metadata.size = size;
+        let changed = end == FileEnd::Changed;
         if changed {
             self.context.note(&planned.found.path, "changed while it was read");
         }
@@ -187,10 +197,10 @@ impl<'a> Assembler<'a> {
         self.context.progress.event(Event::Done { files: 1, bytes: 0 });
         Ok(Done {
             entry,
-            content,
+            content: Vec::new(),
             attributes,
             before: planned.before,
-            unchanged: false,
+            unchanged: end == FileEnd::Kept,
             implied: false,
         })
     }
@@ -198,29 +208,19 @@ impl<'a> Assembler<'a> {
     fn entry(
         &mut self,
         done: Done,
+        content: ContentBuilder<'_, '_>,
         tree: &mut TreeBuilder<'_>,
-        pages: &RefCell<PageStore<'_>>,
-        cut: &crate::crypto::SecretKey,
     ) -> Result<()> {
-        let Done { mut entry, content, attributes, before, unchanged, implied } = done;
+        let Done { mut entry, attributes, before, unchanged, implied, .. } = done;
         {
-            let used = &mut pages.borrow_mut().used;
-            content.iter().chain(&attributes).for_each(|part| used.part(part));
+            let used = &mut content.pages.borrow_mut().used;
+            attributes.iter().for_each(|part| used.part(part));
         }
-        let content = join_holes(content);
-        let mut items = Vec::new();
-        entry.content = match content.len() {
-            0 => Content::Empty,
-            1..=MAX_ITEMS => Content::Items(content),
-            _ => {
-                let root = build_list(&content, pages, cut)?;
-                items = content;
-                Content::List(root)
-            }
-        };
+        let (content, items) = content.finish()?;
+        entry.content = content;
         self.count(&entry, before.as_ref(), unchanged, implied);
         if let Some(list) = &mut self.stat_list
-            && list.add(&entry, &items).is_err()
+            && list.add(&entry, items.as_deref()).is_err()
         {
             // without it the next run reads everything; that is no reason to fail
             self.stat_list = None;
@@ -260,7 +260,11 @@ impl<'a> Assembler<'a> {
     fn checkpoint_if_due(&mut self, used: &mut Used) -> Result<()> {
         let put = self.context.packer.bytes_put.load(Ordering::Relaxed);
         let (bytes, time) = self.last_checkpoint;
-        if put - bytes < CHECKPOINT_BYTES && time.elapsed() < CHECKPOINT_TIME || put == bytes {
+        let due = match self.context.options.checkpoint_bytes {
+            0 => CHECKPOINT_BYTES,
+            chosen => chosen,
+        };
+        if put - bytes < due && time.elapsed() < CHECKPOINT_TIME || put == bytes {
             return Ok(());
         }
         self.last_checkpoint = (put, Instant::now());
@@ -276,26 +280,82 @@ fn is_same(entry: &Entry, before: &Before) -> bool {
         && (entry.kind == EntryKind::Directory || a.ctime == b.ctime)
 }
 
-/// Neighbouring holes are one.
-fn join_holes(parts: Vec<Part>) -> Vec<Item> {
-    let mut items: Vec<Item> = Vec::with_capacity(parts.len());
-    for part in parts {
-        match (items.last_mut(), part.item) {
-            (Some(Item::Hole { length }), Item::Hole { length: more }) => *length += more,
-            (_, item) => items.push(item),
-        }
-    }
-    items
+/// Builds what an entry says of its content, part by part, so that the longest
+/// file takes no more memory than a page a level.
+struct ContentBuilder<'p, 'c> {
+    pages: &'p RefCell<PageStore<'c>>,
+    cut: &'p SecretKey,
+    /// Whether a stat list wants the items of a long list too.
+    keep: bool,
+    items: Vec<Item>,
+    list: Option<TreeBuilder<'p>>,
+    /// Neighbouring holes are one.
+    hole: u64,
+    size: u64,
 }
 
-fn build_list(
-    items: &[Item],
-    pages: &RefCell<PageStore<'_>>,
-    cut: &crate::crypto::SecretKey,
-) -> Result<Root> {
-    let mut builder = PageBuilder::new(PageKind::List, cut.clone(), |page: FinishedPage| {
-        pages.borrow_mut().store(ChunkKind::List, &page.bytes)
-    });
-    items.iter().try_for_each(|item| builder.push_item(item))?;
-    Ok(builder.finish()?.0)
+impl<'p, 'c> ContentBuilder<'p, 'c> {
+    fn new(pages: &'p RefCell<PageStore<'c>>, cut: &'p SecretKey, keep: bool) -> Self {
+        ContentBuilder { pages, cut, keep, items: Vec::new(), list: None, hole: 0, size: 0 }
+    }
+
+    fn add(&mut self, part: &Part) -> Result<()> {
+        self.size += part.item.length();
+        self.pages.borrow_mut().used.part(part);
+        match part.item {
+            Item::Hole { length } => {
+                self.hole += length;
+                Ok(())
+            }
+            chunk => {
+                self.end_hole()?;
+                self.push(chunk)
+            }
+        }
+    }
+
+    fn end_hole(&mut self) -> Result<()> {
+        match std::mem::take(&mut self.hole) {
+            0 => Ok(()),
+            length => self.push(Item::Hole { length }),
+        }
+    }
+
+    fn push(&mut self, item: Item) -> Result<()> {
+        if let Some(list) = &mut self.list {
+            list.push_item(&item)?;
+            if self.keep && self.items.len() <= MAX_LISTED_ITEMS {
+                self.items.push(item);
+            }
+            return Ok(());
+        }
+        self.items.push(item);
+        if self.items.len() > MAX_ITEMS {
+            let pages = self.pages;
+            let store: Box<dyn FnMut(FinishedPage) -> Result<ChunkId> + 'p> =
+                Box::new(move |page| pages.borrow_mut().store(ChunkKind::List, &page.bytes));
+            let mut list = PageBuilder::new(PageKind::List, self.cut.clone(), store);
+            self.items.iter().try_for_each(|item| list.push_item(item))?;
+            self.list = Some(list);
+            if !self.keep {
+                self.items = Vec::new();
+            }
+        }
+        Ok(())
+    }
+
+    /// The content, and the items for a stat list: none of a content that names
+    /// its items itself; nothing at all when they are too many.
+    fn finish(mut self) -> Result<(Content, Option<Vec<Item>>)> {
+        self.end_hole()?;
+        match self.list {
+            Some(list) => {
+                let (root, _) = list.finish()?;
+                let fits = self.keep && self.items.len() <= MAX_LISTED_ITEMS;
+                Ok((Content::List(root), fits.then_some(self.items)))
+            }
+            None if self.items.is_empty() => Ok((Content::Empty, Some(Vec::new()))),
+            None => Ok((Content::Items(self.items), Some(Vec::new()))),
+        }
+    }
 }

@@ -41,7 +41,8 @@ pub struct Context<'a> {
     pub bytes_added: AtomicU64,
     pub reports: Mutex<Reports>,
     claimants: Claimants,
-    index_is_empty: bool,
+    /// Spares look-ups in a first backup until it has packs of its own there.
+    index_is_empty: AtomicBool,
     /// Packs that count as absent: about to be swept, or gone.
     absent: HashSet<PackId>,
     parent_references: ReferenceSet,
@@ -75,7 +76,7 @@ impl<'a> Context<'a> {
             bytes_added: AtomicU64::new(0),
             reports: Mutex::default(),
             claimants: repository.claimants(),
-            index_is_empty: repository.index().is_empty(),
+            index_is_empty: AtomicBool::new(repository.index().is_empty()),
             absent,
             parent_references,
             abort: AtomicBool::new(false),
@@ -134,7 +135,7 @@ impl<'a> Context<'a> {
     /// The coordinate of a chunk that this client may build on. Of several the
     /// parent's counts, else the oldest, so that duplicates die out.
     pub fn known(&self, id: &ChunkId) -> Result<Option<Coordinate>> {
-        if self.index_is_empty {
+        if self.index_is_empty.load(Ordering::Acquire) {
             return Ok(None);
         }
         let index = self.repository.index();
@@ -155,6 +156,11 @@ impl<'a> Context<'a> {
             }
         }
         Ok(best.map(|(_, coordinate)| coordinate))
+    }
+
+    /// Says that packs of this run are in the index by now.
+    pub fn index_grew(&self) {
+        self.index_is_empty.store(false, Ordering::Release);
     }
 
     pub fn next_session(&self) -> u64 {

@@ -77,6 +77,8 @@ pub struct BackupOptions {
     pub compression: i32,
     /// Files read at once; 0 lets the program choose.
     pub read_concurrency: usize,
+    /// Bytes put after which packs get their segment; 0 is 512 MiB.
+    pub checkpoint_bytes: u64,
     /// Directories that are never saved: repository, cache, temporary files.
     pub leave_out: Vec<PathBuf>,
 }
@@ -206,8 +208,10 @@ fn missing_packs(repository: &Repository) -> Result<HashSet<PackId>> {
 /// Gives the packs put so far their segment.
 pub(crate) fn checkpoint(context: &Context<'_>, used: &mut Used) -> Result<()> {
     let packs = context.packer.take_put();
-    used.resolve(context);
     context.repository.put_segments(&packs)?;
+    // known from the index before they are forgotten here: no chunk is ever in neither
+    context.index_grew();
+    used.resolve(context)?;
     context.packer.forget(&packs);
     let session = session(context.options, SessionState::Checkpoint, context.packer);
     context.repository.put_session(context.packer.run(), context.next_session(), &session, None)
@@ -409,7 +413,7 @@ impl<'a> Run<'a> {
         }
         self.progress.event(Event::Stage("committing"));
         context.packer.flush()?;
-        used.resolve(context);
+        used.resolve(context)?;
         if !used.all_resolved() {
             return Err(Error::failed("a chunk of this run has no place: this is a bug"));
         }

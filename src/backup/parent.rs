@@ -19,6 +19,8 @@ use crate::repository::{Error, Repository, Result};
 const MAGIC: &[u8; 8] = b"eskstat1";
 /// Longest record a stat list may hold, in bytes.
 const MAX_RECORD: u32 = 64 << 20;
+/// Items of a list that fit a record beside its entry.
+pub const MAX_LISTED_ITEMS: usize = 1 << 20;
 
 pub enum Previous {
     None,
@@ -101,7 +103,14 @@ impl Previous {
             .find(same_sources)
             .or_else(|| snapshots.iter().rev().find(mine));
         let Some(snapshot) = best else { return Ok(Previous::None) };
-        let private = repository.private_part(snapshot)?;
+        let private = match repository.private_part(snapshot) {
+            Ok(private) => private,
+            // a damaged parent costs time, not the backup
+            Err(error) if error.kind == crate::repository::ErrorKind::Damage => {
+                return Ok(Previous::None);
+            }
+            Err(error) => return Err(error),
+        };
         Ok(Previous::Tree {
             snapshot: snapshot.id,
             started: snapshot.manifest.started,
@@ -308,8 +317,10 @@ impl StatListWriter {
         self.file.write_all(bytes)
     }
 
-    /// One entry; `items` are those of its list, if its content is one.
-    pub fn add(&mut self, entry: &Entry, items: &[Item]) -> std::io::Result<()> {
+    /// One entry; `items` are those of its list, if its content is one. A list
+    /// too long for a record is left out: its file will be read again.
+    pub fn add(&mut self, entry: &Entry, items: Option<&[Item]>) -> std::io::Result<()> {
+        let Some(items) = items else { return Ok(()) };
         let mut record = Vec::with_capacity(256);
         entry.encode_into(&mut record);
         items.iter().for_each(|item| item.encode_into(&mut record));

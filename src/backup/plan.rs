@@ -13,13 +13,13 @@ use crossbeam_channel::Sender;
 use super::context::Context;
 use super::parent::{Previous, PreviousEntries};
 use super::sources::{FileSystems, LinkGroups};
-use super::work::{Cut, Job, Planned, Read as Reading, Result as WorkResult};
+use super::work::{Cut, FileEnd, Job, Part, Planned, Read as Reading, Result as WorkResult};
 use super::{BackupOptions, Stream};
 use crate::files::{self, Found, Item, LeftOut};
 use crate::format::content::{Content, Item as ContentItem};
 use crate::format::entry::{Entry, EntryKind, Metadata, Timestamp, key_of_path};
 use crate::progress::Event;
-use crate::repository::{Error, Result};
+use crate::repository::{Error, ErrorKind, Result};
 
 /// Files from this size on are cut here and hashed in pieces by all workers.
 pub const LONG_FILE: u64 = 2 << 20;
@@ -28,6 +28,8 @@ const PIECE: usize = 2 << 20;
 /// Bytes and entries of one batch of small files.
 const BATCH_BYTES: u64 = 1 << 20;
 const BATCH_ENTRIES: usize = 512;
+/// Items of an unchanged long list handed on together.
+const ITEMS_AT_ONCE: usize = 4096;
 /// How far a file's clock may lag behind the time of a change.
 const CLOCK_GRAIN_MS: i64 = 20;
 /// How often a file that changes under the reader is read anew.
@@ -240,6 +242,10 @@ impl<'a> Planner<'a> {
             sparse: false,
             found,
         };
+        let listed = matches!(planned.reading, Reading::Keep { content: Content::List(_), .. });
+        if listed {
+            return self.kept_list(planned);
+        }
         let long = planned.found.metadata.size >= LONG_FILE;
         if long && matches!(planned.reading, Reading::Read) {
             return self.long_file(planned);
@@ -298,13 +304,61 @@ impl<'a> Planner<'a> {
         self.submit(Job::Batch(batch))
     }
 
+    /// An unchanged file with a long list: its items in groups, so that no file
+    /// is too long. Read after all when one of its chunks is gone.
+    fn kept_list(&mut self, mut planned: Planned) -> Result<()> {
+        self.flush_batch()?;
+        let Reading::Keep { content, items, sparse } =
+            std::mem::replace(&mut planned.reading, Reading::Read)
+        else {
+            return Ok(());
+        };
+        let context = self.context;
+        let mut group = Vec::new();
+        let mut take = |item: ContentItem| {
+            let known = match item {
+                ContentItem::Chunk { id, .. } => {
+                    let known = context.known(&id)?;
+                    known.ok_or_else(|| Error::damage("a chunk of the previous state is gone"))?;
+                    known
+                }
+                ContentItem::Hole { .. } => None,
+            };
+            group.push(Part { item, known });
+            if group.len() >= ITEMS_AT_ONCE {
+                self.answer(WorkResult::Piece(std::mem::take(&mut group)))?;
+            }
+            Ok(())
+        };
+        let walked = match &items {
+            Some(items) => items.iter().try_for_each(|item| take(*item)),
+            None => context.repository.items(&content, &mut take),
+        };
+        match walked {
+            Ok(()) => {
+                self.answer(WorkResult::Piece(group))?;
+                planned.sparse = sparse;
+                let bytes = planned.found.metadata.size;
+                context.progress.event(Event::Done { files: 0, bytes });
+                self.answer(WorkResult::FileEnd(Box::new(planned), FileEnd::Kept))
+            }
+            Err(error) if error.kind == ErrorKind::Damage => {
+                self.answer(WorkResult::Restart)?;
+                self.long_file(planned)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     fn long_file(&mut self, mut planned: Planned) -> Result<()> {
         self.flush_batch()?;
         for attempt in 1..=ATTEMPTS {
             match self.read_long_file(&mut planned)? {
-                Ok(true) => return self.answer(WorkResult::FileEnd(Box::new(planned), false)),
+                Ok(true) => {
+                    return self.answer(WorkResult::FileEnd(Box::new(planned), FileEnd::Read));
+                }
                 Ok(false) if attempt == ATTEMPTS => {
-                    return self.answer(WorkResult::FileEnd(Box::new(planned), true));
+                    return self.answer(WorkResult::FileEnd(Box::new(planned), FileEnd::Changed));
                 }
                 Ok(false) => self.answer(WorkResult::Restart)?,
                 Err(error) => {
@@ -428,7 +482,7 @@ impl<'a> Planner<'a> {
         let metadata =
             Metadata { mode: 0o600, size: length, mtime: time, ctime: time, ..Metadata::default() };
         let planned = Planned::stream(stream.name.as_bytes(), metadata);
-        self.answer(WorkResult::FileEnd(Box::new(planned), false))
+        self.answer(WorkResult::FileEnd(Box::new(planned), FileEnd::Read))
     }
 }
 

@@ -106,12 +106,20 @@ pub struct Done {
     pub implied: bool,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileEnd {
+    Read,
+    /// It changed while it was read, each time.
+    Changed,
+    /// Not read: as it was in the previous snapshot.
+    Kept,
+}
+
 pub enum Result {
     Batch(Vec<Done>),
     Piece(Vec<Part>),
-    /// The pieces since the last end are this file; whether it changed while
-    /// it was read.
-    FileEnd(Box<Planned>, bool),
+    /// The pieces since the last end are this file.
+    FileEnd(Box<Planned>, FileEnd),
     /// The pieces since the last end are void.
     Restart,
 }

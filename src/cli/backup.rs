@@ -231,6 +231,7 @@ fn options(arguments: &Arguments) -> Result<BackupOptions> {
         skip_if_unchanged: snapshot.skip_if_unchanged,
         compression: values::compression(&reading.compression).map_err(usage)?,
         read_concurrency: reading.read_concurrency.map_or(0, usize::from),
+        checkpoint_bytes: 0,
         leave_out: Vec::new(),
     })
 }

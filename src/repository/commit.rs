@@ -74,6 +74,24 @@ impl ReferenceSet {
     }
 }
 
+/// Bytes of tables in one segment, so that it stays far below its limit.
+const SEGMENT_TABLES: usize = 16 << 20;
+
+/// Cuts a list of packs where their tables fill a segment.
+fn segment_groups(packs: &[PutPack]) -> Vec<&[PutPack]> {
+    let mut groups = Vec::new();
+    let (mut start, mut bytes) = (0, 0);
+    for (at, pack) in packs.iter().enumerate() {
+        if at > start && bytes + pack.frame.len() > SEGMENT_TABLES {
+            groups.extend(packs.get(start..at));
+            (start, bytes) = (at, 0);
+        }
+        bytes += pack.frame.len();
+    }
+    groups.extend(packs.get(start..).filter(|rest| !rest.is_empty()));
+    groups
+}
+
 /// What sweeps that are under way have announced.
 #[derive(Clone, Debug, Default)]
 pub struct Doomed {
@@ -166,7 +184,7 @@ impl Repository {
 
     /// Puts segments for packs that were put, and adds them to the index.
     pub fn put_segments(&self, packs: &[PutPack]) -> Result<()> {
-        for group in packs.chunks(256) {
+        for group in segment_groups(packs) {
             let sealing = Sealing {
                 repository: self.id(),
                 epoch: self.keyring.epoch,

@@ -281,9 +281,7 @@ impl Index {
         for pack in packs {
             let number = insert_pack(&transaction, pack).map_err(sql)?;
             numbers.push(number);
-            rows.extend(pack.toc.toc.chunks.iter().zip(0u16..).map(|(chunk, ordinal)| {
-                (key(&chunk.id), location(Place { pack: number, ordinal }))
-            }));
+            rows.extend(chunk_rows(number, &pack.toc.toc));
         }
         rows.sort_unstable();
         insert_rows(&transaction, &rows).map_err(sql)?;
@@ -348,6 +346,43 @@ impl Index {
     pub fn pack(&self, number: PackNumber) -> Option<PackInfo> {
         let table = self.packs.read().unwrap_or_else(|poisoned| poisoned.into_inner());
         table.by_number.get(&number).cloned()
+    }
+
+    /// Gives a pack another table of contents. The segments that list it stay.
+    pub fn replace_table(&self, pack: &NewPack) -> Result<()> {
+        let Some(number) = self.pack_number(pack.id) else { return Ok(()) };
+        let old = self.toc(number)?;
+        let toc = &pack.toc.toc;
+        let mut database = self.database();
+        let transaction = database.transaction().map_err(sql)?;
+        delete_rows(&transaction, number, &old.toc).map_err(sql)?;
+        let mut rows = chunk_rows(number, toc);
+        rows.sort_unstable();
+        insert_rows(&transaction, &rows).map_err(sql)?;
+        transaction
+            .execute(
+                "UPDATE pack SET length = ?2, kind = ?3, birth = ?4, chunks = ?5, has_foreign = ?6,
+                 signer = ?7, toc = ?8 WHERE number = ?1",
+                params![
+                    number,
+                    pack.length as i64,
+                    toc.kind as u8,
+                    toc.birth.0 as i64,
+                    toc.chunks.len() as i64,
+                    !toc.foreign.is_empty(),
+                    &pack.signer.0[..],
+                    toc.encode(),
+                ],
+            )
+            .map_err(sql)?;
+        transaction.commit().map_err(sql)?;
+        drop(database);
+        let mut cache = self.cache.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if let Some((old, _)) = cache.tocs.remove(&number) {
+            cache.chunks -= old.toc.chunks.len();
+        }
+        drop(cache);
+        self.load_packs()
     }
 
     /// Who lists a pack: a maintainer in force if there is one among them.
@@ -557,6 +592,22 @@ fn link_segment(
     Ok(())
 }
 
+fn chunk_rows(number: PackNumber, toc: &Toc) -> Vec<(i64, i64)> {
+    let chunks = toc.chunks.iter().zip(0u16..);
+    chunks
+        .map(|(chunk, ordinal)| (key(&chunk.id), location(Place { pack: number, ordinal })))
+        .collect()
+}
+
+fn delete_rows(connection: &Connection, number: PackNumber, toc: &Toc) -> rusqlite::Result<()> {
+    let mut delete =
+        connection.prepare_cached("DELETE FROM chunk WHERE prefix = ?1 AND location = ?2")?;
+    for (prefix, location) in chunk_rows(number, toc) {
+        delete.execute([prefix, location])?;
+    }
+    Ok(())
+}
+
 fn drop_unlisted_packs(connection: &Connection) -> rusqlite::Result<()> {
     let mut statement = connection.prepare(
         "SELECT number, toc FROM pack
@@ -567,11 +618,8 @@ fn drop_unlisted_packs(connection: &Connection) -> rusqlite::Result<()> {
         .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect::<rusqlite::Result<_>>()?;
     for (number, bytes) in gone {
-        let chunks = Toc::parse(&bytes).map(|toc| toc.chunks).unwrap_or_default();
-        let mut delete =
-            connection.prepare_cached("DELETE FROM chunk WHERE prefix = ?1 AND location = ?2")?;
-        for (chunk, ordinal) in chunks.iter().zip(0u16..) {
-            delete.execute([key(&chunk.id), location(Place { pack: number, ordinal })])?;
+        if let Ok(toc) = Toc::parse(&bytes) {
+            delete_rows(connection, number, &toc)?;
         }
         connection.execute("DELETE FROM segment_pack WHERE pack = ?1", [number])?;
         connection.execute("DELETE FROM pack WHERE number = ?1", [number])?;

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use super::Repository;
 use super::error::{Error, Result};
-use super::index::{NewPack, PackToc};
+use super::index::{NewPack, PackNumber, PackToc};
 use super::keyring::Standing;
 use crate::format::FormatError;
-use crate::format::pack::TocFrame;
+use crate::format::pack::{MAX_PACK, TocFrame, pack_key};
 use crate::format::segment::{self, Directory, MAX_SEGMENT, Segment};
 use crate::id::{ObjectHash, PackId, SegmentId, WriterId};
 use crate::progress::{Event, Progress};
@@ -91,11 +91,9 @@ impl Repository {
             return Ok(());
         }
         match self.read_segment(id, &bytes, later) {
-            Ok(added) => troubles.append(&mut added?),
-            Err(error) => match Error::in_object(&key, error) {
-                error if error.kind == super::ErrorKind::Damage => troubles.push(error),
-                error => return Err(error),
-            },
+            Ok(mut found) => troubles.append(&mut found),
+            Err(error) if error.kind == super::ErrorKind::Damage => troubles.push(error),
+            Err(error) => return Err(error),
         }
         Ok(())
     }
@@ -105,35 +103,66 @@ impl Repository {
         id: SegmentId,
         bytes: &[u8],
         later: Option<&mut Vec<SegmentId>>,
-    ) -> std::result::Result<Result<Troubles>, FormatError> {
-        let segment = Segment::parse(bytes)?;
+    ) -> Result<Troubles> {
+        let key = segment::segment_key(id);
+        let in_object = |error| Error::in_object(&key, error);
+        let segment = Segment::parse(bytes).map_err(in_object)?;
         let signer = segment.header.signer;
-        let verify = self.trust.verify_key(signer).ok_or_else(|| unlisted("SEG-4"))?;
-        segment.verify(self.id(), verify)?;
+        let verify = self.trust.verify_key(signer);
+        let verify = verify.ok_or_else(|| in_object(unlisted("SEG-4")))?;
+        segment.verify(self.id(), verify).map_err(in_object)?;
         if let Some(later) = later
             && self.trust.standing(signer).is_revoked_maintainer()
         {
             later.push(id);
-            return Ok(Ok(Vec::new()));
+            return Ok(Vec::new());
         }
-        let directory =
-            segment.directory(self.id(), self.keyring.index_key(segment.header.epoch)?)?;
-        let frames = segment.frames(&directory)?;
+        let index_key = self.keyring.index_key(segment.header.epoch).map_err(in_object)?;
+        let directory = segment.directory(self.id(), index_key).map_err(in_object)?;
+        let frames = segment.frames(&directory).map_err(in_object)?;
         let removes = self.honoured_removes(&directory, signer);
         let mut troubles = Vec::new();
         let (mut known, mut packs) = (Vec::new(), Vec::new());
         for (row, frame) in directory.packs.iter().zip(frames) {
-            if self.index.pack_number(row.id).is_some() {
-                known.push(row.id);
-                continue;
-            }
-            match self.read_frame(row.id, row.length, frame, signer) {
-                Ok(pack) => packs.push(pack),
-                Err(error) => troubles.push(Error::in_object(&segment::segment_key(id), error)),
+            let read = self.read_frame(row.id, row.length, frame, signer);
+            match (self.index.pack_number(row.id), read) {
+                (Some(number), Ok(pack)) if !self.says_the_same(number, &pack)? => {
+                    if let Err(error) = self.settle_table(row.id, signer) {
+                        troubles.push(error);
+                    }
+                    known.push(row.id);
+                }
+                (Some(_), _) => known.push(row.id),
+                (None, Ok(pack)) => packs.push(pack),
+                (None, Err(error)) => {
+                    troubles.push(Error::in_object(&segment::segment_key(id), error));
+                }
             }
         }
-        let added = self.index.add_segment(id, signer, &removes, &known, &packs);
-        Ok(added.map(|()| troubles))
+        self.index.add_segment(id, signer, &removes, &known, &packs)?;
+        Ok(troubles)
+    }
+
+    /// Whether the index has the same table for a pack as `other`.
+    fn says_the_same(&self, number: PackNumber, other: &NewPack) -> Result<bool> {
+        let same_signer = self.index.pack(number).is_some_and(|info| info.signer == other.signer);
+        Ok(same_signer && self.index.toc(number)?.toc == other.toc.toc)
+    }
+
+    /// Two segments tell different things of one pack. What a pack holds is
+    /// read from the pack itself; its name vouches for that.
+    fn settle_table(&self, id: PackId, listed_by: WriterId) -> Result<()> {
+        let key = pack_key(id);
+        let bytes = self.store.get(&key, MAX_PACK)?;
+        if *blake3::hash(&bytes).as_bytes() != id.0 {
+            return Err(Error::damage(format!("{key}: its bytes do not match its name [PACK-10]")));
+        }
+        let in_object = |error| Error::in_object(&key, error);
+        let frame = TocFrame::of_pack(&bytes).map_err(in_object)?;
+        let start = bytes.len().saturating_sub(frame.footer.frame_length());
+        let frame = bytes.get(start..).unwrap_or_default();
+        let own = self.read_frame(id, bytes.len() as u64, frame, listed_by).map_err(in_object)?;
+        self.index.replace_table(&own)
     }
 
     /// A table of contents that some listed writer signed, as a segment by
