@@ -132,12 +132,7 @@ fn look<'a>(
         Err(error) if ends_check(&error) => return Err(error),
         doomed => doomed.map(|(doomed, _)| doomed).unwrap_or_default(),
     };
-    if let Err(error) = repository.sync_index(&crate::progress::Silent) {
-        if ends_check(&error) {
-            return Err(error);
-        }
-        findings.error(Grade::Damage, segment::PREFIX.trim_end_matches('/'), &error);
-    }
+    repository.sync_index(&crate::progress::Silent)?;
     let listing = repository.store().list("")?;
     let trust = objects::trust(repository, findings)?;
     let trust = trust.as_ref().unwrap_or(repository.trust());

@@ -83,6 +83,11 @@ impl Repository {
             Ok(bytes) => bytes,
             // superseded and swept since the listing
             Err(error) if error.kind() == StoreKind::NotFound => return Ok(()),
+            // no segment is that long: one object must not end every command
+            Err(error) if error.kind() == StoreKind::TooLarge => {
+                troubles.push(error.into());
+                return Ok(());
+            }
             Err(error) => return Err(error.into()),
         };
         if blake3::hash(&bytes).as_bytes() != &id.0 {
