@@ -23,6 +23,7 @@ use crate::format::segment::{self, PackEntry, Sealing, segment_key};
 use crate::format::{ChunkKind, Kind, Place};
 use crate::id::{ChunkId, ObjectHash, PackId, SegmentId, SnapshotId};
 use crate::progress::Progress;
+use crate::store::ErrorKind as StoreKind;
 
 /// Which coordinates a snapshot uses.
 #[derive(Clone, Debug, Default)]
@@ -152,6 +153,10 @@ impl Repository {
             let bytes = match self.store.get(&key, object::MAX_OBJECT as u64) {
                 Ok(bytes) => bytes.to_vec(),
                 Err(error) if is_gone(&error) => continue,
+                Err(error) if error.kind() == StoreKind::TooLarge => {
+                    troubles.push(error.into());
+                    continue;
+                }
                 Err(error) => return Err(error.into()),
             };
             let opened =

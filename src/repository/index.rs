@@ -493,6 +493,15 @@ impl Index {
             .flatten()
     }
 
+    /// Forgets objects that turned out not to be what they should: the store may
+    /// give the right ones next time.
+    pub fn forget_objects<'k>(&self, keys: impl Iterator<Item = &'k str>) {
+        let database = self.database();
+        for key in keys {
+            let _ = database.execute("DELETE FROM object WHERE key = ?1", [key]);
+        }
+    }
+
     /// Remembers small immutable objects. A cache that cannot be written is no
     /// reason to fail.
     pub fn cache_objects(&self, objects: &[(String, Vec<u8>)]) {

@@ -144,6 +144,10 @@ impl Repository {
             }
         }
         self.apply_marks(&marks, &objects, trust, &mut snapshots, &mut troubles);
+        if !troubles.is_empty() {
+            let keys = objects.keys().map(String::as_str);
+            self.index.forget_objects(keys);
+        }
         mark_replaced(&mut snapshots);
         let mut snapshots: Vec<Snapshot> = snapshots.into_values().collect();
         snapshots.sort_by_key(|snapshot| (snapshot.manifest.started, snapshot.id));

@@ -200,10 +200,8 @@ impl Node<'_> {
 
     fn has_no_xattrs(&self) -> bool {
         match self {
-            Node::Open(file) => rustix::fs::flistxattr(file, &mut [0u8; 0][..]) == Ok(0),
-            Node::By(handle) => {
-                rustix::fs::listxattr(handle_path(*handle), &mut [0u8; 0][..]) == Ok(0)
-            }
+            Node::Open(file) => rustix::fs::flistxattr_query(file) == Ok(0),
+            Node::By(handle) => rustix::fs::listxattr_query(handle_path(*handle)) == Ok(0),
         }
     }
 }
