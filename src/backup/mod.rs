@@ -127,7 +127,7 @@ pub fn backup(
     let mut streams = Some(streams);
     let mut gone = HashSet::new();
     for _ in 0..ATTEMPTS {
-        let run = Run::start(repository, options, &labels, progress, &mut gone)?;
+        let run = Run::start(repository, options, (&recorded, &labels), progress, &mut gone)?;
         let result = run.take(&roots, streams.take().unwrap_or_default());
         match result {
             Ok(Some(report)) => return Ok(report),
@@ -240,6 +240,8 @@ fn first_session(options: &BackupOptions, state: SessionState) -> Session {
 struct Run<'a> {
     repository: &'a Repository,
     options: &'a BackupOptions,
+    /// Paths of the sources as they are recorded.
+    recorded: &'a [PathBuf],
     labels: &'a [String],
     progress: &'a dyn Progress,
     id: SnapshotId,
@@ -255,7 +257,7 @@ impl<'a> Run<'a> {
     fn start(
         repository: &'a Repository,
         options: &'a BackupOptions,
-        labels: &'a [String],
+        (recorded, labels): (&'a [PathBuf], &'a [String]),
         progress: &'a dyn Progress,
         gone: &mut HashSet<PackId>,
     ) -> Result<Run<'a>> {
@@ -286,6 +288,7 @@ impl<'a> Run<'a> {
         Ok(Run {
             repository,
             options,
+            recorded,
             labels,
             progress,
             id,
@@ -493,7 +496,7 @@ impl<'a> Run<'a> {
     fn private_part(&self, report: &BackupReport, tree: Root, walked: WalkEnd) -> PrivatePart {
         PrivatePart {
             tree,
-            paths: self.options.paths.iter().map(|p| p.as_os_str().as_bytes().to_vec()).collect(),
+            paths: self.recorded.iter().map(|p| p.as_os_str().as_bytes().to_vec()).collect(),
             exclusions: self.options.exclusions.clone(),
             failures: report.failures.clone(),
             notes: report.notes.clone(),

@@ -126,9 +126,18 @@ fn look<'a>(
     findings: &Findings,
 ) -> Result<Structure<'a>> {
     progress.event(Event::Stage("listing objects"));
-    let (doomed, _) = repository.doomed()?;
-    // troubles are found again, with their rules, when segments are read
-    repository.sync_index(&crate::progress::Silent)?;
+    // what is wrong with sweeps and segments is found again, with its rules,
+    // when each of them is read
+    let doomed = match repository.doomed() {
+        Err(error) if ends_check(&error) => return Err(error),
+        doomed => doomed.map(|(doomed, _)| doomed).unwrap_or_default(),
+    };
+    if let Err(error) = repository.sync_index(&crate::progress::Silent) {
+        if ends_check(&error) {
+            return Err(error);
+        }
+        findings.error(Grade::Damage, segment::PREFIX.trim_end_matches('/'), &error);
+    }
     let listing = repository.store().list("")?;
     let trust = objects::trust(repository, findings)?;
     let trust = trust.as_ref().unwrap_or(repository.trust());
