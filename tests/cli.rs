@@ -106,7 +106,12 @@ impl Run {
 
 fn tree(home: &Home) -> PathBuf {
     home.write("tree/a", b"text of a");
-    home.write("tree/deep/er/b", &[7; 100_000]);
+    let mut state = 1u32;
+    let noise = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    });
+    home.write("tree/deep/er/b", &noise.take(100_000).collect::<Vec<u8>>());
     home.path("tree")
 }
 
@@ -262,17 +267,17 @@ fn what_cannot_be_read_is_3_and_the_rest_is_saved() {
 #[test]
 fn damage_is_20() {
     let home = Home::with_repository();
-    tree(&home);
+    let tree = tree(&home).canonicalize().unwrap();
     home.ok(&["backup", "tree"]);
     home.ok(&["check", "--read-data"]);
     let packs = home.path(".local/share/esker/repository/packs");
-    for pack in files_below(&packs) {
-        let mut bytes = fs::read(&pack).unwrap();
-        let middle = bytes.len() / 2;
-        bytes[middle] ^= 1;
-        fs::set_permissions(&pack, fs::Permissions::from_mode(0o600)).unwrap();
-        fs::write(&pack, bytes).unwrap();
-    }
+    // the greatest is the one with b's bytes; names and the rest stay whole
+    let size = |path: &PathBuf| fs::metadata(path).unwrap().len();
+    let pack = files_below(&packs).into_iter().max_by_key(size).unwrap();
+    let mut bytes = fs::read(&pack).unwrap();
+    bytes[1000..90_000].iter_mut().step_by(32).for_each(|byte| *byte ^= 1);
+    fs::set_permissions(&pack, fs::Permissions::from_mode(0o600)).unwrap();
+    fs::write(&pack, bytes).unwrap();
     // scrub needs no key
     let repository = home.path(".local/share/esker/repository");
     let scrub = home.run(&["-r", repository.to_str().unwrap(), "scrub"]);
@@ -281,7 +286,9 @@ fn damage_is_20() {
     assert_eq!(home.run(&["check", "--read-data"]).code, 20);
     let json = home.run(&["check", "--read-data", "--json"]);
     assert_eq!(json.last()["ok"], false);
-    assert_eq!(home.run(&["restore", "latest", "out"]).code, 20);
+    let restore = home.run(&["restore", &format!("latest:{}", tree.display()), "out"]);
+    assert_eq!(restore.code, 20, "{}", restore.err);
+    assert!(restore.err.contains("out/deep/er/b"), "the file is named: {}", restore.err);
 }
 
 fn files_below(directory: &Path) -> Vec<PathBuf> {
@@ -305,7 +312,8 @@ fn an_interrupted_backup_is_130() {
     while !lines.next().unwrap().unwrap().contains("reading") {}
     let pid = child.id().to_string();
     assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
-    drop(child.stdin.take());
+    // it waits for more, and its input stays open: only the signal ends it
+    let _input = child.stdin.take();
     let status = child.wait().unwrap();
     assert_eq!(status.code(), Some(130));
     let mut err = String::new();

@@ -45,13 +45,15 @@ fn process_lives(process: u64) -> bool {
     std::path::Path::new(&format!("/proc/{process}")).exists()
 }
 
-/// Adopts packs of interrupted runs into the index. How many.
+/// Adopts packs of interrupted runs, other than the run `own`, into the index.
+/// How many.
 pub fn adopt(
     repository: &Repository,
+    own: SnapshotId,
     whereabouts: &Whereabouts,
     progress: &dyn Progress,
 ) -> Result<u64> {
-    let interrupted = interrupted_runs(repository, whereabouts)?;
+    let interrupted = interrupted_runs(repository, own, whereabouts)?;
     if interrupted.is_empty() {
         return Ok(0);
     }
@@ -78,6 +80,7 @@ pub fn adopt(
 /// Runs of this writer that neither made a snapshot nor ended, and are over.
 fn interrupted_runs(
     repository: &Repository,
+    own: SnapshotId,
     whereabouts: &Whereabouts,
 ) -> Result<Vec<(SnapshotId, u64, Session)>> {
     let keys = repository.listed_keys(notes::SESSIONS)?;
@@ -90,7 +93,7 @@ fn interrupted_runs(
     let mut last_keys: Vec<(SnapshotId, u64, String)> = Vec::new();
     for key in keys {
         let Some((run, number)) = session_of_key(&key) else { continue };
-        if snapshots.contains(&run) {
+        if run == own || snapshots.contains(&run) {
             continue;
         }
         match last_keys.last_mut() {

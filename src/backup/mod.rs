@@ -278,7 +278,7 @@ impl<'a> Run<'a> {
             progress.event(Event::Warning(&trouble.message));
         }
         if !options.dry_run {
-            adopt::adopt(repository, &Whereabouts::here(&options.host), progress)?;
+            adopt::adopt(repository, id, &Whereabouts::here(&options.host), progress)?;
         }
         let (snapshots, troubles) = repository.snapshots()?;
         for trouble in troubles {

@@ -473,7 +473,12 @@ impl<'a> Planner<'a> {
             seconds: (now / 1000) as i64,
             nanoseconds: (now % 1000) as u32 * 1_000_000,
         };
-        let length = match self.cut_stream(&mut *stream.reader)? {
+        let cut = self.cut_stream(&mut *stream.reader)?;
+        // Ctrl-C ends the other side of a pipe too: its end is not the stream's
+        if self.context.progress.interrupted() {
+            return Err(Error::interrupted());
+        }
+        let length = match cut {
             Ok(length) => length,
             // a stream that broke off is no snapshot of anything
             Err(error) => return Err(Error::failed(format!("{}: {error}", stream.name))),

@@ -5,18 +5,21 @@ use std::io::{self, Read};
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Args;
 use jiff::Span;
+use rustix::event::{PollFd, PollFlags, Timespec};
 use serde_json::{Map, Value, json};
 
 use super::context::Context;
 use super::exit::when;
+use super::progress::Reporter;
 use super::streams::Output;
 use super::{Exit, Outcome, values};
 use crate::backup::{BackupOptions, BackupReport, Stream, backup};
 use crate::compression::DEFAULT_LEVEL;
-use crate::files::Rules;
+use crate::files::{Rules, absolute};
 use crate::format::manifest::Outcome as SnapshotOutcome;
 use crate::output;
 use crate::repository::{Error, ErrorKind, Repository, Result, now_ms};
@@ -177,8 +180,8 @@ pub fn run(context: &Context, arguments: Arguments) -> Outcome {
     let mut options = options(&arguments)?;
     let repository = context.open()?;
     options.leave_out = leave_out(context, &repository);
-    let streams = streams(&arguments);
     let reporter = context.reporter();
+    let streams = streams(&arguments, &reporter);
     let report = backup(&repository, &options, streams, &reporter);
     reporter.finish();
     let report = report?;
@@ -263,13 +266,40 @@ fn paths(arguments: &Arguments) -> Result<Vec<PathBuf>> {
     if paths.iter().any(|path| path.as_os_str().is_empty()) {
         return Err(Error::new(ErrorKind::Usage, "a path is empty"));
     }
-    Ok(paths)
+    // A relative path says nothing to who reads the snapshot elsewhere.
+    let here = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
+    Ok(paths.iter().map(|path| absolute(path, &here)).collect())
 }
 
-fn streams(arguments: &Arguments) -> Vec<Stream> {
-    match arguments.stdin {
-        true => vec![Stream { name: arguments.stdin_name.clone(), reader: Box::new(io::stdin()) }],
-        false => Vec::new(),
+fn streams(arguments: &Arguments, reporter: &Reporter) -> Vec<Stream> {
+    if !arguments.stdin {
+        return Vec::new();
+    }
+    let reader = Interruptible { input: io::stdin(), interrupted: reporter.interruption() };
+    vec![Stream { name: arguments.stdin_name.clone(), reader: Box::new(reader) }]
+}
+
+/// Standard input that ends with an error soon after a signal, however long
+/// the other side stays silent.
+struct Interruptible {
+    input: io::Stdin,
+    interrupted: Arc<AtomicBool>,
+}
+
+impl Read for Interruptible {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let wait = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
+        loop {
+            if self.interrupted.load(Ordering::Relaxed) {
+                return Err(io::Error::other("interrupted"));
+            }
+            let mut polled = [PollFd::new(&self.input, PollFlags::IN)];
+            match rustix::event::poll(&mut polled, Some(&wait)) {
+                Ok(0) | Err(rustix::io::Errno::INTR) => continue,
+                Ok(_) => return Ok(rustix::io::read(&self.input, buffer)?),
+                Err(errno) => return Err(errno.into()),
+            }
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use super::snapshot_name::{self, Narrow};
 use super::streams::Output;
 use super::{Exit, Outcome};
 use crate::diff::{Change, ChangeKind, Side, diff};
-use crate::format::entry::display_key;
+use crate::format::entry::{EntryKind, display_key};
 use crate::output;
 
 /// Show what differs between two snapshots
@@ -97,15 +97,17 @@ fn letter(change: ChangeKind) -> char {
 }
 
 fn line(change: &Change) -> String {
+    let is_file = [change.before, change.after].contains(&Some(EntryKind::File));
     let size = |bytes: Option<u64>| bytes.map(output::size).unwrap_or_default();
     let (before, after) = (size(change.bytes_before), size(change.bytes_after));
     let bytes = match change.change {
-        ChangeKind::Added => after,
-        ChangeKind::Removed => before,
-        ChangeKind::Changed { .. } if before == after => after,
-        ChangeKind::Changed { .. } => format!("{before} -> {after}"),
+        _ if !is_file => String::new(),
+        ChangeKind::Added => format!("  ({after})"),
+        ChangeKind::Removed => format!("  ({before})"),
+        ChangeKind::Changed { .. } if before == after => format!("  ({after})"),
+        ChangeKind::Changed { .. } => format!("  ({before} -> {after})"),
     };
-    format!("{} {}  ({bytes})", letter(change.change), output::path(&display_key(&change.key)))
+    format!("{} {}{bytes}", letter(change.change), output::path(&display_key(&change.key)))
 }
 
 fn to_json(change: &Change) -> Value {

@@ -85,6 +85,25 @@ mod tests {
         }
     }
 
+    /// What a run writes into the repository is what its caller saw.
+    #[test]
+    fn recorded_codes_are_the_same() {
+        use crate::repository::{Error, ErrorKind};
+        for kind in [
+            ErrorKind::NoRepository,
+            ErrorKind::WrongKey,
+            ErrorKind::NoRight,
+            ErrorKind::Damage,
+            ErrorKind::TryLater,
+            ErrorKind::Interrupted,
+            ErrorKind::Usage,
+            ErrorKind::Failed,
+        ] {
+            let recorded = Error::new(kind, "").exit_code();
+            assert_eq!(u64::from(super::Exit::of(kind).code()), recorded, "{kind:?}");
+        }
+    }
+
     #[test]
     fn every_code_is_the_documented_one() {
         let all = super::Exit::WORST_FIRST;

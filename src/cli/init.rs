@@ -24,7 +24,7 @@ use crate::store::RESERVE_BYTES;
 #[derive(Args)]
 pub struct Arguments {
     /// Average size of the pieces that streams are cut into: 4K to 1M, a power of two
-    #[arg(long, value_name = "SIZE", default_value_t = DEFAULT_AVERAGE.to_string(), value_parser = chunk_size_text)]
+    #[arg(long, value_name = "SIZE", default_value_t = format!("{}K", DEFAULT_AVERAGE / 1024), value_parser = chunk_size_text)]
     chunk_size: String,
 
     /// A name for the first key, as `key list` shows it

@@ -65,6 +65,11 @@ impl Reporter {
         }
     }
 
+    /// The flag that a signal raises.
+    pub fn interruption(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.interrupted)
+    }
+
     /// Takes the bar away.
     pub fn finish(&self) {
         if let Look::Bar(bar) = &self.look {

@@ -101,6 +101,12 @@ impl From<StoreError> for Error {
             StoreKind::Temporary => ErrorKind::TryLater,
             _ => ErrorKind::Failed,
         };
-        Error::new(kind, error.to_string())
+        // these two kinds say nothing by themselves
+        let vague = matches!(error.kind(), StoreKind::Temporary | StoreKind::Permanent);
+        let message = match std::error::Error::source(&error) {
+            Some(source) if vague => format!("{error}: {source}"),
+            _ => error.to_string(),
+        };
+        Error::new(kind, message)
     }
 }
