@@ -30,6 +30,7 @@ pub struct Fixture {
     pub store: Arc<dyn Store>,
 }
 
+#[expect(clippy::new_without_default, reason = "it makes a directory and a repository")]
 impl Fixture {
     pub fn new() -> Fixture {
         let base = tempfile::tempdir().unwrap();

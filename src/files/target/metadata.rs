@@ -199,9 +199,13 @@ impl Node<'_> {
     }
 
     fn has_no_xattrs(&self) -> bool {
+        // with room for something, so that an answer of 0 can only mean nothing
+        let mut buffer = [0u8; 64];
         match self {
-            Node::Open(file) => rustix::fs::flistxattr_query(file) == Ok(0),
-            Node::By(handle) => rustix::fs::listxattr_query(handle_path(*handle)) == Ok(0),
+            Node::Open(file) => rustix::fs::flistxattr(file, &mut buffer[..]) == Ok(0),
+            Node::By(handle) => {
+                rustix::fs::listxattr(handle_path(*handle), &mut buffer[..]) == Ok(0)
+            }
         }
     }
 }
