@@ -107,7 +107,9 @@ fn looks_incompressible(text: &[u8], level: i32) -> bool {
     })
 }
 
-/// Decodes a block into exactly `raw_length` bytes at the end of `out`.
+/// Decodes a block into exactly `raw_length` bytes at the end of `out`. What is
+/// not one frame and nothing else is corrupt, as not every decoder goes on
+/// behind the first.
 pub fn decompress(
     codec: Codec,
     encoded: &[u8],
@@ -121,6 +123,11 @@ pub fn decompress(
             Ok(())
         }
         Codec::Stored => Err(corrupt()),
+        Codec::Zstd
+            if zstd::zstd_safe::find_frame_compressed_size(encoded) != Ok(encoded.len()) =>
+        {
+            Err(corrupt())
+        }
         Codec::Zstd => with_contexts(DEFAULT_LEVEL, |contexts| {
             let start = out.len();
             out.resize(start + raw_length, 0);

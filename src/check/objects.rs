@@ -54,8 +54,7 @@ fn kind_of(key: &str) -> Option<Kind> {
         notes::CONFIRMED => hex(notes::CONFIRMED, 16).map(|_| Kind::Confirmation),
         notes::MARKS => notes::mark_of_key(key).map(|_| Kind::Mark),
         notes::SWEEPS => key[prefix.len()..].parse::<SweepId>().ok().map(|_| Kind::Sweep),
-        // the form of their names is whoever's who makes them
-        notes::RECORDS => Some(Kind::Record),
+        notes::RECORDS => notes::record_of_key(key).map(|_| Kind::Record),
         _ => None,
     }
 }

@@ -4,6 +4,8 @@
 //!
 //! `format-spec/01-conventions.md`, rules `[CBOR-1]` to `[CBOR-6]`.
 
+use zeroize::{Zeroize, Zeroizing};
+
 use super::{FormatError, Result};
 
 /// Nesting no object of format 1 reaches.
@@ -64,6 +66,34 @@ impl Value {
         let mut out = Vec::new();
         self.encode_into(&mut out);
         out
+    }
+
+    /// Encodes keys: leaves no copy of them behind.
+    pub fn encode_secret(mut self) -> Zeroizing<Vec<u8>> {
+        let mut out = Zeroizing::new(Vec::with_capacity(self.most()));
+        self.encode_into(&mut out);
+        self.wipe();
+        out
+    }
+
+    /// No more bytes than this encode it.
+    fn most(&self) -> usize {
+        9 + match self {
+            Value::Bytes(bytes) => bytes.len(),
+            Value::Text(text) => text.len(),
+            Value::Array(items) => items.iter().map(Value::most).sum(),
+            Value::Map(pairs) => pairs.iter().map(|(_, value)| 9 + value.most()).sum(),
+            Value::Uint(_) | Value::Bool(_) => 0,
+        }
+    }
+
+    fn wipe(&mut self) {
+        match self {
+            Value::Bytes(bytes) => bytes.zeroize(),
+            Value::Array(items) => items.iter_mut().for_each(Value::wipe),
+            Value::Map(pairs) => pairs.iter_mut().for_each(|(_, value)| value.wipe()),
+            Value::Uint(_) | Value::Text(_) | Value::Bool(_) => {}
+        }
     }
 
     fn encode_into(&self, out: &mut Vec<u8>) {
@@ -295,9 +325,10 @@ impl Fields {
     }
 
     pub fn optional_fixed<const N: usize>(&mut self, key: u64) -> Result<Option<[u8; N]>> {
-        self.optional_bytes(key)?
-            .map(|bytes| bytes.try_into().map_err(|_| self.wrong(key)))
-            .transpose()
+        let Some(mut bytes) = self.optional_bytes(key)? else { return Ok(None) };
+        let fixed = bytes.as_slice().try_into().map_err(|_| self.wrong(key));
+        bytes.zeroize(); // it may have been a key
+        fixed.map(Some)
     }
 
     pub fn fixed<const N: usize>(&mut self, key: u64) -> Result<[u8; N]> {
@@ -389,7 +420,9 @@ mod tests {
             .put(2, &b"bytes"[..])
             .put(70_000, Value::Array(vec![true.into(), 24u64.into()]))
             .finish();
-        assert_eq!(Value::parse(&value.encode()), Ok(value));
+        assert_eq!(Value::parse(&value.encode()).as_ref(), Ok(&value));
+        assert!(value.most() >= value.encode().len(), "else a key is left where it lay before");
+        assert_eq!(*value.encode(), **value.clone().encode_secret());
     }
 
     #[test]

@@ -11,7 +11,9 @@ use crate::id::ChunkId;
 pub const MAX_INLINE: usize = 4096;
 /// Most items an entry names itself; more become a list.
 pub const MAX_ITEMS: usize = 16;
-pub const MAX_LEVEL: u8 = 8;
+/// Highest level of a root. A page of the longest keys has three children, and
+/// 3¹⁶ of those pages hold more names than any store.
+pub const MAX_LEVEL: u8 = 16;
 
 /// A piece of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,6 +136,11 @@ impl Content {
             }
             _ => Err(FormatError::new("CONT-2", "a content is of an unknown type")),
         }
+    }
+
+    /// Whether its items add up to more than a length can say.
+    pub fn overflows(&self) -> bool {
+        matches!(self, Content::Items(_)) && self.length().is_none()
     }
 
     /// Total bytes, if the content itself tells.

@@ -277,6 +277,18 @@ impl Entry {
         if m.target.contains(&0) || m.target.len() > 4096 {
             return Err(FormatError::new("ENT-5", "the target of a symlink is not a path"));
         }
+        let twice = |(name, _): &(Vec<u8>, Content)| {
+            m.xattrs.binary_search_by(|(other, _)| other.cmp(name)).is_ok()
+        };
+        if self.long_xattrs.iter().any(twice) {
+            return Err(FormatError::new("ENT-6", "an extended attribute is short and long"));
+        }
+        if std::iter::once(&self.content)
+            .chain(self.long_xattrs.iter().map(|(_, value)| value))
+            .any(Content::overflows)
+        {
+            return Err(FormatError::new("ENT-7", "items are longer together than any file"));
+        }
         if self.content.length().is_some_and(|length| length != m.size) {
             return Err(FormatError::new("ENT-7", "a file's content is not as long as its size"));
         }

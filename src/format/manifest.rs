@@ -84,6 +84,8 @@ pub struct Set {
     pub part: String,
     /// Numeric id of the source system, such as a replication position's server.
     pub system: Option<u64>,
+    /// Who the set's parts are signed by, as the first part's manifest lists.
+    pub writers: Vec<WriterId>,
 }
 
 /// What the profile promises, in seconds.
@@ -247,11 +249,13 @@ impl CopiedFrom {
 
 impl Set {
     fn to_value(&self) -> Value {
+        let writers: Vec<Value> = self.writers.iter().map(|id| id.0[..].into()).collect();
         MapBuilder::default()
             .put(1, self.name.as_str())
             .put(2, cbor::texts(&self.parts))
             .put(3, self.part.as_str())
             .put_some(4, self.system)
+            .put(5, writers)
             .finish()
     }
 
@@ -261,6 +265,7 @@ impl Set {
             parts: fields.texts(2, MAX_PARTS)?,
             part: fields.text(3)?,
             system: fields.optional_uint(4)?,
+            writers: fields.fixed_strings(5, MAX_PARTS)?.into_iter().map(WriterId).collect(),
         };
         fields.end()?;
         Ok(set)

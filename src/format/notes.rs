@@ -14,6 +14,8 @@ pub const CONFIRMED: &str = "confirmed/";
 pub const MARKS: &str = "marks/";
 pub const SWEEPS: &str = "sweeps/";
 pub const RECORDS: &str = "records/";
+/// What a record may be of: the second part of its key.
+pub const RECORD_KINDS: [&str; 5] = ["prune", "check", "copy", "drill", "run"];
 const MAX_LISTED: usize = 1 << 20;
 
 pub fn session_key(run: SnapshotId, number: u64) -> String {
@@ -47,6 +49,19 @@ pub fn mark_of_key(key: &str) -> Option<(SnapshotId, u64)> {
 
 pub fn sweep_key(id: SweepId) -> String {
     format!("{SWEEPS}{id}")
+}
+
+/// The key of a record of one of [`RECORD_KINDS`].
+pub fn record_key(kind: &str, id: [u8; 16]) -> String {
+    debug_assert!(RECORD_KINDS.contains(&kind), "no record is of kind {kind}");
+    format!("{RECORDS}{kind}/{}", hex(&id))
+}
+
+/// Kind and id of a record's key.
+pub fn record_of_key(key: &str) -> Option<(&'static str, [u8; 16])> {
+    let (kind, id) = key.strip_prefix(RECORDS)?.split_once('/')?;
+    let kind = RECORD_KINDS.into_iter().find(|known| *known == kind)?;
+    Some((kind, crate::id::from_hex(id)?.try_into().ok()?))
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -242,7 +257,7 @@ impl Sweep {
 /// tail is in the attachment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
-    /// `prune`, `check`, `copy`, `drill`, `run`.
+    /// One of [`RECORD_KINDS`], as in its key.
     pub kind: String,
     pub started: u64,
     pub ended: u64,
@@ -291,8 +306,12 @@ impl Record {
                 _ => Err(FormatError::new("REC-1", "a count is not a name and a number")),
             })
             .collect::<Result<_>>()?;
+        let kind = fields.text(1)?;
+        if !RECORD_KINDS.contains(&kind.as_str()) {
+            return Err(FormatError::new("REC-1", "a record is of an unknown kind"));
+        }
         Ok(Record {
-            kind: fields.text(1)?,
+            kind,
             started: fields.uint(2)?,
             ended: fields.uint(3)?,
             host: fields.text(4)?,
@@ -331,5 +350,13 @@ mod tests {
         assert_eq!(mark_of_key(&new_mark_key(id, 3)), Some((id, 3)));
         assert_eq!(session_of_key(&session_key(id, 12)), Some((id, 12)));
         assert_eq!(session_of_key("sessions/ab/1"), None);
+        for kind in RECORD_KINDS {
+            assert_eq!(record_of_key(&record_key(kind, id.0)), Some((kind, id.0)));
+        }
+        let hex = "ab".repeat(16);
+        for key in ["walk/".to_owned() + &hex, hex.clone(), format!("run/{}", hex.to_uppercase())] {
+            assert_eq!(record_of_key(&format!("records/{key}")), None, "{key}");
+        }
+        assert_eq!(record_of_key(&format!("records/run/{hex}00")), None);
     }
 }

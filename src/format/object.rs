@@ -1,7 +1,7 @@
 //! The envelope of every object that is neither pack nor segment: who signed
 //! it, what it holds, and a hash that anyone can check.
 //!
-//! `format-spec/04-objects.md`, rules `[OBJ-1]` to `[OBJ-9]`.
+//! `format-spec/04-objects.md`, rules `[OBJ-1]` to `[OBJ-10]`.
 //!
 //! | offset | size | |
 //! |---|---|---|
@@ -29,6 +29,10 @@ use crate::id::WriterId;
 pub const MAGIC: [u8; 4] = *b"ESKR";
 /// Longest object of this form, in bytes.
 pub const MAX_OBJECT: usize = 64 << 20;
+/// Longest config and longest slot: both are parsed before anybody has vouched
+/// for them, so that a store must not be able to make that dear.
+pub const MAX_CONFIG: usize = 64 << 10;
+pub const MAX_SLOT: usize = 1 << 20;
 const HEADER: usize = 36;
 const TRAILER: usize = SIGNATURE_LENGTH + 32;
 /// The signer of what only the admin key may sign.
@@ -107,10 +111,22 @@ pub fn encode(contents: &Contents<'_>, signer: &SigningKey) -> Vec<u8> {
     bytes
 }
 
-/// Checks hash, magic, version, suite, kind and lengths.
+/// The longest object of a kind, in bytes.
+pub fn max_length(kind: Kind) -> usize {
+    match kind {
+        Kind::Config => MAX_CONFIG,
+        Kind::Slot => MAX_SLOT,
+        _ => MAX_OBJECT,
+    }
+}
+
+/// Checks hash, magic, version, suite, kind and lengths, and that what the admin
+/// key signs is in clear and all else is not.
 pub fn parse(bytes: &[u8], expected: Kind) -> Result<Object<'_>> {
-    if bytes.len() > MAX_OBJECT {
-        return Err(FormatError::new("OBJ-4", "object is longer than 64 MiB"));
+    let most = max_length(expected);
+    if bytes.len() > most {
+        let what = format!("object is longer than {} KiB", most >> 10);
+        return Err(FormatError::new("OBJ-4", what));
     }
     if bytes.len() < HEADER + TRAILER {
         return Err(FormatError::new("OBJ-4", "object is too short"));
@@ -150,6 +166,16 @@ pub fn parse(bytes: &[u8], expected: Kind) -> Result<Object<'_>> {
     let writer = WriterId(reader.array()?);
     if payload_length.saturating_add(attachment_length) != bytes.len() - HEADER - TRAILER {
         return Err(FormatError::new("OBJ-4", "its lengths do not add up"));
+    }
+    let fits = match expected {
+        Kind::Config | Kind::Update | Kind::Slot => {
+            epoch == 0 && writer == ADMIN && attachment_length == 0
+        }
+        _ => epoch != 0,
+    };
+    if !fits {
+        let what = "its epoch, writer or attachment does not fit its kind";
+        return Err(FormatError::new("OBJ-10", what));
     }
     let payload = reader.take(payload_length)?;
     let attachment = reader.take(attachment_length)?;
@@ -225,6 +251,16 @@ mod tests {
             altered[at] ^= 1;
             assert!(parse(&altered, Kind::Mark).is_err(), "byte {at}");
             assert!(parse(&bytes[..at], Kind::Mark).is_err(), "cut at {at}");
+        }
+    }
+
+    #[test]
+    fn what_is_parsed_before_it_is_believed_is_short() {
+        for (kind, most) in
+            [(Kind::Config, 64 << 10), (Kind::Slot, 1 << 20), (Kind::Update, 64 << 20)]
+        {
+            let rule = |length| parse(&vec![0; length], kind).err().unwrap().rule;
+            assert_eq!((rule(most), rule(most + 1)), ("OBJ-1", "OBJ-4"), "{kind:?}");
         }
     }
 }

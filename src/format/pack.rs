@@ -7,7 +7,7 @@ use super::reader::Reader;
 use super::{ChunkKind, FormatError, Kind, Place, Result, SUITE, VERSION, padded_length};
 use crate::compression::Codec;
 use crate::crypto::{
-    SEAL_OVERHEAD, SIGNATURE_LENGTH, SecretKey, SigningKey, VerifyKey, open, seal,
+    HYBRID_OVERHEAD, SEAL_OVERHEAD, SIGNATURE_LENGTH, SecretKey, SigningKey, VerifyKey, open, seal,
 };
 use crate::id::{ChunkId, PackId, RepositoryId, SnapshotId, WriterId};
 
@@ -24,6 +24,8 @@ pub const MAX_SESSIONS: usize = 4096;
 pub const MAX_BLOCK: u32 = 8 << 20;
 pub const MAX_TOC: usize = 32 << 20;
 pub const PREFIX: &str = "packs/";
+/// Length of a session key sealed to a content public key.
+const SEALED_KEY: usize = 32 + HYBRID_OVERHEAD;
 const LABEL_TOC: &str = "esker toc";
 
 /// A pack's kind. 4 is reserved for parity.
@@ -464,10 +466,12 @@ fn parse_session(reader: &mut Reader<'_>) -> Result<Session> {
     let epoch = reader.u32()?;
     let writer = WriterId(reader.array()?);
     let length = usize::from(reader.u16()?);
-    let sealed = reader.take(length)?.to_vec();
-    let key = match tag {
-        1 => SessionKey::Sealed(sealed),
-        2 if sealed.is_empty() => SessionKey::Index,
+    let key = match (tag, length) {
+        (1, SEALED_KEY) => SessionKey::Sealed(reader.take(length)?.to_vec()),
+        (2, 0) => SessionKey::Index,
+        (1 | 2, _) => {
+            return Err(FormatError::new("TOC-7", "a session key is not as long as it must be"));
+        }
         _ => return Err(FormatError::new("TOC-7", "a session entry is of an unknown type")),
     };
     Ok(Session { epoch, writer, key })
@@ -560,12 +564,13 @@ mod tests {
     #[test]
     fn refuses_tables_that_do_not_add_up() {
         type Change = fn(&mut Toc);
-        let cases: [(&str, Change); 8] = [
+        let cases: [(&str, Change); 9] = [
             ("TOC-8", |toc| toc.blocks[0].raw_length = 31),
             ("TOC-8", |toc| toc.blocks[0].chunks = 3),
             ("TOC-8", |toc| toc.chunks.push(toc.chunks[0])),
             ("TOC-8", |toc| toc.blocks[0].stored_length = 40),
             ("TOC-7", |toc| toc.blocks[0].session = 1),
+            ("TOC-7", |toc| toc.sessions[0].key = SessionKey::Sealed(vec![3; 1167])),
             ("TOC-3", |toc| toc.blocks[0].kind = ChunkKind::Tree),
             ("TOC-9", |toc| toc.foreign[0].count = 2),
             ("TOC-9", |toc| toc.foreign.push(toc.foreign[0])),

@@ -3,9 +3,10 @@
 //!
 //! `header | sealed directory | sealed look-up pieces | TOC frames`
 //!
-//! `format-spec/08-index.md`, rules `[SEG-1]` to `[SEG-8]`.
+//! `format-spec/08-index.md`, rules `[SEG-1]` to `[SEG-8]`, `[SEG-10]`.
 
 use super::object::{sign, verify};
+use super::pack::MAX_PACK;
 use super::reader::Reader;
 use super::{FormatError, Kind, Place, Result, SUITE, VERSION, padded_length};
 use crate::crypto::{
@@ -21,6 +22,7 @@ pub const HEADER_LENGTH: usize = 96;
 /// Plaintext of a look-up piece: at most this many bytes, of 10-byte rows.
 pub const PIECE_LENGTH: usize = 65_530;
 const ROW: usize = 10;
+const PACK_ROW: usize = 60;
 const MAX_LISTED: usize = 1 << 20;
 const LABEL_DIRECTORY: &str = "esker segment directory";
 const LABEL_PIECE: &str = "esker segment piece";
@@ -49,6 +51,9 @@ pub struct PackRow {
     pub length: u64,
     /// Length of sealed TOC and footer.
     pub frame_length: u32,
+    /// First 16 bytes of the BLAKE3 of sealed TOC and footer: what the signature
+    /// of the directory ties to the pack's id.
+    pub frame_hash: [u8; 16],
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,7 +159,8 @@ impl<'a> Segment<'a> {
         Directory::parse(&text)
     }
 
-    /// The TOC frames in the order of the directory's packs.
+    /// The TOC frames in the order of the directory's packs, each the one that
+    /// the directory names.
     pub fn frames(&self, directory: &Directory) -> Result<Vec<&'a [u8]>> {
         let mut reader = Reader::new(self.rest, "SEG-3");
         for piece in &directory.pieces {
@@ -166,6 +172,11 @@ impl<'a> Segment<'a> {
             .map(|pack| reader.take(pack.frame_length as usize))
             .collect::<Result<Vec<_>>>()?;
         reader.end()?;
+        let named = |(pack, frame): (&PackRow, &&[u8])| frame_hash(frame) == pack.frame_hash;
+        if !directory.packs.iter().zip(&frames).all(named) {
+            let what = "a table of contents is not the one the directory names";
+            return Err(FormatError::new("SEG-10", what));
+        }
         Ok(frames)
     }
 }
@@ -216,6 +227,7 @@ impl Directory {
             out.extend_from_slice(&pack.id.0);
             out.extend_from_slice(&pack.length.to_le_bytes());
             out.extend_from_slice(&pack.frame_length.to_le_bytes());
+            out.extend_from_slice(&pack.frame_hash);
         }
         for piece in &self.pieces {
             out.extend_from_slice(&piece.first);
@@ -236,7 +248,7 @@ impl Directory {
             Ok(count)
         };
         let (supersedes, removes) = (count(32)?, count(32)?);
-        let (packs, pieces) = (count(44)?, count(42)?);
+        let (packs, pieces) = (count(PACK_ROW)?, count(42)?);
         let directory = Directory {
             supersedes: (0..supersedes)
                 .map(|_| reader.array().map(SegmentId))
@@ -248,6 +260,7 @@ impl Directory {
                         id: PackId(reader.array()?),
                         length: reader.u64()?,
                         frame_length: reader.u32()?,
+                        frame_hash: reader.array()?,
                     })
                 })
                 .collect::<Result<_>>()?,
@@ -281,6 +294,9 @@ impl Directory {
         }
         if self.pieces.iter().any(|p| p.rows == 0 || p.rows as usize * ROW > PIECE_LENGTH) {
             return Err(FormatError::new("SEG-8", "a look-up piece has an absurd length"));
+        }
+        if self.packs.iter().any(|pack| pack.length > MAX_PACK) {
+            return Err(FormatError::new("SEG-8", "a pack is longer than 192 MiB"));
         }
         Ok(())
     }
@@ -322,6 +338,7 @@ pub fn encode(
                 id: pack.id,
                 length: pack.length,
                 frame_length: pack.frame.len() as u32,
+                frame_hash: frame_hash(pack.frame),
             })
             .collect(),
         pieces,
@@ -344,6 +361,13 @@ pub fn encode(
     sealed_pieces.iter().for_each(|piece| out.extend_from_slice(piece));
     packs.iter().for_each(|pack| out.extend_from_slice(pack.frame));
     out
+}
+
+/// What the directory keeps of a frame.
+pub fn frame_hash(frame: &[u8]) -> [u8; 16] {
+    let mut hash = [0; 16];
+    hash.copy_from_slice(&blake3::hash(frame).as_bytes()[..16]);
+    hash
 }
 
 /// What the look-up table keeps of a chunk id.
@@ -405,5 +429,10 @@ mod tests {
                 .and_then(|segment| segment.frames(&directory).map(drop));
             assert!(whole.is_err(), "cut at {length}");
         }
+        let mut other = bytes.clone();
+        *other.last_mut().unwrap() ^= 1;
+        let segment = Segment::parse(&other).unwrap();
+        segment.verify(repository, &signing.verify_key()).unwrap();
+        assert_eq!(segment.frames(&directory).unwrap_err().rule, "SEG-10");
     }
 }

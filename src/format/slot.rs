@@ -1,7 +1,7 @@
 //! `keys/<slot>`: one role's keys, wrapped by a password, a key file or a
 //! public-key recipient.
 //!
-//! `format-spec/06-slots.md`, rules `[SLOT-1]` to `[SLOT-5]`.
+//! `format-spec/06-slots.md`, rules `[SLOT-1]` to `[SLOT-6]`.
 
 use super::cbor::{Fields, MapBuilder, Value};
 use super::object::{self, Contents, Object};
@@ -169,6 +169,9 @@ impl Slot {
         if secrets.role != self.role || secrets.writer != self.writer {
             return Err(FormatError::new("SLOT-5", "the keys are not what the slot says"));
         }
+        if secrets.root.is_some() != (secrets.role == Role::Full) {
+            return Err(FormatError::new("SLOT-5", "the keys are not those of the slot's role"));
+        }
         Ok(secrets)
     }
 
@@ -218,6 +221,10 @@ impl Slot {
             commitment: fields.optional_fixed(10)?,
             kept: fields.end()?,
         };
+        if slot.commitment.is_some() != (slot.method != Method::Recipient) {
+            let what = "a slot must have a commitment unless it is a recipient's";
+            return Err(FormatError::new("SLOT-6", what));
+        }
         Ok((slot, object))
     }
 
@@ -270,8 +277,8 @@ impl Secrets {
             .put(9, epochs)
             .put(10, chunk_ids.finish())
             .put_some(11, self.chunker.as_ref().map(|key| &key.bytes()[..]))
-            .encode()
-            .into()
+            .finish()
+            .encode_secret()
     }
 
     fn parse(bytes: &[u8]) -> Result<Secrets> {
@@ -293,6 +300,10 @@ impl Secrets {
         };
         for epoch in fields.maps(9, MAX_EPOCHS)? {
             secrets.epochs.push(EpochKeys::from_fields(epoch)?);
+        }
+        let from_one = secrets.epochs.first().is_none_or(|first| first.epoch != 0);
+        if !from_one || !secrets.epochs.is_sorted_by(|a, b| a.epoch < b.epoch) {
+            return Err(wrong("epochs that are 0, repeat or are not sorted"));
         }
         let mut ids = fields.map(10)?.ok_or_else(|| wrong("no chunk id keys"))?;
         for kind in [ChunkKind::Data, ChunkKind::List, ChunkKind::Tree, ChunkKind::Refs] {

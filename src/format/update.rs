@@ -102,7 +102,7 @@ pub fn seal_grant(
     recipient: &HybridPublic,
     keys: &EpochKeys,
 ) -> Vec<u8> {
-    recipient.seal(&grant_place(repository, keys.epoch, slot), &keys.to_value().encode())
+    recipient.seal(&grant_place(repository, keys.epoch, slot), &keys.to_value().encode_secret())
 }
 
 pub fn open_grant(
@@ -244,16 +244,22 @@ impl ConfigUpdate {
         let mut fields = Fields::parse(object.payload, "UPD-1")?;
         let number = fields.uint(1)?;
         let previous: Vec<_> = fields.fixed_strings(2, 64)?.into_iter().map(ObjectHash).collect();
-        if previous.is_empty() != (number == 1) {
+        if number == 0 || previous.is_empty() != (number == 1) {
             return Err(FormatError::new("UPD-4", "does not name the update before it"));
         }
         let epoch = fields.uint32(3)?;
+        if epoch == 0 {
+            return Err(FormatError::new("UPD-1", "its epoch is 0"));
+        }
         let content = HybridPublic::from_bytes(&fields.bytes(4)?)
             .map_err(|_| FormatError::new("UPD-1", "the content key is not valid"))?;
         let mut grants = Vec::new();
         for mut grant in fields.maps(5, MAX_WRITERS)? {
             grants.push((SlotId(grant.fixed(1)?), grant.bytes(2)?));
             grant.end()?;
+        }
+        if !grants.is_sorted_by(|a, b| a.0 < b.0) {
+            return Err(FormatError::new("UPD-5", "grants repeat or are not sorted by slot"));
         }
         let writers = fields
             .maps(6, MAX_WRITERS)?
@@ -268,6 +274,12 @@ impl ConfigUpdate {
             .into_iter()
             .map(Revocation::from_fields)
             .collect::<Result<Vec<_>>>()?;
+        if !revoked.is_sorted_by(|a, b| a.writer < b.writer) {
+            return Err(FormatError::new(
+                "UPD-5",
+                "revocations repeat or are not sorted by writer",
+            ));
+        }
         let features = parse_features(fields.array(8, 3)?)?;
         let chunker = parse_chunker(fields.map(9)?)?;
         Ok(ConfigUpdate {
@@ -305,6 +317,17 @@ impl ConfigUpdate {
     /// A feature that forbids this program to delete anything, if there is one.
     pub fn forbids_maintenance(&self) -> Option<&str> {
         self.forbids_writing().or_else(|| unknown(&self.features.compatible, KNOWN_FEATURES[2]))
+    }
+
+    /// Brings the lists into the order they are written in; of what repeats the
+    /// first stays.
+    pub fn sort(&mut self) {
+        self.writers.sort_by_key(|writer| writer.id);
+        self.writers.dedup_by_key(|writer| writer.id);
+        self.revoked.sort_by_key(|revocation| revocation.writer);
+        self.revoked.dedup_by_key(|revocation| revocation.writer);
+        self.grants.sort_by_key(|(slot, _)| *slot);
+        self.grants.dedup_by_key(|(slot, _)| *slot);
     }
 
     pub fn writer(&self, id: WriterId) -> Option<&Writer> {
@@ -351,4 +374,41 @@ fn parse_chunker(fields: Option<Fields>) -> Result<ChunkerParams> {
     fields.end()?;
     ChunkerParams::new(average)
         .ok_or_else(|| FormatError::new("UPD-1", "the average chunk size is not allowed"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_are_written_in_order_however_they_were_gathered() {
+        let admin = SigningKey::from_seed(&[1; 32]);
+        let revocation = |id, at| Revocation { writer: WriterId([id; 16]), at, standing: vec![] };
+        let mut update = ConfigUpdate {
+            number: 1,
+            previous: Vec::new(),
+            epoch: 1,
+            content: HybridPrivate::from_seed([4; 32]).public(),
+            grants: [3, 1, 2].map(|id| (SlotId([id; 16]), vec![id])).into(),
+            writers: Vec::new(),
+            revoked: vec![revocation(2, 5), revocation(1, 6), revocation(2, 7)],
+            features: Features::default(),
+            chunker: ChunkerParams::default(),
+            listing_lag: None,
+            written: 0,
+            program: String::new(),
+            kept: Vec::new(),
+        };
+        let repository = RepositoryId([2; 16]);
+        let key = new_key(1);
+        let parsed = |update: &ConfigUpdate| {
+            let bytes = update.encode(repository, &key, &admin);
+            ConfigUpdate::parse(&bytes, repository, &key, &admin.verify_key())
+        };
+        assert_eq!(parsed(&update).err().unwrap().rule, "UPD-5");
+        update.sort();
+        let read = parsed(&update).unwrap();
+        assert_eq!(read.revoked, [revocation(1, 6), revocation(2, 5)]);
+        assert_eq!(read.grants, [1, 2, 3].map(|id| (SlotId([id; 16]), vec![id])));
+    }
 }

@@ -34,6 +34,7 @@ pub(super) fn change(
     next.written = now_ms();
     next.program = program();
     edit(&mut next)?;
+    next.sort();
     let key = update::new_key(next.number);
     let bytes = next.encode(repository.id(), &key, &admin(repository)?);
     let hash = ObjectHash::of(&bytes);

@@ -150,6 +150,7 @@ fn merge(all: &[ConfigUpdate], older: usize) -> Option<ConfigUpdate> {
         add_names(&mut merged.features.compatible, &other.features.compatible);
         merged.listing_lag = merged.listing_lag.max(other.listing_lag);
     }
+    merged.sort();
     Some(merged)
 }
 

@@ -57,6 +57,7 @@ fn full_manifest() -> Manifest {
             parts: vec!["one".into(), "two".into()],
             part: "two".into(),
             system: Some(7_123_456_789),
+            writers: vec![WRITER, WriterId([0x78; 16])],
         }),
         tags: vec!["weekly".into()],
         expires: Some(1_800_000_000_000),
@@ -85,7 +86,7 @@ fn full_manifest() -> Manifest {
             snapshot: SnapshotId([4; 16]),
             writer: WriterId([5; 16]),
         }),
-        references: Root { id: ChunkId([0x61; 32]), level: 8 },
+        references: Root { id: ChunkId([0x61; 32]), level: 16 },
         ..small_manifest()
     }
 }
@@ -138,13 +139,24 @@ pub fn manifest() -> Vec<Case> {
     );
     bad("MAN-2", "no root", &with(&small, 18, None));
     bad("MAN-2", "root id of 31 bytes", &with(&small, 18, root(31, 0)));
-    bad("MAN-2", "root of level 9", &with(&small, 18, root(32, 9)));
+    bad("MAN-2", "root of level 17", &with(&small, 18, root(32, 17)));
     bad("MAN-2", "root of level 256", &with(&small, 18, root(32, 256)));
     bad("MAN-3", "outcome 0", &with(&small, 2, uint(0)));
     bad("MAN-3", "outcome failed", &with(&small, 2, uint(3)));
     let source = with_first(&small, 8, |source| with(source, 2, uint(4)));
     bad("MAN-3", "outcome 4 of a source", &source);
     bad("MAN-4", "ended before it started", &with(&small, 4, uint(1)));
+    let set = |writers: Cbor| {
+        let Cbor::Map(mut set) = field(&full, 10) else { panic!() };
+        set.retain(|(key, _)| *key != 5);
+        set.push((5, writers));
+        with(&full, 10, Some(Cbor::Map(set)))
+    };
+    let short = Cbor::Array(vec![Cbor::Bytes(vec![0; 15])]);
+    bad("MAN-1", "a set's writer of 15 bytes", &set(short));
+    bad("MAN-1", "a set's writers are one", &set(Cbor::Bytes(vec![0; 16])));
+    let many = Cbor::Array(vec![Cbor::Bytes(vec![]); 65_537]);
+    bad("MAN-1", "65,537 writers of a set", &set(many));
     cases.extend(private_parts());
     cases
 }
@@ -284,6 +296,8 @@ fn records() -> Vec<Case> {
         ("count of three", counts(vec!["packs".into(), 1u64.into(), 2u64.into()])),
         ("number before name", counts(vec![1u64.into(), "packs".into()])),
         ("no extent", with(&record, 6, None)),
+        ("of an unknown kind", with(&record, 1, Some("walk".into()))),
+        ("of a kind in upper case", with(&record, 1, Some("PRUNE".into()))),
         (
             "snapshot id of 15 bytes",
             with(&record, 7, Some(Cbor::Array(vec![Cbor::Bytes(vec![0; 15])]))),

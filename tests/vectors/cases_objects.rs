@@ -114,6 +114,7 @@ pub fn object() -> Vec<Case> {
     bad("OBJ-4", "payload length one more", &altered(12, plain[12] + 1));
     bad("OBJ-4", "attachment length one more", &altered(16, 1));
     bad("OBJ-4", "attachment length near 2^32", &altered(19, 255));
+    bad("OBJ-10", "epoch 0", &altered(8, 0));
     bad("OBJ-5", "cut short", &plain[..plain.len() - 1]);
     bad("OBJ-5", "byte behind the hash", &[&plain[..], &[0]].concat());
     let mut flipped = plain.clone();
@@ -152,6 +153,22 @@ fn admin_object(kind: Kind, key: &str, payload: &[u8]) -> Vec<u8> {
     object::encode(&contents, &admin())
 }
 
+/// Signed as it should be, but for what every reader must expect of its kind.
+fn not_in_clear(kind: Kind, key: &str, payload: &[u8]) -> [(&'static str, Vec<u8>); 3] {
+    let public = HybridPrivate::from_seed([4; 32]).public();
+    let make = |epoch, writer, attachment: Option<&[u8]>| {
+        let place = Place { repository: REPOSITORY, kind, epoch, key };
+        let attachment = attachment.map(|text| (&public, text));
+        let contents = Contents { place, writer, index_key: None, payload, attachment };
+        object::encode(&contents, &admin())
+    };
+    [
+        ("envelope of epoch 1", make(1, ADMIN, None)),
+        ("envelope of a writer", make(0, WRITER, None)),
+        ("envelope with an attachment", make(0, ADMIN, Some(b"attachment"))),
+    ]
+}
+
 pub fn config() -> Vec<Case> {
     let config = Config {
         repository: REPOSITORY,
@@ -184,6 +201,15 @@ pub fn config() -> Vec<Case> {
     let mut other = keys.clone();
     other["admin"] = hex(&SigningKey::from_seed(&[9; 32]).verify_key().0).into();
     cases.push(reject("config", "CONF-3", "slot vouches for another admin key", raw(&good), other));
+    // what a field of 32768 adds beside its bytes: its key 3, a length of 3
+    let room = object::MAX_CONFIG - good.len() - 6;
+    let filled = |length| inputs(&with(&payload, 32_768, Some(Cbor::Bytes(vec![0; length]))));
+    cases.push(ok("config", "of 64 KiB", filled(room), keys.clone()));
+    let long = filled(room + 1);
+    cases.push(reject("config", "OBJ-4", "of 64 KiB and 1", long, keys.clone()));
+    for (name, bytes) in not_in_clear(Kind::Config, CONFIG_KEY, &payload) {
+        cases.push(reject("config", "OBJ-10", name, raw(&bytes), keys.clone()));
+    }
     let elsewhere = raw(&admin_object(Kind::Config, "config2", &payload));
     cases.push(reject("config", "OBJ-7", "signed for another key", elsewhere, keys));
     cases
@@ -249,6 +275,7 @@ pub fn update() -> Vec<Case> {
     let chunker = |algorithm: u64, average: u64| {
         Some(Cbor::Map(vec![(1, algorithm.into()), (2, average.into())]))
     };
+    bad("UPD-1", "epoch 0", &with(&payload, 3, uint(0)));
     bad("UPD-1", "epoch of 2^32", &with(&payload, 3, uint(1 << 32)));
     bad("UPD-1", "content key too short", &with(&payload, 4, Some((&[0u8; 1215][..]).into())));
     bad("UPD-1", "content key not valid", &with(&payload, 4, Some((&[255u8; 1216][..]).into())));
@@ -264,8 +291,17 @@ pub fn update() -> Vec<Case> {
     let role = with_first(&payload, 6, |writer| with(writer, 3, uint(6)));
     bad("UPD-2", "a writer of role 6", &role);
     bad("UPD-3", "number 2 under the key of 1", &with(&with(&payload, 1, uint(2)), 2, hashes(1)));
+    bad("UPD-4", "number 0", &with(&with(&payload, 1, uint(0)), 2, hashes(1)));
     bad("UPD-4", "the first names a previous one", &with(&payload, 2, hashes(1)));
     bad("UPD-4", "the second names none", &with(&payload, 1, uint(2)));
+    for (field, name, item) in
+        [(5, "grants", &grant_map as &dyn Fn(u8) -> Cbor), (7, "revocations", &revocation_map)]
+    {
+        for (ids, how) in [([2, 1], "not sorted"), ([1, 1], "repeat")] {
+            let items = Cbor::Array(ids.map(item).into());
+            bad("UPD-5", &format!("{name} {how}"), &with(&payload, field, Some(items)));
+        }
+    }
     let id = |id: u8| move |w: &[u8]| with(w, 1, Some((&[id; 16][..]).into()));
     bad("UPD-5", "writers not sorted", &with_first(&payload, 6, id(0x79)));
     bad("UPD-5", "writers repeat", &with_first(&payload, 6, id(0x78)));
@@ -279,12 +315,24 @@ pub fn update() -> Vec<Case> {
         let inputs = raw(key, &admin_object(Kind::Update, key, &payload));
         cases.push(reject("update", "UPD-3", &format!("key {key}"), inputs, keys.clone()));
     }
+    for (name, bytes) in not_in_clear(Kind::Update, UPDATE_KEY, &payload) {
+        cases.push(reject("update", "OBJ-10", name, raw(UPDATE_KEY, &bytes), keys.clone()));
+    }
     let moved = raw("config-updates/00000001-0000000000000000", &bytes);
     cases.push(reject("update", "OBJ-7", "under another key", moved, keys.clone()));
     let stranger = first.encode(REPOSITORY, UPDATE_KEY, &SigningKey::from_seed(&[9; 32]));
     cases.push(reject("update", "OBJ-7", "signed by another", raw(UPDATE_KEY, &stranger), keys));
     cases.extend(grants());
     cases
+}
+
+fn grant_map(slot: u8) -> Cbor {
+    Cbor::Map(vec![(1, Cbor::Bytes(vec![slot; 16])), (2, Cbor::Bytes(vec![0; 40]))])
+}
+
+fn revocation_map(writer: u8) -> Cbor {
+    let standing = Cbor::Array(Vec::new());
+    Cbor::Map(vec![(1, Cbor::Bytes(vec![writer; 16])), (2, 5u64.into()), (3, standing)])
 }
 
 fn hashes(count: usize) -> Option<Cbor> {
@@ -422,17 +470,60 @@ pub fn slot() -> Vec<Case> {
     bad("SLOT-2", "method 4", &with(&payload, 2, uint(4)));
     bad("SLOT-2", "role 6", &with(&payload, 3, uint(6)));
     bad("SLOT-3", "secrets cut short", &with(&payload, 9, Some((&[0u8; 39][..]).into())));
+    bad("SLOT-6", "no commitment", &with(&payload, 10, None));
     bad("SLOT-5", "another role outside", &with(&payload, 3, uint(4)));
     bad("SLOT-5", "another writer outside", &with(&payload, 5, Some((&[1u8; 16][..]).into())));
     let stranger = slot.encode(REPOSITORY, &SigningKey::from_seed(&[9; 32]));
     cases.push(reject("slot", "OBJ-7", "signed by another", raw(&stranger), keys.clone()));
     cases.push(of_another_repository(&input, &keys));
+    cases.extend(wrong_secrets(&input, &keys));
+    for (name, bytes) in not_in_clear(Kind::Slot, &key, &payload) {
+        cases.push(reject("slot", "OBJ-10", name, raw(&bytes), keys.clone()));
+    }
     let holder = HybridPrivate::from_seed([0x21; 32]);
     let mut slot = unwrapped(Role::Read, Method::Recipient);
     slot.wrap_to(&holder.public(), &secrets(Role::Read));
     let bytes = slot.encode(REPOSITORY, &admin());
+    let payload = object::parse(&bytes, Kind::Slot).unwrap().payload.to_vec();
+    let committed = with(&payload, 10, Some((&[0u8; 32][..]).into()));
+    let holders = json!({ "recipient": hex(&[0x21; 32]) });
+    let name = "recipient with a commitment";
+    cases.push(reject("slot", "SLOT-6", name, inputs(&committed), holders));
     cases.push(ok("slot", "recipient", raw(&bytes), json!({ "recipient": hex(&[0x21; 32]) })));
     cases.push(ok("slot", "another recipient", raw(&bytes), json!({ "recipient": hex(&[9; 32]) })));
+    cases
+}
+
+/// Secrets that no slot of their role has.
+fn wrong_secrets(input: &SecretKey, keys: &Value) -> Vec<Case> {
+    type Change = fn(&mut Secrets);
+    let epoch = |epoch| EpochKeys { epoch, index: SecretKey::from_bytes([3; 32]), content: None };
+    let of = |epochs: &[u32]| epochs.iter().copied().map(epoch).collect::<Vec<_>>();
+    let changes: [(&'static str, &str, Role, Change); 2] = [
+        ("SLOT-5", "full without root", Role::Full, |secrets| secrets.root = None),
+        ("SLOT-5", "write with a root", Role::Write, |secrets| {
+            secrets.root = Some(SecretKey::from_bytes([0x0f; 32]));
+        }),
+    ];
+    let case = |rule, name: &str, secrets: &Secrets| {
+        let mut slot = unwrapped(secrets.role, Method::Password);
+        slot.wrap(input, secrets);
+        let bytes = hex(&slot.encode(REPOSITORY, &admin()));
+        let inputs = json!({ "repository": hex(&REPOSITORY.0), "bytes": bytes });
+        reject("slot", rule, name, inputs, keys.clone())
+    };
+    let mut cases = Vec::new();
+    for (rule, name, role, change) in changes {
+        let mut secrets = secrets(role);
+        change(&mut secrets);
+        cases.push(case(rule, name, &secrets));
+    }
+    for (name, epochs) in
+        [("epoch 0", [0, 1]), ("epochs repeat", [2, 2]), ("epochs not ascending", [2, 1])]
+    {
+        let secrets = Secrets { epochs: of(&epochs), ..secrets(Role::Watch) };
+        cases.push(case("SLOT-1", name, &secrets));
+    }
     cases
 }
 

@@ -264,6 +264,11 @@ fn tables() -> Vec<Case> {
         let one = altered(&table, at, &1000u32.to_le_bytes());
         bad("TOC-5", &format!("1000 {name} in a short table"), &one);
     }
+    for (length, name) in [(0, "nothing"), (1167, "1167 bytes"), (1169, "1169 bytes")] {
+        let mut toc = data_toc();
+        toc.sessions[0].key = SessionKey::Sealed(vec![0xee; length]);
+        bad("TOC-7", &format!("sealed key of {name}"), &toc.encode());
+    }
     bad("TOC-7", "session entry of type 3", &altered(&table, 41, &[3]));
     bad("TOC-7", "index entry with a key", &altered(&table, 41, &[2]));
     let last = table.len() - 1;
@@ -317,6 +322,7 @@ fn directory_of(
         out.extend_from_slice(&[*pack; 32]);
         out.extend_from_slice(&500u64.to_le_bytes());
         out.extend_from_slice(&4u32.to_le_bytes());
+        out.extend_from_slice(&[pack | 0xa0; 16]);
     }
     for (first, rows, hash) in pieces {
         out.extend_from_slice(&[*first; 6]);
@@ -354,6 +360,12 @@ pub fn segment() -> Vec<Case> {
     bad("SEG-3", "cut within the frames", &plain[..plain.len() - 1]);
     bad("SEG-3", "byte behind the frames", &[&plain[..], &[0]].concat());
     bad("SEG-4", "another epoch", &altered(8, 2));
+    let mut flipped = plain.clone();
+    *flipped.last_mut().unwrap() ^= 1;
+    bad("SEG-10", "a bit of a frame flipped", &flipped);
+    let frames_at = plain.len() - b"eightnine".len();
+    assert_eq!(plain[frames_at..], *b"eightnine");
+    bad("SEG-10", "another frame", &[&plain[..frames_at], b"eighteigh"].concat());
     bad("SEG-4", "a bit of the directory flipped", &altered(130, plain[130] ^ 1));
     let place = Place { repository: REPOSITORY, kind: Kind::Segment, epoch: 1, key: "" };
     let elsewhere = seal(&index_key(), &place.bytes("esker segment piece"), &[0; 16]);
@@ -413,6 +425,14 @@ fn directories() -> Vec<Case> {
     bad("SEG-7", "padded too far", &[&good[..], &[0]].concat());
     bad("SEG-8", "supersedes not sorted", &directory_of(&[2, 1], &[], &[], &[]));
     bad("SEG-8", "removes repeat", &directory_of(&[], &[3, 3], &[], &[]));
+    let mut long = directory_of(&[], &[], &[4], &[]);
+    long[48..56].copy_from_slice(&(192u64 << 20).to_le_bytes());
+    cases.push(ok("directory", "pack of 192 MiB", inputs(&long), json!({})));
+    let mut bad = |rule, name: &str, bytes: &[u8]| {
+        cases.push(reject("directory", rule, name, inputs(bytes), json!({})));
+    };
+    long[48] = 1;
+    bad("SEG-8", "pack of 192 MiB and 1", &long);
     bad("SEG-8", "packs repeat", &directory_of(&[], &[], &[4, 4], &[]));
     bad("SEG-8", "packs not sorted", &directory_of(&[], &[], &[5, 4], &[]));
     let pieces = [(2, 1, [0; 32]), (1, 1, [0; 32])];

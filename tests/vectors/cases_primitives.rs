@@ -276,7 +276,33 @@ fn blocks() -> Vec<Case> {
     kind["chunk_kind"] = 3.into();
     let mut length = compressed.clone();
     length["raw_length"] = (text.len() + 1).into();
+    let both = text.repeat(2);
+    let frames = frame.repeat(2);
+    let skippable = [0x50, 0x2a, 0x4d, 0x18, 4, 0, 0, 0, 1, 2, 3, 4];
+    let framed = |text: &[u8], frames: &[u8]| block(text, Codec::Zstd, frames, &[text.len()]);
     vec![
+        reject("block", "BLOCK-1", "two frames", framed(&both, &frames), keys.clone()),
+        reject(
+            "block",
+            "BLOCK-1",
+            "a skippable frame behind",
+            framed(&text, &[&frame[..], &skippable].concat()),
+            keys.clone(),
+        ),
+        reject(
+            "block",
+            "BLOCK-1",
+            "a skippable frame before",
+            framed(&text, &[&skippable, &frame[..]].concat()),
+            keys.clone(),
+        ),
+        reject(
+            "block",
+            "BLOCK-1",
+            "a byte behind the frame",
+            framed(&text, &frames[..frame.len() + 1]),
+            keys.clone(),
+        ),
         ok("block", "stored", block(b"short", Codec::Stored, b"short", &[5]), keys.clone()),
         ok("block", "zstd, two chunks", compressed, keys.clone()),
         reject("block", "BLOCK-1", "stored hash differs", hash, keys.clone()),

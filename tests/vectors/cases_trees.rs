@@ -163,6 +163,9 @@ fn bad_entries() -> Vec<Case> {
     bad("ENT-6", "attribute without name", &attributes(&[b""], b""));
     bad("ENT-6", "zero byte in an attribute's name", &attributes(&[b"a\0"], b""));
     bad("ENT-6", "attribute of 4097 bytes", &attributes(&[b"a"], &[0; 4097]));
+    let mut twice = full_file();
+    twice.long_xattrs[0].0 = b"user.b".to_vec();
+    bad("ENT-6", "attribute in both lists", &encoded(&twice));
     bad("ENT-6", "8193 attributes", &present(1 << 7, &8193u16.to_le_bytes()));
     let sized = |size: u64, content: Content| {
         let mut file = plain(b"files", EntryKind::File);
@@ -173,6 +176,12 @@ fn bad_entries() -> Vec<Case> {
     bad("ENT-7", "size without content", &sized(1, Content::Empty));
     bad("ENT-7", "inline shorter than the size", &sized(4, Content::Inline(b"abc".into())));
     bad("ENT-7", "items longer than the size", &sized(4, Content::Items(vec![chunk(1, 5)])));
+    let endless = || Content::Items(vec![Item::Hole { length: u64::MAX }, chunk(1, 6)]);
+    bad("ENT-7", "items that overflow 64 bits, to the size", &sized(5, endless()));
+    bad("ENT-7", "items that overflow 64 bits, not to the size", &sized(u64::MAX, endless()));
+    let mut attribute = full_file();
+    attribute.long_xattrs[0].1 = endless();
+    bad("ENT-7", "items of an attribute that overflow 64 bits", &encoded(&attribute));
     bad("PAGE-2", "cut within the key", &directory[..6]);
     bad("PAGE-2", "cut within the inode", &directory[..directory.len() - 1]);
     bad("PAGE-2", "byte behind the entry", &[&directory[..], &[0]].concat());
@@ -193,7 +202,7 @@ fn contents() -> Vec<Case> {
         ("inline of 4096", inline(4096)),
         ("16 chunks of 4 MiB", items(16, &chunk(4 << 20))),
         ("hole of 2^64 - 1", items(1, &hole(u64::MAX))),
-        ("list of level 8", [&[3, 8][..], &id].concat()),
+        ("list of level 16", [&[3, 16][..], &id].concat()),
     ];
     let bad = [
         ("CONT-1", "chunk of nothing", items(1, &chunk(0))),
@@ -205,7 +214,7 @@ fn contents() -> Vec<Case> {
         ("CONT-3", "inline of 4097", inline(4097)),
         ("CONT-3", "no items", items(0, &chunk(1))),
         ("CONT-3", "17 items", items(17, &chunk(1))),
-        ("CONT-3", "list of level 9", [&[3, 9][..], &id].concat()),
+        ("CONT-3", "list of level 17", [&[3, 17][..], &id].concat()),
         ("PAGE-2", "nothing", vec![]),
         ("PAGE-2", "cut within an id", items(1, &chunk(1))[..20].to_vec()),
         ("PAGE-2", "cut within inline bytes", inline(5)[..6].to_vec()),
@@ -275,7 +284,7 @@ pub fn page() -> Vec<Case> {
         ("entries", 1, 0, vec![directory(b"files"), encoded(&full_file())]),
         ("children of a tree", 1, 1, vec![tree_child(b"files"), tree_child(b"files\0b")]),
         ("list", 2, 0, vec![hole.clone(), hole.clone()]),
-        ("children of a list", 2, 8, vec![list_child.clone(), list_child.clone()]),
+        ("children of a list", 2, 16, vec![list_child.clone(), list_child.clone()]),
         ("references", 3, 0, vec![reference(1, 2, &[(0, 1)]), reference(2, 1, &[(3, 4)])]),
         (
             "two packs of one birth",

@@ -100,7 +100,7 @@ fn directory(directory: &Directory) -> Value {
     json!({
         "supersedes": list(&directory.supersedes, |id| hex(&id.0).into()),
         "removes": list(&directory.removes, |id| hex(&id.0).into()),
-        "packs": list(&directory.packs, |p| json!([hex(&p.id.0), p.length, p.frame_length])),
+        "packs": list(&directory.packs, |p| json!([hex(&p.id.0), p.length, p.frame_length, hex(&p.frame_hash)])),
         "pieces": list(&directory.pieces, |p| json!([hex(&p.first), p.rows, hex(&p.hash.0)])),
     })
 }
