@@ -232,20 +232,22 @@ def slot_input(password, key_file, salt, stretching):
 Envelope = collections.namedtuple("Envelope", "epoch writer payload attachment body signature hash")
 
 def envelope(data, kind):
-    need(132 <= len(data) <= 64 * MIB, "OBJ-4", "too long or too short")
+    most = {1: 65536, 3: MIB}.get(kind, 64 * MIB)
+    need(132 <= len(data) <= most, "OBJ-4", "too long or too short")
     magic, version, own_kind, suite, epoch, n, m, writer = struct.unpack_from("<4sHBBIII16s", data)
     need(magic == b"ESKR", "OBJ-1", "not an object of esker")
     need(blake3(data[:-32]).digest() == data[-32:], "OBJ-5", "the hash is not that of the bytes")
-    need(n + m + 132 == len(data), "OBJ-4", "the lengths do not add up")
     need(version == 1, "OBJ-2", "this program is too old for the object's version: upgrade")
     need(suite == 1, "OBJ-3", "this program is too old for the object's suite: upgrade")
     need(own_kind == kind, "OBJ-6", "another kind than its key says")
+    need(n + m + 132 == len(data), "OBJ-4", "the lengths do not add up")
+    by_admin = epoch == 0 and writer == bytes(16) and m == 0
+    need(by_admin if kind in (1, 2, 3) else epoch != 0, "OBJ-10", "epoch, writer or attachment does not fit the kind")
     return Envelope(epoch, writer, data[36:36 + n], data[36 + n:36 + n + m], data[:-96], data[-96:-32],
                     blake3(data).digest())
 
 def check_by_admin(env, admin, repo, kind, key):
     signed(admin, place("esker signature", repo, kind, env.epoch, key), env.body, env.signature, "OBJ-7")
-    need(env.writer == bytes(16) and env.epoch == 0 and not env.attachment, "OBJ-7", "not as the admin key signs")
 
 ROLE = {1, 2, 3, 4, 5}
 CONFIG_MAP = Map(repository=16, admin=32, salt=16, stretching=Tuple(U32, U32, U32, own="CONF-2"), created=UINT)
@@ -272,15 +274,21 @@ def update_number(key):
 def update_map(payload, key):
     out = UPDATE_MAP(cbor(payload), "UPD-1")
     need(out["epoch"] >= 1, "UPD-1")
-    need((out["number"] == 1) == (not out["previous"]), "UPD-4", "previous updates are not as the number says")
-    ids = [w["id"] for w in out["writers"]]
-    need(ascending(ids), "UPD-5", "writers repeat or are not sorted")
+    need(out["number"] >= 1 and (out["number"] == 1) == (not out["previous"]), "UPD-4", "previous updates are not as the number says")
+    for name, by in (("writers", "id"), ("grants", "slot"), ("revoked", "writer")):
+        need(ascending([x[by] for x in out[name]]), "UPD-5", f"{name} repeat or are not sorted")
     need(out["number"] == update_number(key), "UPD-3", "the number is not the one in the key")
     need(not out["features"][0], "UPD-7", f"unknown features {out['features'][0]}: upgrade")
     return out
 
 SLOT_MAP = Map(id=16, method=among({1, 2, 3}, "SLOT-2"), role=among(ROLE, "SLOT-2"), label=str, writer=16,
                recipient=xwing_public, created=UINT, created_by=16, sealed=bytes, commitment=Opt(32))
+
+def slot_map(payload):
+    out = SLOT_MAP(cbor(payload), "SLOT-1")
+    need((out["method"] < 3) == (out["commitment"] is not None), "SLOT-6", "a commitment out of place")
+    return out
+
 SECRETS = Map(role=among(ROLE), repository=16, admin=32, writer=16, signer=32, recipient=32, domain=str, root=Opt(32),
               epochs=List(EPOCH_KEYS, 4096), chunk_ids=Map(data=Opt(32), list=Opt(32), tree=Opt(32), refs=Opt(32)),
               chunker=Opt(32))
@@ -288,16 +296,15 @@ SECRETS = Map(role=among(ROLE), repository=16, admin=32, writer=16, signer=32, r
 def secrets_map(raw):
     out = SECRETS(cbor(raw), "SLOT-1")
     need(ascending([0] + [e["epoch"] for e in out["epochs"]]), "SLOT-1", "epochs that are not ascending")
-    need((out["root"] is not None) == (out["role"] == FULL), "SLOT-1", "a root where none belongs, or none")
     out["chunk_ids"] = {kind: key for kind, key in enumerate(out["chunk_ids"].values(), 1) if key}
     return out
 
-ROOT = Tuple(32, number(9), own="MAN-2")
+ROOT = Tuple(32, number(17), own="MAN-2")
 COUNTS = "files directories others bytes files_new files_changed files_unchanged bytes_new bytes_stored failures notes".split()
 MANIFEST_MAP = Map(
     id=16, outcome=among({1, 2}, "MAN-3"), started=UINT, ended=UINT, zone=str, host=str, profile=str,
     sources=List(Map(label=str, outcome=among({1, 2, 3}, "MAN-3"), required=bool), 65536), writer=16,
-    set=Opt(Map(name=str, parts=List(str, 65536), part=str, system=Opt(UINT))), tags=List(str, 1024), expires=Opt(UINT),
+    set=Opt(Map(name=str, parts=List(str, 65536), part=str, system=Opt(UINT), writers=List(16, 65536))), tags=List(str, 1024), expires=Opt(UINT),
     promises=Opt(Map(age=Opt(UINT), drill=Opt(UINT), check=Opt(UINT))), counts=Map(**dict.fromkeys(COUNTS, UINT)),
     parent=Opt(16), replaces=Opt(16), copied_from=Opt(Map(repository=16, snapshot=16, writer=16)), references=ROOT, program=str)
 REASONS = List(Map(path=bytes, reason=str), 10000)
@@ -309,11 +316,15 @@ def manifest_map(raw):
     need(out["started"] <= out["ended"], "MAN-4", "ended before it started")
     return out
 
+def record_kind(v, rule):
+    need(v in ("prune", "check", "copy", "drill", "run"), rule, "an unknown kind of record")
+    return v
+
 SESSION_MAP = Map(state=among({1, 2, 3, 4}), time=UINT, host=str, boot=str, process=UINT, profile=str, packs=UINT, bytes=UINT,
                   code=Opt(UINT))
 CONFIRMATION_MAP = Map(manifest=32, time=UINT)
 SWEEP_MAP = Map(manifests=List(16, MIB), packs=List(32, MIB), time=UINT)
-RECORD_MAP = Map(kind=str, started=UINT, ended=UINT, host=str, code=UINT, extent=str, snapshots=List(16, MIB),
+RECORD_MAP = Map(kind=record_kind, started=UINT, ended=UINT, host=str, code=UINT, extent=str, snapshots=List(16, MIB),
                  counts=List(Tuple(str, UINT), 1024))
 MARK_FIELDS = {1: {}, 2: {}, 3: {3: ("text", str)}, 4: {3: ("text", str)}, 6: {6: ("pinned", bool)},
                5: {4: ("add", List(str, 1024)), 5: ("remove", List(str, 1024))}, 7: {7: ("packs", List(32, MIB))}}
@@ -434,14 +445,15 @@ def segment_header(data):
 def parse_directory(data):
     c = Cursor(data, "SEG-7")
     s, r, p, q = c.get("IIII")
-    need(max(s, r, p, q) <= 1048576 and 16 + 32 * s + 32 * r + 44 * p + 42 * q <= len(data), "SEG-7", "a count over its limit")
+    need(max(s, r, p, q) <= 1048576 and 16 + 32 * s + 32 * r + 60 * p + 42 * q <= len(data), "SEG-7", "a count over its limit")
     supersedes, removes = [c.take(32) for _ in range(s)], [c.take(32) for _ in range(r)]
-    packs, pieces = [c.get("32sQI") for _ in range(p)], [c.get("6sI32s") for _ in range(q)]
+    packs, pieces = [c.get("32sQI16s") for _ in range(p)], [c.get("6sI32s") for _ in range(q)]
     c.padding("SEG-7")
     for ids in (supersedes, removes, [x[0] for x in packs]):
         need(ascending(ids), "SEG-8", "a list that repeats or is not sorted")
     need(all(a[0] <= b[0] for a, b in zip(pieces, pieces[1:])), "SEG-8", "pieces that are not sorted")
     need(all(1 <= rows <= 6553 for _, rows, _ in pieces), "SEG-8", "a piece of no rows or too many")
+    need(all(length <= 192 * MIB for _, length, _, _ in packs), "SEG-8", "a pack that is too long")
     return supersedes, removes, packs, pieces
 
 def parse_piece(rows, first, count):
@@ -457,15 +469,16 @@ def open_segment(data, repo, verify_key, index_key):
     c = Cursor(data, "SEG-3")
     c.pos = 96 + len(sealed)
     pieces = [(c.take(10 * rows + 40), first, rows, digest) for first, rows, digest in directory[3]]
-    frames = [c.take(length) for _, _, length in directory[2]]
+    frames = [c.take(length) for _, _, length, _ in directory[2]]
     need(c.pos == len(data), "SEG-3", "bytes behind the last frame")
+    need(all(blake3(frame).digest()[:16] == digest for frame, (*_, digest) in zip(frames, directory[2])), "SEG-10",
+         "a table that is not the one the directory names")
     table = []
     for piece, first, rows, digest in pieces:
         need(blake3(piece).digest() == digest, "SEG-6", "a piece that does not match its hash")
         text = unseal(index_key(epoch), place("esker segment piece", repo, SEGMENT, epoch), piece, "SEG-5")
         table += parse_piece(text, first, rows)
     need(all(n < len(frames) for _, n in table), "SEG-6", "a row of a pack that is not there")
-    need(all(length <= 192 * MIB for _, length, _ in directory[2]), "SEG-9", "a pack that is too long")
     return signer, directory, frames, table
 
 # ---- chapters 9, 10: contents, entries, pages -------------------------------------------------------------------
@@ -499,7 +512,7 @@ def parse_content(c):
         return 2, [parse_item(c) for _ in range(n)]
     if type_ == 3:
         level, page = c.get("B32s")
-        need(level <= 8, "CONT-3", "a list too high")
+        need(level <= 16, "CONT-3", "a list too high")
         return 3, (level, page)
     return 0, None
 
@@ -543,13 +556,14 @@ def parse_entry(c):
     e.long = attributes(lambda: parse_content(c)) if has(8) else []
     need(not {n for n, _ in e.xattrs} & {n for n, _ in e.long}, "ENT-6", "an attribute in both lists")
     e.content = parse_content(c) if has(9) else (0, None)
+    sums = [sum(x[0] for x in v) for kind, v in (value for _, value in e.long) if kind == 2]
+    need(all(n < 1 << 64 for n in sums), "ENT-7", "an attribute's items add up to more than 64 bits")
     need(not has(9) or e.content[0], "ENT-4", "a content that is present and empty")
     need(e.kind == 1 or not bits & (1 << 2 | 1 << 9 | 1 << 11), "ENT-5", "size, content or sparse on what is no file")
     need(has(5) == (e.kind in (4, 5)) and has(6) == (e.kind == 3), "ENT-5", "device or target missing or out of place")
     need(not e.target or len(e.target) <= 4096 and b"\0" not in e.target, "ENT-5", "a target too long or with a zero byte")
     if e.content[0] < 3:
         have = {0: lambda v: 0, 1: len, 2: lambda v: sum(x[0] for x in v)}[e.content[0]](e.content[1])
-        need(have < 1 << 64, "CONT-4", "a sum over 64 bits")
         need(have == e.size, "ENT-7", "a content that does not add up to the size")
     return e
 
@@ -656,9 +670,8 @@ class Repository:
 
     def open_slot(self, key, given):
         env = envelope(self.store.get(key), SLOT)
-        slot = SLOT_MAP(cbor(env.payload), "SLOT-1")
+        slot = slot_map(env.payload)
         need(key == "keys/" + slot["id"].hex(), "SLOT-4", "a slot under another key")
-        need((slot["method"] < 3) == (slot["commitment"] is not None), "SLOT-6", "a commitment out of place")
         raw = unwrap(slot, self.id, given, None)
         if raw:
             self.secrets, self.slot = open_secrets(raw, slot, env, self.id), slot["id"]
@@ -770,7 +783,7 @@ class Repository:
                 data = self.store.get(key)
                 need(blake3(data).hexdigest() == key[6:], "SEG-9", "the bytes are not those its key names")
                 signer, (_, removes, listed, _), frames, _ = open_segment(data, self.id, lambda w: self.verify_key(w, "SEG-4"), self.index_key)
-                for (pack, length, _), frame in zip(listed, frames):
+                for (pack, length, _, _), frame in zip(listed, frames):
                     packs.setdefault(pack, []).append((length, frame))
                 if self.in_force(signer, (MAINTAIN, FULL)):
                     removed.update(removes)
@@ -891,6 +904,7 @@ def open_secrets(raw, slot, env, repo):
     out = secrets_map(raw)
     need(out["repository"] == repo, "SLOT-4", "the slot is of another repository")
     need((out["role"], out["writer"]) == (slot["role"], slot["writer"]), "SLOT-5", "role or writer within is not as outside")
+    need((out["root"] is not None) == (out["role"] == FULL), "SLOT-5", "a root where none belongs, or none")
     check_by_admin(env, out["admin"], out["repository"], SLOT, "keys/" + slot["id"].hex())
     return out
 
@@ -1154,7 +1168,7 @@ def show_toc(toc, pack):
 
 def show_slot(i, k, repo):
     env = envelope(i["bytes"], SLOT)
-    slot = SLOT_MAP(cbor(env.payload), "SLOT-1")
+    slot = slot_map(env.payload)
     raw = unwrap(slot, repo, k.get("input"), xwing_private(k["recipient"]) if "recipient" in k else None)
     secrets = raw and open_secrets(raw, slot, env, repo)
     if secrets:
