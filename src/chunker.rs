@@ -111,8 +111,9 @@ mod tests {
         let center = end.min(average);
         let mut hash = 0u64;
         // the hash starts at the minimum rounded down to a pair of bytes
-        for index in (min / 2) * 2..end / 2 * 2 {
-            hash = (hash << 1).wrapping_add(chunker.gear[usize::from(data[index])]);
+        let tested = data.iter().enumerate().take(end / 2 * 2).skip(min / 2 * 2);
+        for (index, byte) in tested {
+            hash = (hash << 1).wrapping_add(chunker.gear[usize::from(*byte)]);
             let mask = if index < center / 2 * 2 { chunker.mask_short } else { chunker.mask_long };
             if hash & mask == 0 {
                 return index;

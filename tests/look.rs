@@ -99,7 +99,7 @@ fn two_hosts() -> (Arc<dyn Store>, [SnapshotId; 2]) {
         counts: Vec::new(),
         kept: Vec::new(),
     };
-    put(Kind::Record, "records/check/0123", record.encode());
+    put(Kind::Record, &esker::format::notes::record_key("check", [1; 16]), record.encode());
     (store, [ids[0], ids[1]])
 }
 

@@ -13,7 +13,7 @@ use crossbeam_channel::Sender;
 use super::context::Context;
 use super::parent::{Previous, PreviousEntries};
 use super::sources::{FileSystems, LinkGroups};
-use super::work::{Cut, FileEnd, Job, Part, Planned, Read as Reading, Result as WorkResult};
+use super::work::{Cut, FileEnd, Job, Part, Planned, Reading, Result as WorkResult};
 use super::{BackupOptions, Stream};
 use crate::files::{self, Found, Item, LeftOut};
 use crate::format::content::{Content, Item as ContentItem};
@@ -236,7 +236,7 @@ impl<'a> Planner<'a> {
             before: before.map(|(entry, _)| super::work::Before::of(&entry)),
             reading: match kept {
                 Some((content, items, sparse)) => Reading::Keep { content, items, sparse },
-                None if found.kind == EntryKind::File => Reading::Read,
+                None if found.kind == EntryKind::File => Reading::Whole,
                 None => Reading::Nothing,
             },
             sparse: false,
@@ -247,10 +247,10 @@ impl<'a> Planner<'a> {
             return self.kept_list(planned);
         }
         let long = planned.found.metadata.size >= LONG_FILE;
-        if long && matches!(planned.reading, Reading::Read) {
+        if long && matches!(planned.reading, Reading::Whole) {
             return self.long_file(planned);
         }
-        if matches!(planned.reading, Reading::Read) {
+        if matches!(planned.reading, Reading::Whole) {
             self.batch_bytes += planned.found.metadata.size;
         }
         self.batch.push(planned);
@@ -309,7 +309,7 @@ impl<'a> Planner<'a> {
     fn kept_list(&mut self, mut planned: Planned) -> Result<()> {
         self.flush_batch()?;
         let Reading::Keep { content, items, sparse } =
-            std::mem::replace(&mut planned.reading, Reading::Read)
+            std::mem::replace(&mut planned.reading, Reading::Whole)
         else {
             return Ok(());
         };

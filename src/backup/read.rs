@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use super::context::Context;
-use super::work::{Cut, Done, Job, Part, Planned, Read as Reading, Result as WorkResult};
+use super::work::{Cut, Done, Job, Part, Planned, Reading, Result as WorkResult};
 use crate::files::{self, Found, Item as WalkItem, WalkOptions};
 use crate::format::ChunkKind;
 use crate::format::content::{Content, Item};
@@ -212,10 +212,10 @@ fn entry(
                 planned.sparse = *sparse;
             }
             // something of it is no longer there: read it again
-            None => planned.reading = Reading::Read,
+            None => planned.reading = Reading::Whole,
         }
     }
-    if let Reading::Read = planned.reading {
+    if let Reading::Whole = planned.reading {
         match small_file(gather, &mut planned, buffer)? {
             Some((parts, still_changing)) => {
                 content_parts = parts;

@@ -9,10 +9,10 @@ use crate::format::entry::{Entry, EntryKind, Metadata};
 use crate::format::pack::Coordinate;
 
 /// How the content of a planned entry is come by.
-pub enum Read {
+pub enum Reading {
     /// It has none.
     Nothing,
-    Read,
+    Whole,
     /// As in the previous snapshot. `items` are those of a long list, where the
     /// previous state is a stat list.
     Keep {
@@ -41,7 +41,7 @@ pub struct Planned {
     pub link_group: u64,
     pub filesystem: Option<u32>,
     pub before: Option<Before>,
-    pub reading: Read,
+    pub reading: Reading,
     pub sparse: bool,
 }
 
@@ -62,7 +62,7 @@ impl Planned {
             link_group: 0,
             filesystem: None,
             before: None,
-            reading: Read::Read,
+            reading: Reading::Whole,
             sparse: false,
         }
     }

@@ -26,7 +26,7 @@ use crate::id::{ChunkId, PackId, SnapshotId};
 use crate::store::Store;
 
 /// Plaintext gathered into one block, in bytes.
-pub const BLOCK_TARGET: usize = 512 * 1024;
+pub const BLOCK_TARGET: usize = 1024 * 1024;
 const SMALL_PACK_TARGET: u64 = 8 << 20;
 const DATA_PACK_TARGET: u64 = 32 << 20;
 const MAX_DATA_PACK_TARGET: u64 = 128 << 20;
