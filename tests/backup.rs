@@ -9,7 +9,7 @@ use std::sync::Arc;
 use esker::backup::{BackupOptions, Stream, backup};
 use esker::format::manifest::Outcome;
 use esker::progress::Silent;
-use esker::store::{Counting, OpendalStore, OperationKind, Store};
+use esker::store::{Counting, Decision, ErrorKind, Faulty, OpendalStore, OperationKind, Store};
 use support::{init, open, options, run, settle};
 
 fn tree(path: &Path) {
@@ -151,4 +151,65 @@ fn checkpoints_lose_no_chunk_and_store_none_twice() {
     assert!(report.counts.bytes_added < 97 << 20, "{} bytes added", report.counts.bytes_added);
     let contents = support::contents(&open(&store), report.snapshot.unwrap());
     assert_eq!(contents, support::on_disk(directory.path()));
+}
+
+/// A block holds as many chunks as a table of contents can number, however
+/// short they are.
+#[test]
+fn tens_of_thousands_of_tiny_files_restore() {
+    let directory = tempfile::tempdir().unwrap();
+    for file in 0..70_000 {
+        fs::write(directory.path().join(format!("{file}")), format!("{file:06}")).unwrap();
+    }
+    settle();
+    let store: Arc<dyn Store> = Arc::new(OpendalStore::memory().unwrap());
+    init(&store);
+    let options = BackupOptions { read_concurrency: 1, ..options(directory.path()) };
+    let report = backup(&open(&store), &options, Vec::new(), &Silent).unwrap();
+    let contents = support::contents(&open(&store), report.snapshot.unwrap());
+    assert_eq!(contents, support::on_disk(directory.path()));
+}
+
+/// A pack of reference pages that is gone is written again, not missed every night.
+#[test]
+fn a_lost_pack_of_references_is_made_good_by_the_next_backup() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("file"), "content").unwrap();
+    settle();
+    let store: Arc<dyn Store> = Arc::new(OpendalStore::memory().unwrap());
+    init(&store);
+    run(&open(&store), directory.path());
+    let repository = open(&store);
+    repository.sync_index(&Silent).unwrap();
+    for (_, info) in repository.index().packs() {
+        if info.kind == esker::format::pack::PackKind::Refs {
+            store.delete(&esker::format::pack::pack_key(info.id)).unwrap();
+        }
+    }
+    let report = run(&open(&store), directory.path());
+    assert!(report.snapshot.is_some());
+}
+
+/// A store that fails in the middle ends the run with its error, at once.
+#[test]
+fn a_failing_upload_ends_the_run() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut noise = vec![0; 120 << 20];
+    blake3::Hasher::new().finalize_xof().fill(&mut noise);
+    for part in 0..120 {
+        let name = directory.path().join(format!("{part}"));
+        fs::write(name, &noise[part << 20..(part + 1) << 20]).unwrap();
+    }
+    let store: Arc<dyn Store> = Arc::new(OpendalStore::memory().unwrap());
+    init(&store);
+    let failing: Arc<dyn Store> = Arc::new(Faulty::new(store.clone(), |operation| {
+        if operation.kind == OperationKind::Put && operation.key.starts_with("packs/") {
+            std::thread::sleep(std::time::Duration::from_millis(300));
+            return Decision::FailBefore(ErrorKind::Full);
+        }
+        Decision::Pass
+    }));
+    let error = backup(&open(&failing), &options(directory.path()), Vec::new(), &Silent);
+    assert!(error.is_err());
+    assert!(open(&store).snapshots().unwrap().0.is_empty());
 }

@@ -17,7 +17,7 @@ use crate::format::ChunkKind;
 use crate::format::content::{Content, Item, MAX_ITEMS, Root};
 use crate::format::entry::{Entry, EntryKind, display_key};
 use crate::format::manifest::Counts;
-use crate::format::page::{FinishedPage, PageBuilder, PageKind};
+use crate::format::page::{FinishedPage, Page, PageBuilder, PageKind};
 use crate::id::ChunkId;
 use crate::progress::Event;
 use crate::repository::commit::ReferenceSet;
@@ -75,7 +75,12 @@ struct PageStore<'a> {
 }
 
 impl PageStore<'_> {
-    fn store(&mut self, kind: ChunkKind, page: &[u8]) -> Result<ChunkId> {
+    fn store(&mut self, kind: ChunkKind, page: &FinishedPage) -> Result<ChunkId> {
+        let page_kind = if kind == ChunkKind::Tree { PageKind::Tree } else { PageKind::List };
+        // what no reader could parse must never be called stored
+        Page::parse(&page.bytes, page_kind, page.level)
+            .map_err(|error| Error::failed(format!("a page was built wrong: {error}")))?;
+        let page = page.bytes.as_slice();
         let gather = if kind == ChunkKind::Tree { &mut self.trees } else { &mut self.lists };
         let part = gather.chunk(page)?;
         self.used.part(&part);
@@ -127,13 +132,16 @@ impl<'a> Assembler<'a> {
             used: Used::default(),
         });
         let store: Box<dyn FnMut(FinishedPage) -> Result<ChunkId> + '_> =
-            Box::new(|page| pages.borrow_mut().store(ChunkKind::Tree, &page.bytes));
+            Box::new(|page| pages.borrow_mut().store(ChunkKind::Tree, &page));
         let mut tree: TreeBuilder<'_> = PageBuilder::new(PageKind::Tree, cut.clone(), store);
         let mut waiting: BTreeMap<u64, WorkResult> = BTreeMap::new();
         let mut next = 0;
         let mut long_file = None;
         for (sequence, result) in results {
-            waiting.insert(sequence, result);
+            // a worker that ended early says so under the last number there is
+            if sequence != u64::MAX {
+                waiting.insert(sequence, result);
+            }
             while let Some(result) = waiting.remove(&next) {
                 next += 1;
                 let _ = tokens.try_recv();
@@ -333,7 +341,7 @@ impl<'p, 'c> ContentBuilder<'p, 'c> {
         if self.items.len() > MAX_ITEMS {
             let pages = self.pages;
             let store: Box<dyn FnMut(FinishedPage) -> Result<ChunkId> + 'p> =
-                Box::new(move |page| pages.borrow_mut().store(ChunkKind::List, &page.bytes));
+                Box::new(move |page| pages.borrow_mut().store(ChunkKind::List, &page));
             let mut list = PageBuilder::new(PageKind::List, self.cut.clone(), store);
             self.items.iter().try_for_each(|item| list.push_item(item))?;
             self.list = Some(list);

@@ -240,6 +240,16 @@ fn first_session(options: &BackupOptions, state: SessionState) -> Session {
     }
 }
 
+/// Wakes the assembler when a worker ends, so that it looks whether the run
+/// goes on.
+struct WakeAssembler(crossbeam_channel::Sender<(u64, work::Result)>);
+
+impl Drop for WakeAssembler {
+    fn drop(&mut self) {
+        let _ = self.0.try_send((u64::MAX, work::Result::Restart));
+    }
+}
+
 /// One attempt at a snapshot.
 struct Run<'a> {
     repository: &'a Repository,
@@ -269,6 +279,8 @@ impl<'a> Run<'a> {
         let id = SnapshotId::random();
         let started = now_ms();
         if !options.dry_run {
+            // what killed runs left half written; not being able to is no reason to stop
+            let _ = repository.store().clean_temporary();
             let session = first_session(options, SessionState::Start);
             repository.put_session(id, 1, &session, None)?;
         }
@@ -353,6 +365,9 @@ impl<'a> Run<'a> {
             for _ in 0..workers {
                 let (job_queue, results) = (job_queue.clone(), results.clone());
                 scope.spawn(move || {
+                    // also when it panics: the assembler must not wait for this
+                    // worker's result
+                    let _wake = WakeAssembler(results.clone());
                     if let Err(error) = read::work(context, &job_queue, &results) {
                         context.fail(error);
                     }
@@ -417,8 +432,12 @@ impl<'a> Run<'a> {
         if !used.all_resolved() {
             return Err(Error::failed("a chunk of this run has no place: this is a bug"));
         }
-        let references =
-            self.repository.store_references(&used.set, context.packer, context.sealer)?;
+        let references = self.repository.store_references(
+            &used.set,
+            &self.absent,
+            context.packer,
+            context.sealer,
+        )?;
         context.packer.flush()?;
         let packs = context.packer.take_put();
         self.repository.put_segments(&packs)?;

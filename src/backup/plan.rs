@@ -32,6 +32,8 @@ const BATCH_ENTRIES: usize = 512;
 const ITEMS_AT_ONCE: usize = 4096;
 /// How far a file's clock may lag behind the time of a change.
 const CLOCK_GRAIN_MS: i64 = 20;
+/// The same where the file system keeps whole seconds only, or every second one.
+const COARSE_GRAIN_MS: i64 = 2000;
 /// How often a file that changes under the reader is read anew.
 const ATTEMPTS: usize = 3;
 
@@ -80,7 +82,7 @@ impl<'a> Planner<'a> {
             batch: Vec::new(),
             batch_bytes: 0,
             previous: previous.entries(context.repository),
-            racy_from: previous.started_ms() as i64 - CLOCK_GRAIN_MS,
+            racy_from: previous.started_ms() as i64,
             filesystems: FileSystems::new(),
             links: LinkGroups::default(),
             mapped_root: false,
@@ -211,13 +213,15 @@ impl<'a> Planner<'a> {
         } else {
             key_of_path(&found.path)
         };
-        if !self.options.map.is_empty() {
-            // parents that several roots share come once
-            if found.implied_parent && self.last_key.as_ref().is_some_and(|last| *last >= key) {
-                return Ok(());
+        // parents that several roots share come once, and so does a name that
+        // a directory lists twice
+        if self.last_key.as_ref().is_some_and(|last| *last >= key) {
+            if !found.implied_parent {
+                self.context.note(&found.path, "left out: listed twice");
             }
-            self.last_key = Some(key.clone());
+            return Ok(());
         }
+        self.last_key = Some(key.clone());
         let before = self.previous.find(&key, &mut |entry| self.context.removed(entry))?;
         let filesystem = self.filesystems.index_if_changed(&found);
         let link_group = self.links.group(&found);
@@ -265,7 +269,8 @@ impl<'a> Planner<'a> {
         let options = self.options;
         let racy = |time: Timestamp| {
             let ms = time.seconds.saturating_mul(1000) + i64::from(time.nanoseconds / 1_000_000);
-            ms >= self.racy_from
+            let grain = if time.nanoseconds == 0 { COARSE_GRAIN_MS } else { CLOCK_GRAIN_MS };
+            ms >= self.racy_from - grain
         };
         entry.kind == EntryKind::File
             && !options.reread
@@ -364,15 +369,16 @@ impl<'a> Planner<'a> {
                 Err(error) => {
                     self.answer(WorkResult::Restart)?;
                     let replaced = error.kind() == std::io::ErrorKind::StaleNetworkFileHandle;
+                    let gone = error.kind() == std::io::ErrorKind::NotFound;
                     match super::read::look_again(&planned.found.path) {
-                        Some(found) if replaced && attempt < ATTEMPTS => planned.found = found,
-                        Some(_) => {
-                            self.context.failure(&planned.found.path, &error.to_string());
-                            return Ok(());
-                        }
-                        None => {
+                        Ok(Some(found)) if replaced && attempt < ATTEMPTS => planned.found = found,
+                        Ok(None) if replaced || gone => {
                             self.context
                                 .note(&planned.found.path, "left out: vanished before it was read");
+                            return Ok(());
+                        }
+                        Ok(_) | Err(_) => {
+                            self.context.failure(&planned.found.path, &error.to_string());
                             return Ok(());
                         }
                     }

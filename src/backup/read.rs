@@ -17,7 +17,7 @@ use crate::format::entry::{Entry, EntryKind, MAX_INLINE_XATTR, Metadata};
 use crate::format::pack::Chunk;
 use crate::progress::Event;
 use crate::repository::Result;
-use crate::repository::packer::BLOCK_TARGET;
+use crate::repository::packer::{BLOCK_CHUNKS, BLOCK_TARGET};
 
 /// Files from this size on are asked for their holes.
 const ASK_FOR_HOLES: u64 = 64 * 1024;
@@ -47,11 +47,13 @@ impl<'a> Gather<'a> {
         let known = context.known(&id)?;
         if known.is_none() && context.packer.claim(id) {
             context.bytes_added.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-            if !self.raw.is_empty() && self.raw.len() + bytes.len() > BLOCK_TARGET {
+            let full =
+                self.raw.len() + bytes.len() > BLOCK_TARGET || self.chunks.len() >= BLOCK_CHUNKS;
+            if full && !self.raw.is_empty() {
                 self.flush()?;
             }
-            self.chunks.push(Chunk { id, length: bytes.len() as u32 });
             if !context.options.dry_run {
+                self.chunks.push(Chunk { id, length: bytes.len() as u32 });
                 self.raw.extend_from_slice(bytes);
             }
         }
@@ -130,18 +132,28 @@ fn data(gather: &mut Gather<'_>, bytes: &[u8]) -> Result<Part> {
 }
 
 /// Looks at one path anew, after what was there was replaced.
-pub fn look_again(path: &[u8]) -> Option<Found> {
+pub fn look_again(path: &[u8]) -> std::io::Result<Option<Found>> {
     let options = WalkOptions { read_xattrs: true, ..WalkOptions::default() };
     let root = PathBuf::from(std::ffi::OsStr::from_bytes(path));
     let mut found = None;
-    files::walk(&[root], &options, &mut |item| match item {
-        WalkItem::Found(again) if again.path == path => {
-            found = Some(again);
-            ControlFlow::Break(())
+    let mut failed = None;
+    files::walk(&[root], &options, &mut |item| {
+        match item {
+            WalkItem::Found(again) if again.path == path => {
+                found = Some(again);
+                return ControlFlow::Break(());
+            }
+            WalkItem::Failed { error, .. } if error.kind() != std::io::ErrorKind::NotFound => {
+                failed = Some(error);
+            }
+            _ => {}
         }
-        _ => ControlFlow::Continue(()),
+        ControlFlow::Continue(())
     });
-    found.filter(|found| found.kind == EntryKind::File)
+    match failed {
+        Some(error) if found.is_none() => Err(error),
+        _ => Ok(found.filter(|found| found.kind == EntryKind::File)),
+    }
 }
 
 /// Takes over what an open file says of itself now.
@@ -292,8 +304,8 @@ fn small_file(
                 let replaced = error.kind() == std::io::ErrorKind::StaleNetworkFileHandle;
                 let gone = error.kind() == std::io::ErrorKind::NotFound;
                 match (replaced || gone).then(|| look_again(&planned.found.path)) {
-                    Some(Some(found)) if attempt < ATTEMPTS => planned.found = found,
-                    Some(None) => {
+                    Some(Ok(Some(found))) if attempt < ATTEMPTS => planned.found = found,
+                    Some(Ok(None)) => {
                         context.note(&planned.found.path, "left out: vanished before it was read");
                         return Ok(None);
                     }
@@ -317,6 +329,10 @@ fn read_once(planned: &mut Planned, buffer: &mut Vec<u8>) -> std::io::Result<boo
     let limit = super::plan::LONG_FILE * 8;
     (&mut file).take(limit).read_to_end(buffer)?;
     let now = files::read::current(file.as_fd())?;
+    if buffer.len() as u64 == limit {
+        let reason = "grew by far while it was read: the next backup will take it";
+        return Err(std::io::Error::new(std::io::ErrorKind::FileTooLarge, reason));
+    }
     let size = found.metadata.size;
     let stable = now.mtime == found.metadata.mtime
         && now.ctime == found.metadata.ctime

@@ -153,7 +153,9 @@ impl Repository {
             let bytes = match self.store.get(&key, object::MAX_OBJECT as u64) {
                 Ok(bytes) => bytes.to_vec(),
                 Err(error) if is_gone(&error) => continue,
-                Err(error) if error.kind() == StoreKind::TooLarge => {
+                Err(error)
+                    if matches!(error.kind(), StoreKind::TooLarge | StoreKind::Unreadable) =>
+                {
                     troubles.push(error.into());
                     continue;
                 }
@@ -220,6 +222,7 @@ impl Repository {
     pub fn store_references(
         &self,
         set: &ReferenceSet,
+        absent: &HashSet<PackId>,
         packer: &Packer,
         sealer: &Sealer,
     ) -> Result<StoredReferences> {
@@ -229,7 +232,7 @@ impl Repository {
         let mut builder = PageBuilder::new(PageKind::Refs, cut, |page: FinishedPage| {
             let id = self.keyring.chunk_id(ChunkKind::Refs, &page.bytes)?;
             pages.push(id);
-            if self.usable_place(&id)?.is_none() && packer.claim(id) {
+            if self.usable_place(&id, absent)?.is_none() && packer.claim(id) {
                 if raw.len() + page.bytes.len() > BLOCK_TARGET {
                     let full = sealer.seal(ChunkKind::Refs, &raw, std::mem::take(&mut chunks))?;
                     raw.clear();
@@ -250,8 +253,13 @@ impl Repository {
         Ok(StoredReferences { root, pages })
     }
 
-    /// A place whose claim this client may build on.
-    pub fn usable_place(&self, id: &ChunkId) -> Result<Option<super::index::Place>> {
+    /// A place whose claim this client may build on, in a pack that does not
+    /// count as absent.
+    pub fn usable_place(
+        &self,
+        id: &ChunkId,
+        absent: &HashSet<PackId>,
+    ) -> Result<Option<super::index::Place>> {
         let places = self.index.places(id)?;
         if places.is_empty() {
             return Ok(None);
@@ -259,6 +267,9 @@ impl Repository {
         let claimants = self.claimants();
         for place in places {
             let Some(info) = self.index.pack(place.pack) else { continue };
+            if absent.contains(&info.id) {
+                continue;
+            }
             let toc = self.index.toc(place.pack)?;
             if claimants.may_use(&info, &toc, place.ordinal) {
                 return Ok(Some(place));

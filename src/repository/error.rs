@@ -97,12 +97,18 @@ impl std::error::Error for Error {}
 impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {
         let kind = match error.kind() {
-            StoreKind::NotFound | StoreKind::Truncated | StoreKind::TooLarge => ErrorKind::Damage,
+            StoreKind::NotFound
+            | StoreKind::Truncated
+            | StoreKind::TooLarge
+            | StoreKind::Unreadable => ErrorKind::Damage,
             StoreKind::Temporary => ErrorKind::TryLater,
             _ => ErrorKind::Failed,
         };
         // these two kinds say nothing by themselves
-        let vague = matches!(error.kind(), StoreKind::Temporary | StoreKind::Permanent);
+        let vague = matches!(
+            error.kind(),
+            StoreKind::Temporary | StoreKind::Permanent | StoreKind::Unreadable
+        );
         let message = match std::error::Error::source(&error) {
             Some(source) if vague => format!("{error}: {source}"),
             _ => error.to_string(),

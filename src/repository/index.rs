@@ -15,7 +15,7 @@ use crate::format::pack::{Birth, Coordinate, PackKind, Toc};
 use crate::id::{ChunkId, ObjectHash, PackId, SegmentId, WriterId};
 
 /// Raise it whenever the tables change: an older database is thrown away.
-const SCHEMA: i64 = 2;
+const SCHEMA: i64 = 3;
 /// Decoded tables of contents kept in memory, in chunks.
 const TOC_CACHE_CHUNKS: usize = 400_000;
 
@@ -67,7 +67,8 @@ impl PackToc {
                 first
             })
             .collect();
-        let by_id = toc.chunks.iter().zip(0..).map(|(chunk, at)| (chunk.id, at)).collect();
+        let by_id =
+            toc.chunks.iter().zip(0u16..=u16::MAX).map(|(chunk, at)| (chunk.id, at)).collect();
         PackToc { pack, toc, offsets, first_ordinals, by_id }
     }
 
@@ -134,7 +135,7 @@ const TABLES: &str = "
 CREATE TABLE segment (id BLOB PRIMARY KEY, signer BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE removed (pack BLOB, segment BLOB, PRIMARY KEY (pack, segment)) WITHOUT ROWID;
 CREATE TABLE pack (
-    number INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, length INTEGER NOT NULL,
+    number INTEGER PRIMARY KEY AUTOINCREMENT, id BLOB NOT NULL UNIQUE, length INTEGER NOT NULL,
     kind INTEGER NOT NULL, birth INTEGER NOT NULL, chunks INTEGER NOT NULL,
     has_foreign INTEGER NOT NULL, signer BLOB NOT NULL, toc BLOB NOT NULL);
 CREATE TABLE segment_pack (pack INTEGER, segment BLOB, PRIMARY KEY (pack, segment)) WITHOUT ROWID;
@@ -225,8 +226,9 @@ impl Index {
             }
         }
         drop((packs, listed_by));
-        drop(database);
+        // while the database is held, so that no newer table is overwritten
         *self.packs.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = table;
+        drop(database);
         Ok(())
     }
 
@@ -602,7 +604,7 @@ fn link_segment(
 }
 
 fn chunk_rows(number: PackNumber, toc: &Toc) -> Vec<(i64, i64)> {
-    let chunks = toc.chunks.iter().zip(0u16..);
+    let chunks = toc.chunks.iter().zip(0u16..=u16::MAX);
     chunks
         .map(|(chunk, ordinal)| (key(&chunk.id), location(Place { pack: number, ordinal })))
         .collect()

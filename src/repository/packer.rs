@@ -27,6 +27,8 @@ use crate::store::Store;
 
 /// Plaintext gathered into one block, in bytes.
 pub const BLOCK_TARGET: usize = 1024 * 1024;
+/// Chunks gathered into one block: a pack holds no more than 65,536.
+pub const BLOCK_CHUNKS: usize = 8192;
 const SMALL_PACK_TARGET: u64 = 8 << 20;
 const DATA_PACK_TARGET: u64 = 32 << 20;
 const MAX_DATA_PACK_TARGET: u64 = 128 << 20;
@@ -259,6 +261,11 @@ impl Packer {
     pub fn add(&self, block: SealedBlock) -> Result<()> {
         let kind = block.kind.pack_kind();
         let mut state = lock(&self.state);
+        // one pack waiting behind those on their way is enough: more would only
+        // take memory
+        while state.in_flight > UPLOADS && state.error.is_none() {
+            state = self.settled.wait(state).unwrap_or_else(|poisoned| poisoned.into_inner());
+        }
         self.check(&state)?;
         if !state.open.contains_key(&kind) {
             let pack = self.open_pack(kind, state.next_number);
@@ -328,7 +335,7 @@ impl Packer {
         bytes.extend_from_slice(&noise);
         bytes.extend_from_slice(&frame);
         let id = PackId(*blake3::hash(&bytes).as_bytes());
-        for (chunk, ordinal) in toc.chunks.iter().zip(0u16..) {
+        for (chunk, ordinal) in toc.chunks.iter().zip(0u16..=u16::MAX) {
             let coordinate = Coordinate { birth: toc.birth, pack: id, ordinal };
             lock(&self.new_chunks[shard(&chunk.id)]).insert(chunk.id, NewPlace::Placed(coordinate));
         }
@@ -354,7 +361,14 @@ impl Packer {
                     self.packs_put.fetch_add(1, Ordering::Relaxed);
                     state.put.push(pack);
                 }
-                Err(error) => state.error = Some(error.into()),
+                // a put that failed is no damage, whatever the reason
+                Err(error) => {
+                    let mut error = Error::from(error);
+                    if error.kind == super::ErrorKind::Damage {
+                        error.kind = super::ErrorKind::Failed;
+                    }
+                    state.error = Some(error);
+                }
             }
             self.settled.notify_all();
         }

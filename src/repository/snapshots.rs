@@ -82,7 +82,9 @@ impl Repository {
                 Err(error) if is_gone(&error) => {}
                 // one absurd object must not keep all others from being read:
                 // as no bytes at all it is refused by its parser and reported
-                Err(error) if error.kind() == StoreKind::TooLarge => {
+                Err(error)
+                    if matches!(error.kind(), StoreKind::TooLarge | StoreKind::Unreadable) =>
+                {
                     found.insert(key.clone(), Vec::new());
                 }
                 Err(error) => return Err(error.into()),
@@ -261,6 +263,10 @@ impl Repository {
         let key = manifest_key(snapshot.id);
         let objects = self.read_objects(std::slice::from_ref(&key))?;
         let bytes = objects.get(&key).ok_or_else(|| Error::damage(format!("{key}: is gone")))?;
+        // the bytes may have come from the store once more: only what was judged counts
+        if ObjectHash::of(bytes) != snapshot.hash {
+            return Err(Error::damage(format!("{key}: is not the manifest that was listed")));
+        }
         let in_object = |error| Error::in_object(&key, error);
         let object = object::parse(bytes, Kind::Manifest).map_err(in_object)?;
         let place =

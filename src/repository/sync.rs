@@ -24,13 +24,14 @@ impl Repository {
     pub fn sync_index(&self, progress: &dyn Progress) -> Result<Troubles> {
         self.index.judge_anew_unless(self.judgement())?;
         self.index.load_packs()?;
+        // known first: what is added meanwhile must not look gone
+        let known = self.index.segments()?;
         let listed: HashSet<SegmentId> = self
             .store
             .list(segment::PREFIX)?
             .iter()
             .filter_map(|listed| segment::segment_of_key(&listed.key))
             .collect();
-        let known = self.index.segments()?;
         let gone: Vec<_> = known.difference(&listed).copied().collect();
         let mut troubles = Vec::new();
         let mut new: Vec<_> = listed.difference(&known).copied().collect();
@@ -84,7 +85,7 @@ impl Repository {
             // superseded and swept since the listing
             Err(error) if error.kind() == StoreKind::NotFound => return Ok(()),
             // no segment is that long: one object must not end every command
-            Err(error) if error.kind() == StoreKind::TooLarge => {
+            Err(error) if matches!(error.kind(), StoreKind::TooLarge | StoreKind::Unreadable) => {
                 troubles.push(error.into());
                 return Ok(());
             }

@@ -7,6 +7,8 @@
 //! patterns of a restore leave out is left alone too.
 
 use std::collections::HashMap;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 
 use super::context::Context;
 use super::scope::{Chosen, Scope, Step, absolute, is_below};
@@ -14,6 +16,7 @@ use super::{Overwrite, RestoreOptions};
 use crate::files::{NodeKind, Target};
 use crate::format::content::Root;
 use crate::format::entry::{Entry, EntryKind, key_of_path};
+use crate::format::manifest::PrivatePart;
 use crate::progress::{Event, Progress};
 use crate::repository::snapshots::Snapshot;
 use crate::repository::{Error, ErrorKind, Repository, Result};
@@ -67,8 +70,21 @@ pub(super) fn plan(
         return Ok(DeletePlan::default());
     }
     context.progress.event(Event::Stage("looking for what the snapshot does not have"));
-    let sources = sources(context, &context.repository.private_part(snapshot)?.paths);
-    let mut pass = Pass { context, target, sources, open: Vec::new(), plan: DeletePlan::default() };
+    let private = context.repository.private_part(snapshot)?;
+    let counts = &snapshot.manifest.counts;
+    if counts.failures + counts.notes > (private.failures.len() + private.notes.len()) as u64 {
+        let text = "so much of the source was not saved that what to keep is not known: nothing is deleted";
+        context.progress.event(Event::Warning(text));
+        return Ok(DeletePlan::default());
+    }
+    let mut pass = Pass {
+        context,
+        target,
+        sources: sources(context, &private.paths),
+        kept: Kept::new(context, &private),
+        open: Vec::new(),
+        plan: DeletePlan::default(),
+    };
     // Everything the snapshot has counts here, chosen or not.
     let all = Chosen::new(context.repository, tree, scope, Default::default());
     // components that lie beside the contents of `files` come before it
@@ -108,6 +124,46 @@ fn sources(context: &Context<'_>, paths: &[Vec<u8>]) -> Vec<Vec<u8>> {
     paths.iter().filter(|path| path.starts_with(b"/")).map(|path| key_of_path(path)).collect()
 }
 
+/// What the source had and the snapshot does not: it must not go for being
+/// unknown to it.
+struct Kept {
+    /// What could not be read, and what was left out with a note.
+    keys: Vec<Vec<u8>>,
+    /// The repository this restores from and this program's cache, if they lie
+    /// on this machine.
+    places: Vec<PathBuf>,
+    target: PathBuf,
+}
+
+impl Kept {
+    fn new(context: &Context<'_>, private: &PrivatePart) -> Kept {
+        let listed = private.failures.iter().chain(&private.notes);
+        let repository = context.repository;
+        let places = [repository.store().local_path(), repository.local().directory()];
+        Kept {
+            keys: listed.map(|failure| key_of_path(&failure.path)).collect(),
+            places: places.into_iter().flatten().filter_map(|p| p.canonicalize().ok()).collect(),
+            target: context.options.target.canonicalize().unwrap_or_default(),
+        }
+    }
+
+    fn full_path(&self, path: &[u8]) -> PathBuf {
+        self.target.join(std::ffi::OsStr::from_bytes(path))
+    }
+
+    fn has(&self, key: &[u8], path: &[u8]) -> bool {
+        let full = self.full_path(path);
+        self.keys.iter().any(|kept| kept == key || is_below(key, kept))
+            || self.places.iter().any(|place| full.starts_with(place))
+    }
+
+    fn has_below(&self, key: &[u8], path: &[u8]) -> bool {
+        let full = self.full_path(path);
+        self.keys.iter().any(|kept| is_below(kept, key))
+            || self.places.iter().any(|place| place.starts_with(&full))
+    }
+}
+
 /// A directory of the snapshot that is being passed, and what the target has
 /// there that was not seen in the snapshot.
 struct Open {
@@ -120,6 +176,7 @@ struct Pass<'a> {
     context: &'a Context<'a>,
     target: &'a Target,
     sources: Vec<Vec<u8>>,
+    kept: Kept,
     open: Vec<Open>,
     plan: DeletePlan,
 }
@@ -153,6 +210,7 @@ impl Pass<'_> {
             if is_directory
                 && replaces
                 && self.is_restored(&entry.key)
+                && !self.kept.has_below(&entry.key, &path)
                 && self.is_chosen(&entry.key, false)
             {
                 self.plan
@@ -219,8 +277,11 @@ impl Pass<'_> {
 
     fn delete(&mut self, path: Vec<u8>, key: Vec<u8>, kind: NodeKind) -> Result<()> {
         self.context.check_running()?;
+        if kind == NodeKind::Socket || self.kept.has(&key, &path) {
+            return Ok(());
+        }
         let is_directory = kind == NodeKind::Entry(EntryKind::Directory);
-        let all_of_it = self.is_chosen(&key, is_directory);
+        let all_of_it = self.is_chosen(&key, is_directory) && !self.kept.has_below(&key, &path);
         if all_of_it && (!is_directory || self.context.options.choice().is_all()) {
             self.plan.deletions.push(Deletion { path, kind });
             return Ok(());

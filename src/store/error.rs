@@ -28,6 +28,8 @@ pub enum ErrorKind {
     ReadOnly,
     /// The same call may succeed later.
     Temporary,
+    /// The object is there, but its bytes cannot be read: a bad sector.
+    Unreadable,
     /// The same call will fail again.
     Permanent,
 }
@@ -36,6 +38,9 @@ impl ErrorKind {
     /// What an error of the operating system means for a store.
     pub(super) fn of_io(error: &io::Error) -> ErrorKind {
         use io::ErrorKind as Io;
+        if matches!(Errno::from_io_error(error), Some(Errno::IO | Errno::BADMSG | Errno::UCLEAN)) {
+            return ErrorKind::Unreadable;
+        }
         if matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS))
         {
             return ErrorKind::Temporary;
@@ -74,6 +79,7 @@ impl ErrorKind {
             ErrorKind::Full => "no space left; free some, or prune",
             ErrorKind::ReadOnly => "the file system is read-only",
             ErrorKind::Temporary => "temporary failure; try again later",
+            ErrorKind::Unreadable => "cannot be read",
             ErrorKind::Permanent => "failed",
         }
     }

@@ -127,5 +127,6 @@ fn a_dump_ends_where_the_damage_is() {
     let long = key(&fixture.source().join("long"));
     let error = dump(&repository, &fixture.newest(&repository), &long, &mut out).unwrap_err();
     assert_eq!(error.kind, ErrorKind::Damage);
-    assert!(out.len() > 7 << 20 && bytes.starts_with(&out), "{} bytes", out.len());
+    // two workers fill the pack, so the order of blocks is only roughly the file's
+    assert!(out.len() > 4 << 20 && bytes.starts_with(&out), "{} bytes", out.len());
 }
