@@ -15,6 +15,7 @@ use std::sync::Arc;
 use esker::backup::backup;
 use esker::check::{CheckOptions, CheckReport, Subset, check};
 use esker::crypto::keys;
+use esker::format::content::Content;
 use esker::format::entry::{Entry, EntryKind, display_key};
 use esker::format::pack::{FOOTER_LENGTH, Footer, pack_key};
 use esker::format::segment::{self, PackEntry, Sealing, segment_key};
@@ -166,6 +167,24 @@ fn old_repositories_are_read_checked_and_written_to() {
         write_and_read_back(name, &store);
         assert_eq!(found(&open(name, &store)), expected, "{name}");
         assert!(run_check(&open(name, &store)).is_ok(), "{name}");
+    }
+}
+
+/// Goal: the repositories have what is worth keeping: a tree of more than one
+/// page, and files of few chunks and of many.
+#[test]
+fn old_repositories_have_pages_above_pages_and_lists() {
+    for name in NAMES {
+        let (_directory, store) = unpack(name);
+        let repository = open(name, &store);
+        repository.sync_index(&Silent).unwrap();
+        let all = snapshots(&repository);
+        let first = all.iter().find(|s| s.manifest.tags == ["first"]).unwrap();
+        let root = repository.private_part(first).unwrap().tree;
+        assert!(root.level > 0, "{name}: the tree is one page");
+        let mut contents = repository.tree(root, b"").map(|entry| entry.unwrap().content);
+        assert!(contents.any(|content| matches!(content, Content::Items(_))), "{name}");
+        assert!(contents.any(|content| matches!(content, Content::List(_))), "{name}");
     }
 }
 
