@@ -14,10 +14,21 @@ use proptest::prelude::*;
 /// How a file's bytes come about.
 #[derive(Clone, Debug)]
 enum Bytes {
-    Noise { seed: u8, length: usize },
-    Repeated { byte: u8, length: usize },
+    Noise {
+        seed: u8,
+        length: usize,
+    },
+    Repeated {
+        byte: u8,
+        length: usize,
+    },
     /// Noise with zeros in its middle.
-    Gap { seed: u8, before: usize, gap: usize, after: usize },
+    Gap {
+        seed: u8,
+        before: usize,
+        gap: usize,
+        after: usize,
+    },
 }
 
 fn noise(seed: u8, length: usize) -> Vec<u8> {
