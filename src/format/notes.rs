@@ -17,6 +17,8 @@ pub const RECORDS: &str = "records/";
 /// What a record may be of: the second part of its key.
 pub const RECORD_KINDS: [&str; 5] = ["prune", "check", "copy", "drill", "run"];
 const MAX_LISTED: usize = 1 << 20;
+/// Highest number of a session or mark: their keys have eight digits.
+pub const MAX_NUMBER: u64 = 99_999_999;
 
 pub fn session_key(run: SnapshotId, number: u64) -> String {
     format!("{SESSIONS}{run}/{number:08}")

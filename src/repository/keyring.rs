@@ -156,6 +156,10 @@ impl Keyring {
         self.require(self.role == Role::Full, "change keys or settings: use a full key")
     }
 
+    pub fn require_maintain(&self) -> Result<()> {
+        self.require(self.role.may_maintain(), "forget or prune: use a full or maintain key")
+    }
+
     fn require(&self, allowed: bool, what: &str) -> Result<()> {
         if allowed {
             return Ok(());

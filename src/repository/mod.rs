@@ -15,6 +15,7 @@
 //! | `packer` | gather sealed blocks into packs and put them |
 //! | `commit` | sessions, segments, manifest, commit check, confirmation |
 //! | `snapshots` | list snapshots and judge them |
+//! | `marks` | say something of a snapshot afterwards |
 
 pub mod blocks;
 pub mod commit;
@@ -23,6 +24,7 @@ pub mod error;
 pub mod index;
 pub mod keyring;
 pub mod local;
+pub mod marks;
 pub mod open;
 pub mod packer;
 pub mod pages;

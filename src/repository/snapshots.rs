@@ -1,7 +1,7 @@
 //! Lists snapshots and judges them: who signed, whether the commit check passed,
 //! what marks say.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::Repository;
 use super::blocks::is_gone;
@@ -12,7 +12,7 @@ use crate::format::manifest::{self, Manifest, PrivatePart, manifest_key, snapsho
 use crate::format::notes::{self, Confirmation, Mark, MarkKind};
 use crate::format::object::{self, MAX_OBJECT};
 use crate::format::{FormatError, Kind, Place};
-use crate::id::{ObjectHash, SnapshotId, WriterId};
+use crate::id::{ObjectHash, PackId, SnapshotId, WriterId};
 use crate::store::ErrorKind as StoreKind;
 
 /// Whether a snapshot can be relied on.
@@ -51,6 +51,33 @@ impl Snapshot {
     pub fn is_complete(&self) -> bool {
         self.is_good() && self.manifest.outcome == manifest::Outcome::Complete
     }
+}
+
+/// A manifest that cannot be believed: unreadable, or signed by nobody who may.
+#[derive(Clone, Debug)]
+pub struct Unbelieved {
+    pub id: SnapshotId,
+    pub error: Error,
+    /// When it was marked to be forgotten all the same.
+    pub forgotten: Option<u64>,
+}
+
+/// Everything the store lists of snapshots.
+#[derive(Clone, Debug, Default)]
+pub struct Listing {
+    /// Oldest first.
+    pub snapshots: Vec<Snapshot>,
+    /// Objects that earn nothing: they could not be believed.
+    pub troubles: Troubles,
+    pub unbelieved: Vec<Unbelieved>,
+    /// Snapshots of which a mark or confirmation could not be read: nobody
+    /// knows what it says, so they stay.
+    pub unclear: BTreeSet<SnapshotId>,
+    /// Packs that a mark calls damaged.
+    pub damaged: BTreeSet<PackId>,
+    /// The newest time that a believed manifest, confirmation or mark tells,
+    /// in ms since 1970.
+    pub newest_time: u64,
 }
 
 /// An object that a listed writer signed, opened with the index key.
@@ -119,6 +146,12 @@ impl Repository {
 
     /// All snapshots, oldest first, and the objects that could not be believed.
     pub fn snapshots(&self) -> Result<(Vec<Snapshot>, Troubles)> {
+        let listing = self.list_snapshots()?;
+        Ok((listing.snapshots, listing.troubles))
+    }
+
+    /// Lists confirmations and marks, then manifests, and judges all of them.
+    pub fn list_snapshots(&self) -> Result<Listing> {
         let confirmed = self.listed_keys(notes::CONFIRMED)?;
         let marks = self.listed_keys(notes::MARKS)?;
         let manifests = self.listed_keys(manifest::PREFIX)?;
@@ -128,32 +161,45 @@ impl Repository {
         let reloaded =
             if self.has_unknown_signer(&objects) { Some(self.reload_trust()?) } else { None };
         let trust = reloaded.as_ref().unwrap_or(&self.trust);
-        let mut troubles = Vec::new();
+        let mut listing = Listing::default();
         let mut snapshots = BTreeMap::new();
         for key in &manifests {
-            let Some(bytes) = objects.get(key) else { continue };
+            let (Some(bytes), Some(id)) =
+                (objects.get(key), snapshot_of_key(key, manifest::PREFIX))
+            else {
+                continue;
+            };
             match self.judge_manifest(key, bytes.clone(), trust) {
                 Ok(snapshot) => {
+                    listing.newest_time = listing.newest_time.max(snapshot.manifest.ended);
                     snapshots.insert(snapshot.id, snapshot);
                 }
-                Err(error) => troubles.push(Error::in_object(key, error)),
+                Err(error) => {
+                    let error = Error::in_object(key, error);
+                    listing.troubles.push(error.clone());
+                    listing.unbelieved.push(Unbelieved { id, error, forgotten: None });
+                }
             }
         }
         for key in &confirmed {
             let Some(bytes) = objects.get(key) else { continue };
-            if let Err(error) = self.confirm(key, bytes.clone(), trust, &mut snapshots) {
-                troubles.push(Error::in_object(key, error));
+            match self.confirm(key, bytes.clone(), trust, &mut snapshots) {
+                Ok(time) => listing.newest_time = listing.newest_time.max(time),
+                Err(error) => {
+                    listing.unclear.extend(snapshot_of_key(key, notes::CONFIRMED));
+                    listing.troubles.push(Error::in_object(key, error));
+                }
             }
         }
-        self.apply_marks(&marks, &objects, trust, &mut snapshots, &mut troubles);
-        if !troubles.is_empty() {
+        self.apply_marks(&marks, &objects, trust, &mut snapshots, &mut listing);
+        if !listing.troubles.is_empty() {
             let keys = objects.keys().map(String::as_str);
             self.index.forget_objects(keys);
         }
         mark_replaced(&mut snapshots);
-        let mut snapshots: Vec<Snapshot> = snapshots.into_values().collect();
-        snapshots.sort_by_key(|snapshot| (snapshot.manifest.started, snapshot.id));
-        Ok((snapshots, troubles))
+        listing.snapshots = snapshots.into_values().collect();
+        listing.snapshots.sort_by_key(|snapshot| (snapshot.manifest.started, snapshot.id));
+        Ok(listing)
     }
 
     fn has_unknown_signer(&self, objects: &HashMap<String, Vec<u8>>) -> bool {
@@ -204,19 +250,19 @@ impl Repository {
         bytes: Vec<u8>,
         trust: &Trust,
         snapshots: &mut BTreeMap<SnapshotId, Snapshot>,
-    ) -> std::result::Result<(), FormatError> {
+    ) -> std::result::Result<u64, FormatError> {
         let opened = self.open_object(Kind::Confirmation, key, bytes, trust)?;
         let confirmation = Confirmation::parse(&opened.text)?;
         let id = snapshot_of_key(key, notes::CONFIRMED)
             .ok_or_else(|| FormatError::new("CFM-2", "names no snapshot"))?;
-        let Some(snapshot) = snapshots.get_mut(&id) else { return Ok(()) };
+        let Some(snapshot) = snapshots.get_mut(&id) else { return Ok(confirmation.time) };
         if confirmation.manifest != snapshot.hash || opened.writer != snapshot.manifest.writer {
             return Err(FormatError::new("CFM-2", "confirms another manifest than the one listed"));
         }
         if snapshot.state == State::Unconfirmed {
             snapshot.state = State::Confirmed;
         }
-        Ok(())
+        Ok(confirmation.time)
     }
 
     fn apply_marks(
@@ -225,7 +271,7 @@ impl Repository {
         objects: &HashMap<String, Vec<u8>>,
         trust: &Trust,
         snapshots: &mut BTreeMap<SnapshotId, Snapshot>,
-        troubles: &mut Troubles,
+        listing: &mut Listing,
     ) {
         let mut marks: Vec<(u64, bool, String, SnapshotId, Mark)> = Vec::new();
         for key in keys {
@@ -247,13 +293,29 @@ impl Repository {
                 Ok(mark) => {
                     marks.push((number, mark.kind == MarkKind::Undo, key.clone(), id, mark))
                 }
-                Err(error) => troubles.push(Error::in_object(key, error)),
+                Err(error) => {
+                    // one that was read and may not be said changes nothing
+                    if error.rule != "MARK-3" {
+                        listing.unclear.insert(id);
+                    }
+                    listing.troubles.push(Error::in_object(key, error));
+                }
             }
         }
         marks.sort_by(|a, b| (a.0, a.1, &a.2).cmp(&(b.0, b.1, &b.2)));
         for (.., id, mark) in marks {
+            listing.newest_time = listing.newest_time.max(mark.time);
+            if let MarkKind::Damaged(packs) = &mark.kind {
+                listing.damaged.extend(packs);
+            }
             if let Some(snapshot) = snapshots.get_mut(&id) {
                 apply(snapshot, mark);
+            } else if let Some(other) = listing.unbelieved.iter_mut().find(|u| u.id == id) {
+                match mark.kind {
+                    MarkKind::Forget => other.forgotten = Some(mark.time),
+                    MarkKind::Undo => other.forgotten = None,
+                    _ => {}
+                }
             }
         }
     }
