@@ -24,7 +24,7 @@ use crate::format::reference::Reference;
 use crate::format::{config, segment};
 use crate::id::{ChunkId, PackId, SnapshotId};
 use crate::progress::{Event, Progress};
-use crate::repository::coordinates::{Coordinates, Holders};
+use crate::repository::coordinates::{Holders, ReferenceSet};
 use crate::repository::index::{PackNumber, PackToc};
 use crate::repository::snapshots::Snapshot;
 use crate::repository::{Error, ErrorKind, Repository, Result};
@@ -37,7 +37,7 @@ pub struct Usage {
     pub raw: u64,
     /// Shares of stored blocks, in bytes.
     pub stored: u64,
-    /// Coordinates whose chunk no pack in the index holds; their size is unknown.
+    /// ReferenceSet whose chunk no pack in the index holds; their size is unknown.
     pub unknown: u64,
 }
 
@@ -264,7 +264,7 @@ impl<'a> Sets<'a> {
         let mut added = vec![Usage::default(); self.snapshots.len()];
         for line in lines.into_values() {
             let mut seen_pages: HashSet<usize> = HashSet::new();
-            let mut seen = Coordinates::default();
+            let mut seen = ReferenceSet::default();
             for snapshot in line {
                 let mut usage = Usage::default();
                 for leaf in self.leaves_of(snapshot) {
@@ -284,7 +284,7 @@ impl<'a> Sets<'a> {
     fn add_new(
         &self,
         leaf: usize,
-        seen: &mut Coordinates,
+        seen: &mut ReferenceSet,
         sizes: &mut Sizes<'_>,
         usage: &mut Usage,
     ) -> Result<()> {
@@ -320,14 +320,14 @@ impl<'a> Sets<'a> {
             }
         }
         // a coordinate is shared as soon as two groups use it, on whatever pages
-        let mut shared = Coordinates::default();
+        let mut shared = ReferenceSet::default();
         let mut pages_of: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
         for (leaf, user) in users.iter().enumerate() {
             pages_of.entry(user.unwrap_or(REST)).or_default().push(leaf);
         }
-        let mut once = Coordinates::default();
+        let mut once = ReferenceSet::default();
         for (user, pages) in &pages_of {
-            let mut own = Coordinates::default();
+            let mut own = ReferenceSet::default();
             for leaf in pages {
                 for reference in self.page(*leaf)? {
                     let (birth, pack) = (reference.birth, reference.pack);
@@ -346,7 +346,7 @@ impl<'a> Sets<'a> {
         let mut exclusive = vec![Usage::default(); groups.len()];
         for (user, pages) in &pages_of {
             let Some(usage) = exclusive.get_mut(*user) else { continue };
-            let mut counted = Coordinates::default();
+            let mut counted = ReferenceSet::default();
             for leaf in pages {
                 for reference in self.page(*leaf)? {
                     let (birth, pack) = (reference.birth, reference.pack);
@@ -379,7 +379,7 @@ impl<'a> Sets<'a> {
             let freed = self.exclusive(sizes, std::slice::from_ref(&members))?;
             let pages: BTreeSet<usize> =
                 members.iter().flat_map(|at| self.leaves_of(*at)).copied().collect();
-            let (mut seen, mut total) = (Coordinates::default(), Usage::default());
+            let (mut seen, mut total) = (ReferenceSet::default(), Usage::default());
             for leaf in pages {
                 self.add_new(leaf, &mut seen, sizes, &mut total)?;
             }
@@ -393,10 +393,10 @@ impl<'a> Sets<'a> {
         Ok(groups)
     }
 
-    fn union(&self) -> Result<Coordinates> {
-        let mut union = Coordinates::default();
+    fn union(&self) -> Result<ReferenceSet> {
+        let mut union = ReferenceSet::default();
         for leaf in 0..self.pages.len() {
-            self.page(leaf)?.iter().for_each(|reference| union.add(reference));
+            self.page(leaf)?.iter().for_each(|reference| union.add_reference(reference));
         }
         Ok(union)
     }
@@ -500,7 +500,7 @@ fn repository_stats(
     progress.event(Event::Stage("counting packs"));
     let mut stats = RepositoryStats::default();
     let used = sets.union()?;
-    let mut counted = Coordinates::default();
+    let mut counted = ReferenceSet::default();
     for leaf in 0..sets.pages.len() {
         sets.add_new(leaf, &mut counted, sizes, &mut stats.used)?;
     }

@@ -20,7 +20,7 @@ use crate::format::manifest::Counts;
 use crate::format::page::{FinishedPage, Page, PageBuilder, PageKind};
 use crate::id::ChunkId;
 use crate::progress::Event;
-use crate::repository::commit::ReferenceSet;
+use crate::repository::coordinates::ReferenceSet;
 use crate::repository::{Error, Result};
 
 /// Bytes put, or time passed, after which packs get their segment.

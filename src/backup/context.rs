@@ -13,7 +13,7 @@ use crate::format::manifest::{Failure, MAX_LISTED_ERRORS};
 use crate::format::pack::Coordinate;
 use crate::id::{ChunkId, PackId};
 use crate::progress::{Event, Progress};
-use crate::repository::commit::ReferenceSet;
+use crate::repository::coordinates::ReferenceSet;
 use crate::repository::packer::{Packer, SealedBlock, Sealer};
 use crate::repository::sync::Claimants;
 use crate::repository::{Error, Repository, Result};
@@ -150,7 +150,7 @@ impl<'a> Context<'a> {
                 continue;
             }
             let coordinate = toc.coordinate(place.ordinal);
-            let rank = (!self.parent_references.contains(coordinate), coordinate);
+            let rank = (!self.parent_references.contains(&coordinate), coordinate);
             if best.is_none_or(|best| rank < best) {
                 best = Some(rank);
             }

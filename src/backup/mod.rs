@@ -29,7 +29,7 @@ use crate::format::manifest::{Counts, Failure, Manifest, Outcome, PrivatePart, P
 use crate::format::notes::{Session, SessionState};
 use crate::id::{PackId, SnapshotId};
 use crate::progress::{Event, Progress};
-use crate::repository::commit::ReferenceSet;
+use crate::repository::coordinates::ReferenceSet;
 use crate::repository::open::program;
 use crate::repository::packer::{self, Packer};
 use crate::repository::{Error, ErrorKind, Repository, Result, now_ms};

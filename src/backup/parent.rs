@@ -11,7 +11,7 @@ use crate::format::content::{Content, Item, Root};
 use crate::format::entry::Entry;
 use crate::format::reader::Reader;
 use crate::id::{ChunkId, RepositoryId, SnapshotId, WriterId, hex};
-use crate::repository::commit::ReferenceSet;
+use crate::repository::coordinates::ReferenceSet;
 use crate::repository::pages::TreeWalk;
 use crate::repository::snapshots::Snapshot;
 use crate::repository::{Error, Repository, Result};

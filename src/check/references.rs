@@ -12,7 +12,7 @@ use crate::format::pack::{Coordinate, pack_key};
 use crate::format::page::{Page, PageKind};
 use crate::format::reference::Reference;
 use crate::id::ChunkId;
-use crate::repository::coordinates::{Coordinates, Holders};
+use crate::repository::coordinates::{Holders, ReferenceSet};
 use crate::repository::snapshots::Snapshot;
 use crate::repository::{Repository, Result};
 
@@ -20,8 +20,8 @@ pub(super) struct ReferenceCheck<'a> {
     repository: &'a Repository,
     packs: &'a Packs<'a>,
     holders: &'a Holders,
-    /// Coordinates that maintainers moved into packs that stand.
-    moved: Coordinates,
+    /// ReferenceSet that maintainers moved into packs that stand.
+    moved: ReferenceSet,
     findings: &'a Findings,
     /// Pages seen, and whether all is well at and below them.
     seen: HashMap<ChunkId, bool>,

@@ -19,7 +19,7 @@ use crate::format::manifest::manifest_key;
 use crate::format::page::{Page, PageKind, TreeChild};
 use crate::id::ChunkId;
 use crate::progress::{Event, Progress};
-use crate::repository::coordinates::Coordinates;
+use crate::repository::coordinates::ReferenceSet;
 use crate::repository::snapshots::Snapshot;
 use crate::repository::{Error, Repository, Result};
 
@@ -54,7 +54,7 @@ struct Walk<'a> {
     grade: Grade,
     key: String,
     /// What its reference set names; none if that cannot be read.
-    references: Option<Coordinates>,
+    references: Option<ReferenceSet>,
     /// A chunk that the reference set does not name, and how many there are.
     unnamed: Mutex<(u64, Option<Vec<u8>>)>,
     links: Mutex<LinkGroups>,
@@ -104,9 +104,9 @@ impl<'a> TreeCheck<'a> {
     }
 
     fn walk(&self, snapshot: &Snapshot, tree: Root, grade: Grade, key: &str) -> Result<Seen> {
-        let mut references = Coordinates::default();
+        let mut references = ReferenceSet::default();
         let read = self.repository.references(snapshot.manifest.references, &mut |reference| {
-            references.add(reference);
+            references.add_reference(reference);
             Ok(())
         });
         let references = match read {

@@ -44,7 +44,7 @@ impl Exit {
             ErrorKind::TryLater => Exit::TryLater,
             ErrorKind::Interrupted => Exit::Interrupted,
             ErrorKind::Usage => Exit::Usage,
-            ErrorKind::Failed => Exit::Failed,
+            ErrorKind::Failed | ErrorKind::Cache => Exit::Failed,
         }
     }
 
@@ -98,6 +98,7 @@ mod tests {
             ErrorKind::Interrupted,
             ErrorKind::Usage,
             ErrorKind::Failed,
+            ErrorKind::Cache,
         ] {
             let recorded = Error::new(kind, "").exit_code();
             assert_eq!(u64::from(super::Exit::of(kind).code()), recorded, "{kind:?}");

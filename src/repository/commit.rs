@@ -2,11 +2,12 @@
 //! manifest, the commit check, the confirmation. The order of the puts is an
 //! invariant; `format-spec/13-protocol.md` says why.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::blocks::is_gone;
+use super::coordinates::{Holders, ReferenceSet};
 use super::error::{Error, ErrorKind, Result};
-use super::index::NewPack;
+use super::index::{NewPack, NewSegment};
 use super::keyring::Standing;
 use super::packer::{BLOCK_TARGET, Packer, PutPack, Sealer};
 use super::sync::Troubles;
@@ -16,64 +17,13 @@ use crate::format::content::Root;
 use crate::format::manifest::{Manifest, PrivatePart, manifest_key};
 use crate::format::notes::{self, Confirmation, Session, Sweep, confirmation_key, session_key};
 use crate::format::object::{self, Contents};
-use crate::format::pack::{self, Birth, Chunk, Coordinate, pack_of_key};
+use crate::format::pack::{self, Chunk, Coordinate, pack_of_key};
 use crate::format::page::{FinishedPage, PageBuilder, PageKind};
-use crate::format::reference::Reference;
 use crate::format::segment::{self, PackEntry, Sealing, segment_key};
 use crate::format::{ChunkKind, Kind, Place};
 use crate::id::{ChunkId, ObjectHash, PackId, SegmentId, SnapshotId};
 use crate::progress::Progress;
 use crate::store::ErrorKind as StoreKind;
-
-/// Which coordinates a snapshot uses.
-#[derive(Clone, Debug, Default)]
-pub struct ReferenceSet {
-    packs: BTreeMap<(Birth, PackId), Vec<u64>>,
-}
-
-impl ReferenceSet {
-    pub fn add(&mut self, coordinate: Coordinate) {
-        let bits = self.packs.entry((coordinate.birth, coordinate.pack)).or_default();
-        let word = usize::from(coordinate.ordinal) / 64;
-        if bits.len() <= word {
-            bits.resize(word + 1, 0);
-        }
-        bits[word] |= 1 << (coordinate.ordinal % 64);
-    }
-
-    pub fn add_reference(&mut self, reference: &Reference) {
-        for ordinal in reference.ordinals() {
-            self.add(Coordinate { birth: reference.birth, pack: reference.pack, ordinal });
-        }
-    }
-
-    pub fn contains(&self, coordinate: Coordinate) -> bool {
-        let word = usize::from(coordinate.ordinal) / 64;
-        let bits = self.packs.get(&(coordinate.birth, coordinate.pack));
-        let bits = bits.and_then(|bits| bits.get(word));
-        bits.is_some_and(|bits| bits >> (coordinate.ordinal % 64) & 1 == 1)
-    }
-
-    pub fn references(&self) -> impl Iterator<Item = Reference> + '_ {
-        self.packs.iter().map(|((birth, pack), bits)| {
-            let mut runs: Vec<(u16, u16)> = Vec::new();
-            for (word, at) in bits.iter().zip(0u32..) {
-                let mut rest = *word;
-                while rest != 0 {
-                    let ordinal = (at * 64 + rest.trailing_zeros()) as u16;
-                    rest &= rest - 1;
-                    match runs.last_mut() {
-                        Some((_, last)) if u32::from(*last) + 1 == u32::from(ordinal) => {
-                            *last = ordinal;
-                        }
-                        _ => runs.push((ordinal, ordinal)),
-                    }
-                }
-            }
-            Reference { birth: *birth, pack: *pack, runs }
-        })
-    }
-}
 
 /// Bytes of tables in one segment, so that it stays far below its limit.
 const SEGMENT_TABLES: usize = 16 << 20;
@@ -93,11 +43,36 @@ fn segment_groups(packs: &[PutPack]) -> Vec<&[PutPack]> {
     groups
 }
 
+/// A sweep that was announced: what is about to go, or went half.
+#[derive(Clone, Debug)]
+pub struct Announced {
+    pub key: String,
+    pub sweep: Sweep,
+}
+
 /// What sweeps that are under way have announced.
 #[derive(Clone, Debug, Default)]
 pub struct Doomed {
     pub packs: HashSet<PackId>,
     pub manifests: HashSet<SnapshotId>,
+}
+
+impl Doomed {
+    pub fn of<'a>(plans: impl IntoIterator<Item = &'a Announced>) -> Doomed {
+        let mut doomed = Doomed::default();
+        for plan in plans {
+            doomed.packs.extend(&plan.sweep.packs);
+            doomed.manifests.extend(&plan.sweep.manifests);
+        }
+        doomed
+    }
+}
+
+/// What the store held at one look: plans first, then the index, then packs.
+pub struct Look {
+    pub doomed: Doomed,
+    /// Packs with their lengths.
+    pub listed: HashMap<PackId, u64>,
 }
 
 /// The pages of a reference set, and where they are kept.
@@ -144,10 +119,16 @@ impl Repository {
         self.put_object(Kind::Session, &key, &session.encode(), reason).map(drop)
     }
 
-    /// What plans in `sweeps/` name. Plans by others than maintainers announce
-    /// nothing; they are told of.
+    /// What plans in `sweeps/` name, and what of them cannot be believed.
     pub fn doomed(&self) -> Result<(Doomed, Troubles)> {
-        let mut doomed = Doomed::default();
+        let (plans, troubles) = self.announced()?;
+        Ok((Doomed::of(&plans), troubles))
+    }
+
+    /// The plans in `sweeps/`. Those by others than maintainers announce nothing;
+    /// they are told of.
+    pub fn announced(&self) -> Result<(Vec<Announced>, Troubles)> {
+        let mut plans = Vec::new();
         let mut troubles = Vec::new();
         for key in self.listed_keys(notes::SWEEPS)? {
             let bytes = match self.store.get(&key, object::MAX_OBJECT as u64) {
@@ -170,17 +151,14 @@ impl Repository {
                     Ok((may, Sweep::parse(&opened.text)?))
                 });
             match opened {
-                Ok((true, sweep)) => {
-                    doomed.packs.extend(sweep.packs);
-                    doomed.manifests.extend(sweep.manifests);
-                }
+                Ok((true, sweep)) => plans.push(Announced { key, sweep }),
                 Ok((false, _)) => {
                     troubles.push(Error::damage(format!("{key}: is signed by no maintainer")));
                 }
                 Err(error) => troubles.push(Error::in_object(&key, error)),
             }
         }
-        Ok((doomed, troubles))
+        Ok((plans, troubles))
     }
 
     /// Packs in the store, with their lengths.
@@ -213,7 +191,17 @@ impl Repository {
             self.store.put(&segment_key(id), bytes.into())?;
             let new: Vec<NewPack> =
                 group.iter().map(|pack| pack.as_new_pack(self.keyring.writer)).collect();
-            self.index.add_segment(id, self.keyring.writer, &[], &[], &new)?;
+            let signer = self.keyring.writer;
+            let packs = &new;
+            let (supersedes, removes, known) = (&[], &[], &[]);
+            self.index.add_segment(&NewSegment {
+                id,
+                signer,
+                supersedes,
+                removes,
+                known,
+                packs,
+            })?;
         }
         Ok(())
     }
@@ -292,7 +280,8 @@ impl Repository {
             let key = manifest_key(manifest.id);
             let hash =
                 self.put_object(Kind::Manifest, &key, &manifest.encode(), Some(&private.encode()))?;
-            if !self.everything_is_there(set, references, progress)? {
+            let look = self.look(progress)?;
+            if !self.all_stands(&look, set, &references.pages)? {
                 return Ok(Err(Moved));
             }
             let confirmation = Confirmation { manifest: hash, time: now_ms(), kept: Vec::new() };
@@ -323,7 +312,7 @@ impl Repository {
         }
     }
 
-    fn exists(&self, key: &str) -> Result<bool> {
+    pub(crate) fn exists(&self, key: &str) -> Result<bool> {
         match self.store.get_range(key, 0, 1) {
             Ok(_) => Ok(true),
             Err(error) if is_gone(&error) => Ok(false),
@@ -331,63 +320,45 @@ impl Repository {
         }
     }
 
-    /// Lists sweeps, then segments, then packs: every coordinate and page must
-    /// lie in an existing, indexed pack that no plan names.
-    fn everything_is_there(
-        &self,
-        set: &ReferenceSet,
-        references: &StoredReferences,
-        progress: &dyn Progress,
-    ) -> Result<bool> {
+    /// Lists sweeps, then loads new segments, then lists packs.
+    pub fn look(&self, progress: &dyn Progress) -> Result<Look> {
         let (doomed, _) = self.doomed()?;
         self.sync_index(progress)?;
-        let listed = self.listed_packs()?;
-        let standing = |id: &PackId| {
-            let number = self.index.pack_number(*id);
-            let info = number.and_then(|number| self.index.pack(number));
-            info.is_some_and(|info| listed.get(id) == Some(&info.length))
-                && !doomed.packs.contains(id)
+        Ok(Look { doomed, listed: self.listed_packs()? })
+    }
+
+    /// Whether a pack exists, is indexed, and is in no plan.
+    pub fn stands(&self, look: &Look, pack: PackId) -> bool {
+        let number = self.index.pack_number(pack);
+        let info = number.and_then(|number| self.index.pack(number));
+        info.is_some_and(|info| look.listed.get(&pack) == Some(&info.length))
+            && !look.doomed.packs.contains(&pack)
+    }
+
+    /// Whether every coordinate and every page lies in a pack that stands.
+    pub fn all_stands(&self, look: &Look, set: &ReferenceSet, pages: &[ChunkId]) -> Result<bool> {
+        let fallen: Vec<_> =
+            set.references().filter(|reference| !self.stands(look, reference.pack)).collect();
+        let origins: BTreeSet<PackId> = fallen.iter().map(|reference| reference.pack).collect();
+        let holders = Holders::of(self, &origins)?;
+        let stands = |place: &super::index::Place| {
+            self.index.pack(place.pack).is_some_and(|info| self.stands(look, info.id))
         };
-        let moved = self.moved_coordinates(&standing)?;
-        for reference in set.references() {
-            if standing(&reference.pack) {
-                continue;
-            }
-            let covered = moved.get(&reference.pack);
-            let all = reference
-                .ordinals()
-                .all(|ordinal| covered.is_some_and(|there| there.contains(&ordinal)));
-            if !all {
-                return Ok(false);
-            }
+        let moved = fallen.iter().all(|reference| {
+            reference.ordinals().all(|ordinal| {
+                let (birth, pack) = (reference.birth, reference.pack);
+                let coordinate = Coordinate { birth, pack, ordinal };
+                holders.places(self, &coordinate).iter().any(stands)
+            })
+        });
+        if !moved {
+            return Ok(false);
         }
-        for page in &references.pages {
-            let places = self.index.places(page)?;
-            let there = places
-                .iter()
-                .any(|place| self.index.pack(place.pack).is_some_and(|info| standing(&info.id)));
-            if !there {
+        for page in pages {
+            if !self.index.places(page)?.iter().any(stands) {
                 return Ok(false);
             }
         }
         Ok(true)
-    }
-
-    /// Ordinals of origin packs that maintainers moved into packs that stand.
-    fn moved_coordinates(
-        &self,
-        standing: &dyn Fn(&PackId) -> bool,
-    ) -> Result<HashMap<PackId, HashSet<u16>>> {
-        let mut moved: HashMap<PackId, HashSet<u16>> = HashMap::new();
-        for (number, info) in self.index.packs() {
-            if !info.has_foreign || !standing(&info.id) {
-                continue;
-            }
-            for run in &self.index.toc(number)?.toc.foreign {
-                let ordinals = (0..run.count).map(|at| run.ordinal + at as u16);
-                moved.entry(run.pack).or_default().extend(ordinals);
-            }
-        }
-        Ok(moved)
     }
 }

@@ -1,9 +1,9 @@
-//! Sets of coordinates as bitmaps, and which packs hold a coordinate today:
-//! what check, stats and whoever counts references need in common.
+//! Reference sets in memory, and which packs hold a coordinate today: what
+//! backup, undo, prune, check and stats need in common.
 //!
 //! Memory: at most 8 KiB for each pack that a set names, one bit a chunk.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::Repository;
 use super::error::Result;
@@ -36,34 +36,71 @@ impl Ordinals {
     pub fn contains(&self, ordinal: u16) -> bool {
         self.0.get(usize::from(ordinal / 64)).is_some_and(|bits| bits & (1 << (ordinal % 64)) != 0)
     }
+
+    pub fn iter(&self) -> impl Iterator<Item = u16> + '_ {
+        self.0.iter().zip(0u32..).flat_map(|(word, at)| {
+            let mut rest = *word;
+            std::iter::from_fn(move || {
+                let bit = (rest != 0).then(|| rest.trailing_zeros())?;
+                rest &= rest - 1;
+                Some((at * 64 + bit) as u16)
+            })
+        })
+    }
+
+    /// Neighbours together, from first to last.
+    fn runs(&self) -> Vec<(u16, u16)> {
+        let mut runs: Vec<(u16, u16)> = Vec::new();
+        for ordinal in self.iter() {
+            match runs.last_mut() {
+                Some((_, last)) if u32::from(*last) + 1 == u32::from(ordinal) => *last = ordinal,
+                _ => runs.push((ordinal, ordinal)),
+            }
+        }
+        runs
+    }
 }
 
-/// Some coordinates.
+/// Which coordinates a snapshot uses, or several.
 #[derive(Clone, Debug, Default)]
-pub struct Coordinates(HashMap<(Birth, PackId), Ordinals>);
+pub struct ReferenceSet {
+    packs: BTreeMap<(Birth, PackId), Ordinals>,
+}
 
-impl Coordinates {
+impl ReferenceSet {
+    pub fn add(&mut self, coordinate: Coordinate) {
+        self.of_pack_mut(coordinate.birth, coordinate.pack).insert(coordinate.ordinal);
+    }
+
+    pub fn add_reference(&mut self, reference: &Reference) {
+        let ordinals = self.of_pack_mut(reference.birth, reference.pack);
+        reference.ordinals().for_each(|ordinal| {
+            ordinals.insert(ordinal);
+        });
+    }
+
     pub fn contains(&self, coordinate: &Coordinate) -> bool {
-        self.0
-            .get(&(coordinate.birth, coordinate.pack))
+        self.of_pack(coordinate.birth, coordinate.pack)
             .is_some_and(|ordinals| ordinals.contains(coordinate.ordinal))
     }
 
     /// What of one origin pack is in the set.
     pub fn of_pack(&self, birth: Birth, pack: PackId) -> Option<&Ordinals> {
-        self.0.get(&(birth, pack))
+        self.packs.get(&(birth, pack))
     }
 
     /// The ordinals of an origin pack, to add to.
     pub fn of_pack_mut(&mut self, birth: Birth, pack: PackId) -> &mut Ordinals {
-        self.0.entry((birth, pack)).or_default()
+        self.packs.entry((birth, pack)).or_default()
     }
 
-    pub fn add(&mut self, reference: &Reference) {
-        let ordinals = self.of_pack_mut(reference.birth, reference.pack);
-        reference.ordinals().for_each(|ordinal| {
-            ordinals.insert(ordinal);
-        });
+    /// Sorted as the pages of a set are.
+    pub fn references(&self) -> impl Iterator<Item = Reference> + '_ {
+        self.packs.iter().map(|((birth, pack), ordinals)| Reference {
+            birth: *birth,
+            pack: *pack,
+            runs: ordinals.runs(),
+        })
     }
 }
 
@@ -78,6 +115,7 @@ struct Moved {
 
 /// Which packs hold a coordinate: the one it was born in, and those that
 /// maintainers moved it to.
+#[derive(Default)]
 pub struct Holders {
     moved: HashMap<PackId, Vec<Moved>>,
 }
@@ -85,18 +123,44 @@ pub struct Holders {
 impl Holders {
     /// Reads the tables of all packs with foreign chunks once.
     pub fn load(repository: &Repository) -> Result<Holders> {
-        let mut moved: HashMap<PackId, Vec<Moved>> = HashMap::new();
+        let mut holders = Holders::default();
         for (number, info) in repository.index().packs() {
-            if !info.has_foreign {
-                continue;
-            }
-            for run in &repository.index().toc(number)?.toc.foreign {
-                let (birth, ordinal, count, start) = (run.birth, run.ordinal, run.count, run.start);
-                let here = Moved { birth, ordinal, count, pack: number, start };
-                moved.entry(run.pack).or_default().push(here);
+            if info.has_foreign {
+                holders.add_carrier(repository, number, &|_| true)?;
             }
         }
-        Ok(Holders { moved })
+        Ok(holders)
+    }
+
+    /// Only for chunks that were born in `origins`.
+    pub fn of(repository: &Repository, origins: &BTreeSet<PackId>) -> Result<Holders> {
+        let mut holders = Holders::default();
+        let mut carriers = BTreeSet::new();
+        for origin in origins {
+            carriers.extend(repository.index().carriers(*origin)?);
+        }
+        for number in carriers {
+            if repository.index().pack(number).is_some() {
+                holders.add_carrier(repository, number, &|pack| origins.contains(&pack))?;
+            }
+        }
+        Ok(holders)
+    }
+
+    fn add_carrier(
+        &mut self,
+        repository: &Repository,
+        number: PackNumber,
+        wanted: &dyn Fn(PackId) -> bool,
+    ) -> Result<()> {
+        for run in &repository.index().toc(number)?.toc.foreign {
+            if wanted(run.pack) {
+                let (birth, ordinal, count, start) = (run.birth, run.ordinal, run.count, run.start);
+                let here = Moved { birth, ordinal, count, pack: number, start };
+                self.moved.entry(run.pack).or_default().push(here);
+            }
+        }
+        Ok(())
     }
 
     /// Every place in the index where the coordinate lies, its own pack first.
@@ -123,8 +187,8 @@ impl Holders {
     }
 
     /// Coordinates that lie, moved there, in packs of `standing`.
-    pub fn moved_into(&self, standing: &HashSet<PackNumber>) -> Coordinates {
-        let mut coordinates = Coordinates::default();
+    pub fn moved_into(&self, standing: &HashSet<PackNumber>) -> ReferenceSet {
+        let mut coordinates = ReferenceSet::default();
         for (pack, runs) in &self.moved {
             for run in runs.iter().filter(|run| standing.contains(&run.pack)) {
                 let ordinals = coordinates.of_pack_mut(run.birth, *pack);
@@ -135,5 +199,25 @@ impl Holders {
             }
         }
         coordinates
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sets_give_back_what_was_added() {
+        let mut set = ReferenceSet::default();
+        let reference = Reference {
+            birth: Birth(3),
+            pack: PackId([1; 32]),
+            runs: vec![(0, 0), (63, 64), (127, 127), (4000, 65_535)],
+        };
+        set.add_reference(&reference);
+        assert_eq!(set.references().collect::<Vec<_>>(), [reference]);
+        let coordinate = |ordinal| Coordinate { birth: Birth(3), pack: PackId([1; 32]), ordinal };
+        assert!(set.contains(&coordinate(64)) && !set.contains(&coordinate(65)));
+        assert!(!set.contains(&Coordinate { birth: Birth(4), ..coordinate(64) }));
     }
 }

@@ -20,6 +20,8 @@ pub enum ErrorKind {
     /// The store is away, or something moved under the run: try later.
     TryLater,
     Interrupted,
+    /// The local index failed; the repository did not.
+    Cache,
     /// The request itself makes no sense here.
     Usage,
     /// Everything else; nothing was done.
@@ -67,7 +69,7 @@ impl Error {
     /// The exit code that tells scripts of this kind of error.
     pub fn exit_code(&self) -> u64 {
         match self.kind {
-            ErrorKind::Failed => 1,
+            ErrorKind::Failed | ErrorKind::Cache => 1,
             ErrorKind::Usage => 2,
             ErrorKind::NoRepository => 10,
             ErrorKind::WrongKey => 12,

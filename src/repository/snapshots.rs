@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use super::Repository;
 use super::blocks::is_gone;
 use super::error::{Error, ErrorKind, Result};
+use super::index::CachedObject;
 use super::keyring::{Standing, Trust};
 use super::sync::Troubles;
 use crate::format::manifest::{self, Manifest, PrivatePart, manifest_key, snapshot_of_key};
@@ -95,14 +96,15 @@ impl Repository {
         let mut found = HashMap::new();
         let mut fetched = Vec::new();
         for key in keys {
-            if let Some(bytes) = self.index.cached_object(key) {
-                found.insert(key.clone(), bytes);
+            if let Some(object) = self.index.cached_object(key) {
+                found.insert(key.clone(), object.bytes);
                 continue;
             }
             match self.store.get(key, MAX_OBJECT as u64) {
                 Ok(bytes) => {
                     if object::hash_is_right(&bytes) {
-                        fetched.push((key.clone(), bytes.to_vec()));
+                        let object = CachedObject { bytes: bytes.to_vec(), proof: None };
+                        fetched.push((key, object));
                     }
                     found.insert(key.clone(), bytes.to_vec());
                 }
@@ -117,7 +119,7 @@ impl Repository {
                 Err(error) => return Err(error.into()),
             }
         }
-        self.index.cache_objects(&fetched);
+        self.index.cache_objects(fetched.iter().map(|(key, object)| (key.as_str(), object)));
         Ok(found)
     }
 

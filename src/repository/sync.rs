@@ -4,12 +4,12 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::Repository;
-use super::error::{Error, Result};
-use super::index::{NewPack, PackNumber, PackToc};
+use super::error::{Error, ErrorKind, Result};
+use super::index::{NewPack, NewSegment, PackNumber, PackToc};
 use super::keyring::Standing;
 use crate::format::FormatError;
 use crate::format::pack::{MAX_PACK, TocFrame, pack_key};
-use crate::format::segment::{self, Directory, MAX_SEGMENT, Segment};
+use crate::format::segment::{self, MAX_SEGMENT, Segment};
 use crate::id::{ObjectHash, PackId, SegmentId, WriterId};
 use crate::progress::{Event, Progress};
 use crate::store::ErrorKind as StoreKind;
@@ -22,6 +22,18 @@ impl Repository {
     /// are no longer listed. Segments that are damaged or signed by nobody are
     /// reported and earn nothing.
     pub fn sync_index(&self, progress: &dyn Progress) -> Result<Troubles> {
+        match self.sync_once(progress) {
+            // a disk that is full, or read-only, must not keep anybody from his data
+            Err(error) if error.kind == ErrorKind::Cache => {
+                progress.event(Event::Warning(&error.message));
+                self.index.leave_disk()?;
+                self.sync_once(progress)
+            }
+            result => result,
+        }
+    }
+
+    fn sync_once(&self, progress: &dyn Progress) -> Result<Troubles> {
         self.index.judge_anew_unless(self.judgement())?;
         self.index.load_packs()?;
         // known first: what is added meanwhile must not look gone
@@ -98,7 +110,7 @@ impl Repository {
         }
         match self.read_segment(id, &bytes, later) {
             Ok(mut found) => troubles.append(&mut found),
-            Err(error) if error.kind == super::ErrorKind::Damage => troubles.push(error),
+            Err(error) if error.kind == ErrorKind::Damage => troubles.push(error),
             Err(error) => return Err(error),
         }
         Ok(())
@@ -126,10 +138,17 @@ impl Repository {
         let index_key = self.keyring.index_key(segment.header.epoch).map_err(in_object)?;
         let directory = segment.directory(self.id(), index_key).map_err(in_object)?;
         let frames = segment.frames(&directory).map_err(in_object)?;
-        let removes = self.honoured_removes(&directory, signer);
+        // only a maintainer may say that something is gone
+        let (supersedes, removes) = match self.trust.standing(signer).may_maintain() {
+            true => (directory.supersedes.clone(), directory.removes.clone()),
+            false => (Vec::new(), Vec::new()),
+        };
         let mut troubles = Vec::new();
         let (mut known, mut packs) = (Vec::new(), Vec::new());
         for (row, frame) in directory.packs.iter().zip(frames) {
+            if self.index.is_removed(row.id)? {
+                continue;
+            }
             let read = self.read_frame(row.id, row.length, frame, signer);
             match (self.index.pack_number(row.id), read) {
                 (Some(number), Ok(pack)) if !self.says_the_same(number, &pack)? => {
@@ -145,7 +164,14 @@ impl Repository {
                 }
             }
         }
-        self.index.add_segment(id, signer, &removes, &known, &packs)?;
+        self.index.add_segment(&NewSegment {
+            id,
+            signer,
+            supersedes: &supersedes,
+            removes: &removes,
+            known: &known,
+            packs: &packs,
+        })?;
         Ok(troubles)
     }
 
@@ -199,14 +225,6 @@ impl Repository {
             toc.foreign.clear();
         }
         Ok(NewPack { id: pack, length, signer, toc: Arc::new(PackToc::new(pack, toc)) })
-    }
-
-    fn honoured_removes(&self, directory: &Directory, signer: WriterId) -> Vec<PackId> {
-        if self.trust.standing(signer).may_maintain() {
-            directory.removes.clone()
-        } else {
-            Vec::new()
-        }
     }
 
     /// Whether this client may build on chunks of a pack: its table and a

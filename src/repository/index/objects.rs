@@ -1,0 +1,90 @@
+//! Small immutable objects and reference pages seen before. A cache that cannot
+//! be read or written is no reason to fail; whoever takes from it checks what he
+//! gets as if it came from the store.
+
+use rusqlite::{OptionalExtension, params};
+
+use super::Index;
+use crate::id::{ChunkId, ObjectHash};
+
+/// A small object, and the proof that its signature was checked before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CachedObject {
+    pub bytes: Vec<u8>,
+    pub proof: Option<ObjectHash>,
+}
+
+impl Index {
+    pub fn cached_object(&self, key: &str) -> Option<CachedObject> {
+        self.database()
+            .prepare_cached("SELECT bytes, proof FROM object WHERE key = ?1")
+            .and_then(|mut statement| {
+                statement
+                    .query_row([key], |row| {
+                        let proof: Option<[u8; 32]> = row.get(1)?;
+                        Ok(CachedObject { bytes: row.get(0)?, proof: proof.map(ObjectHash) })
+                    })
+                    .optional()
+            })
+            .ok()
+            .flatten()
+    }
+
+    /// Forgets objects that turned out not to be what they should: the store may
+    /// give the right ones next time.
+    pub fn forget_objects<'k>(&self, keys: impl Iterator<Item = &'k str>) {
+        let mut database = self.database();
+        let Ok(transaction) = database.transaction() else { return };
+        for key in keys {
+            let _ = transaction
+                .prepare_cached("DELETE FROM object WHERE key = ?1")
+                .and_then(|mut statement| statement.execute([key]));
+        }
+        let _ = transaction.commit();
+    }
+
+    /// Remembers small immutable objects.
+    pub fn cache_objects<'o>(&self, objects: impl Iterator<Item = (&'o str, &'o CachedObject)>) {
+        let mut database = self.database();
+        let Ok(transaction) = database.transaction() else { return };
+        for (key, object) in objects {
+            let statement = "INSERT OR REPLACE INTO object (key, bytes, proof) VALUES (?1, ?2, ?3)";
+            let proof = object.proof.map(|proof| proof.0);
+            let _ = transaction
+                .prepare_cached(statement)
+                .and_then(|mut statement| statement.execute(params![key, object.bytes, proof]));
+        }
+        let _ = transaction.commit();
+    }
+
+    pub fn cached_page(&self, id: &ChunkId) -> Option<Vec<u8>> {
+        self.database()
+            .prepare_cached("SELECT bytes FROM page WHERE id = ?1")
+            .and_then(|mut statement| statement.query_row([&id.0[..]], |row| row.get(0)).optional())
+            .ok()
+            .flatten()
+    }
+
+    pub fn cache_pages<'p>(&self, pages: impl Iterator<Item = (&'p ChunkId, &'p [u8])>) {
+        let mut database = self.database();
+        let Ok(transaction) = database.transaction() else { return };
+        for (id, bytes) in pages {
+            let _ = transaction
+                .prepare_cached("INSERT OR IGNORE INTO page (id, bytes) VALUES (?1, ?2)")
+                .and_then(|mut statement| statement.execute(params![&id.0[..], bytes]));
+        }
+        let _ = transaction.commit();
+    }
+
+    /// Forgets pages that no snapshot needs any more.
+    pub fn forget_pages<'p>(&self, pages: impl Iterator<Item = &'p ChunkId>) {
+        let mut database = self.database();
+        let Ok(transaction) = database.transaction() else { return };
+        for id in pages {
+            let _ = transaction
+                .prepare_cached("DELETE FROM page WHERE id = ?1")
+                .and_then(|mut statement| statement.execute([&id.0[..]]));
+        }
+        let _ = transaction.commit();
+    }
+}
