@@ -27,6 +27,8 @@ const FLOORS: &[(&str, u8)] = &[
     ("cat", 4),
     ("select", 4),
     ("keys", 4),
+    ("undo", 4),
+    ("prune", 4),
     ("config", 5),
     ("output", 5),
     ("cli", 5),

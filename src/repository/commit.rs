@@ -3,13 +3,13 @@
 //! invariant; `format-spec/13-protocol.md` says why.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::atomic::Ordering;
 
 use super::blocks::is_gone;
 use super::coordinates::{Holders, ReferenceSet};
 use super::error::{Error, ErrorKind, Result};
-use super::index::{NewPack, NewSegment};
 use super::keyring::Standing;
-use super::packer::{BLOCK_TARGET, Packer, PutPack, Sealer};
+use super::packer::{BLOCK_TARGET, Packer, Sealer};
 use super::sync::Troubles;
 use super::{Repository, now_ms};
 use crate::crypto::keys;
@@ -19,35 +19,26 @@ use crate::format::notes::{self, Confirmation, Session, Sweep, confirmation_key,
 use crate::format::object::{self, Contents};
 use crate::format::pack::{self, Chunk, Coordinate, pack_of_key};
 use crate::format::page::{FinishedPage, PageBuilder, PageKind};
-use crate::format::segment::{self, PackEntry, Sealing, segment_key};
 use crate::format::{ChunkKind, Kind, Place};
-use crate::id::{ChunkId, ObjectHash, PackId, SegmentId, SnapshotId};
+use crate::id::{ChunkId, ObjectHash, PackId, SnapshotId};
 use crate::progress::Progress;
 use crate::store::ErrorKind as StoreKind;
-
-/// Bytes of tables in one segment, so that it stays far below its limit.
-const SEGMENT_TABLES: usize = 16 << 20;
-
-/// Cuts a list of packs where their tables fill a segment.
-fn segment_groups(packs: &[PutPack]) -> Vec<&[PutPack]> {
-    let mut groups = Vec::new();
-    let (mut start, mut bytes) = (0, 0);
-    for (at, pack) in packs.iter().enumerate() {
-        if at > start && bytes + pack.frame.len() > SEGMENT_TABLES {
-            groups.extend(packs.get(start..at));
-            (start, bytes) = (at, 0);
-        }
-        bytes += pack.frame.len();
-    }
-    groups.extend(packs.get(start..).filter(|rest| !rest.is_empty()));
-    groups
-}
 
 /// A sweep that was announced: what is about to go, or went half.
 #[derive(Clone, Debug)]
 pub struct Announced {
     pub key: String,
     pub sweep: Sweep,
+}
+
+/// Everything in `sweeps/`.
+#[derive(Clone, Debug, Default)]
+pub struct Plans {
+    pub announced: Vec<Announced>,
+    /// Plans that cannot be read: nobody knows what is about to go.
+    pub unreadable: Troubles,
+    /// Plans by others than maintainers.
+    pub ignored: Troubles,
 }
 
 /// What sweeps that are under way have announced.
@@ -103,8 +94,30 @@ impl Repository {
         };
         let bytes = object::encode(&contents, &self.keyring.signer);
         let hash = ObjectHash::of(&bytes);
-        self.store.put(key, bytes.into())?;
+        self.put(key, bytes.into())?;
         Ok(hash)
+    }
+
+    /// Puts an object; who maintains may use the space that was set aside for
+    /// the day the store is full.
+    pub(crate) fn put(&self, key: &str, bytes: bytes::Bytes) -> Result<()> {
+        match self.store.put(key, bytes.clone()) {
+            Err(error)
+                if error.kind() == StoreKind::Full
+                    && self.may_use_reserve.load(Ordering::Relaxed)
+                    && self.store.release_reserve()? =>
+            {
+                Ok(self.store.put(key, bytes)?)
+            }
+            result => Ok(result?),
+        }
+    }
+
+    /// Waits as long as this store's listings may lag behind a put.
+    pub fn wait_for_listings(&self) {
+        if let Some(lag) = self.update().listing_lag {
+            self.store.wait(std::time::Duration::from_secs(lag));
+        }
     }
 
     pub fn put_session(
@@ -121,15 +134,14 @@ impl Repository {
 
     /// What plans in `sweeps/` name, and what of them cannot be believed.
     pub fn doomed(&self) -> Result<(Doomed, Troubles)> {
-        let (plans, troubles) = self.announced()?;
-        Ok((Doomed::of(&plans), troubles))
+        let plans = self.announced()?;
+        let doomed = Doomed::of(&plans.announced);
+        Ok((doomed, [plans.unreadable, plans.ignored].concat()))
     }
 
-    /// The plans in `sweeps/`. Those by others than maintainers announce nothing;
-    /// they are told of.
-    pub fn announced(&self) -> Result<(Vec<Announced>, Troubles)> {
-        let mut plans = Vec::new();
-        let mut troubles = Vec::new();
+    /// The plans in `sweeps/`. Those by others than maintainers announce nothing.
+    pub fn announced(&self) -> Result<Plans> {
+        let mut plans = Plans::default();
         for key in self.listed_keys(notes::SWEEPS)? {
             let bytes = match self.store.get(&key, object::MAX_OBJECT as u64) {
                 Ok(bytes) => bytes.to_vec(),
@@ -137,7 +149,7 @@ impl Repository {
                 Err(error)
                     if matches!(error.kind(), StoreKind::TooLarge | StoreKind::Unreadable) =>
                 {
-                    troubles.push(error.into());
+                    plans.unreadable.push(error.into());
                     continue;
                 }
                 Err(error) => return Err(error.into()),
@@ -151,59 +163,21 @@ impl Repository {
                     Ok((may, Sweep::parse(&opened.text)?))
                 });
             match opened {
-                Ok((true, sweep)) => plans.push(Announced { key, sweep }),
+                Ok((true, sweep)) => plans.announced.push(Announced { key, sweep }),
                 Ok((false, _)) => {
-                    troubles.push(Error::damage(format!("{key}: is signed by no maintainer")));
+                    let error = Error::damage(format!("{key}: is signed by no maintainer"));
+                    plans.ignored.push(error);
                 }
-                Err(error) => troubles.push(Error::in_object(&key, error)),
+                Err(error) => plans.unreadable.push(Error::in_object(&key, error)),
             }
         }
-        Ok((plans, troubles))
+        Ok(plans)
     }
 
     /// Packs in the store, with their lengths.
     pub fn listed_packs(&self) -> Result<HashMap<PackId, u64>> {
         let listed = self.store.list(pack::PREFIX)?;
         Ok(listed.iter().filter_map(|l| Some((pack_of_key(&l.key)?, l.length))).collect())
-    }
-
-    /// Puts segments for packs that were put, and adds them to the index.
-    pub fn put_segments(&self, packs: &[PutPack]) -> Result<()> {
-        for group in segment_groups(packs) {
-            let sealing = Sealing {
-                repository: self.id(),
-                epoch: self.keyring.epoch,
-                key: self.keyring.current_index_key(),
-                signer: self.keyring.writer,
-                signing: &self.keyring.signer,
-            };
-            let mut entries: Vec<PackEntry<'_>> = group
-                .iter()
-                .map(|pack| PackEntry {
-                    id: pack.id,
-                    length: pack.length,
-                    frame: &pack.frame,
-                    chunks: pack.toc.toc.chunks.iter().map(|chunk| chunk.id).collect(),
-                })
-                .collect();
-            let bytes = segment::encode(&sealing, &[], &[], &mut entries);
-            let id = SegmentId(*blake3::hash(&bytes).as_bytes());
-            self.store.put(&segment_key(id), bytes.into())?;
-            let new: Vec<NewPack> =
-                group.iter().map(|pack| pack.as_new_pack(self.keyring.writer)).collect();
-            let signer = self.keyring.writer;
-            let packs = &new;
-            let (supersedes, removes, known) = (&[], &[], &[]);
-            self.index.add_segment(&NewSegment {
-                id,
-                signer,
-                supersedes,
-                removes,
-                known,
-                packs,
-            })?;
-        }
-        Ok(())
     }
 
     /// Builds and stores the pages of a reference set.
@@ -287,6 +261,7 @@ impl Repository {
             let confirmation = Confirmation { manifest: hash, time: now_ms(), kept: Vec::new() };
             let confirmed = confirmation_key(manifest.id);
             self.put_object(Kind::Confirmation, &confirmed, &confirmation.encode(), None)?;
+            self.wait_for_listings();
             let (doomed, _) = self.doomed()?;
             let stays = !doomed.manifests.contains(&manifest.id)
                 && self.exists(&key)?
@@ -321,8 +296,18 @@ impl Repository {
     }
 
     /// Lists sweeps, then loads new segments, then lists packs.
+    ///
+    /// Fails when a plan cannot be read: whatever is relied on might be in it.
     pub fn look(&self, progress: &dyn Progress) -> Result<Look> {
-        let (doomed, _) = self.doomed()?;
+        self.wait_for_listings();
+        let plans = self.announced()?;
+        if let Some(error) = plans.unreadable.first() {
+            return Err(Error::damage(format!(
+                "{error}: it may name what is relied on here; \
+                 run `esker prune --drop-unreadable-plans` while no other prune runs"
+            )));
+        }
+        let doomed = Doomed::of(&plans.announced);
         self.sync_index(progress)?;
         Ok(Look { doomed, listed: self.listed_packs()? })
     }

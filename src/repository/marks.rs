@@ -3,6 +3,8 @@
 //!
 //! `format-spec/12-notes.md`; who may sign which mark is judged in `snapshots`.
 
+use std::sync::atomic::Ordering;
+
 use super::Repository;
 use super::error::{Error, Result};
 use crate::format::Kind;
@@ -27,6 +29,7 @@ impl Repository {
     /// Who may forget, undo and prune.
     pub fn require_maintain(&self) -> Result<()> {
         self.keyring().require_maintain()?;
+        self.may_use_reserve.store(true, Ordering::Relaxed);
         match self.update().forbids_maintenance() {
             Some(feature) => Err(Error::failed(format!(
                 "the repository uses the feature {feature:?}: upgrade esker to maintain it"

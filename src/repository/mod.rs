@@ -13,6 +13,7 @@
 //! | `blocks` | read chunks: fetch, check, open, decode, verify |
 //! | `pages` | walk trees of pages: entries, items, references |
 //! | `packer` | gather sealed blocks into packs and put them |
+//! | `segments` | write index segments |
 //! | `commit` | sessions, segments, manifest, commit check, confirmation |
 //! | `snapshots` | list snapshots and judge them |
 //! | `marks` | say something of a snapshot afterwards |
@@ -28,11 +29,13 @@ pub mod marks;
 pub mod open;
 pub mod packer;
 pub mod pages;
+pub mod segments;
 pub mod snapshots;
 pub mod sync;
 pub mod updates;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 pub use error::{Error, ErrorKind, Result};
 pub use index::Index;
@@ -56,6 +59,8 @@ pub struct Repository {
     pub(crate) blocks: blocks::BlockCache,
     pub(crate) local: local::LocalState,
     pub(crate) config: crate::format::config::Config,
+    /// Whether a full store's reserve may be given up: to make room, not to fill it.
+    pub(crate) may_use_reserve: AtomicBool,
 }
 
 impl Repository {

@@ -199,6 +199,7 @@ impl Repository {
             blocks: BlockCache::default(),
             local,
             config,
+            may_use_reserve: false.into(),
         })
     }
 

@@ -18,8 +18,8 @@ use super::index::{NewPack, PackToc};
 use crate::compression::{self, Codec};
 use crate::crypto::{NONCE_LENGTH, SEAL_OVERHEAD, SecretKey, random, seal_in_place};
 use crate::format::pack::{
-    Birth, Block, Chunk, Coordinate, MAX_BLOCKS, MAX_CHUNKS, PackKind, Session, SessionKey, Toc,
-    header, pack_key,
+    Birth, Block, Chunk, Coordinate, ForeignRun, MAX_BLOCKS, MAX_CHUNKS, MAX_SESSIONS, PackKind,
+    Session, SessionKey, Toc, header, pack_key,
 };
 use crate::format::{ChunkKind, block_place, padded_length};
 use crate::id::{ChunkId, PackId, SnapshotId};
@@ -45,6 +45,42 @@ pub struct SealedBlock {
     stored: Vec<u8>,
     stored_hash: [u8; 16],
     chunks: Vec<Chunk>,
+    moved: Option<Moved>,
+}
+
+/// Of a block whose chunks were born in other packs.
+struct Moved {
+    session: Session,
+    coordinates: Vec<Coordinate>,
+}
+
+impl SealedBlock {
+    /// A block as another pack holds it, chunks that are not needed included.
+    /// `stored` must have the hash that the block tells.
+    pub fn carried(
+        block: &Block,
+        session: &Session,
+        stored: Vec<u8>,
+        chunks: Vec<Chunk>,
+        coordinates: Vec<Coordinate>,
+    ) -> SealedBlock {
+        SealedBlock {
+            kind: block.kind,
+            codec: block.codec,
+            raw_length: block.raw_length,
+            stored,
+            stored_hash: block.stored_hash,
+            chunks,
+            moved: Some(Moved { session: session.clone(), coordinates }),
+        }
+    }
+
+    /// Says where the chunks of a block that was cut anew were born, and who
+    /// claims them.
+    pub fn born_at(mut self, session: Session, coordinates: Vec<Coordinate>) -> SealedBlock {
+        self.moved = Some(Moved { session, coordinates });
+        self
+    }
 }
 
 /// Compresses, checks and seals blocks of one run. Used by many threads.
@@ -68,7 +104,7 @@ impl Sealer {
         seal_in_place(key, &place, &mut stored);
         let mut stored_hash = [0; 16];
         stored_hash.copy_from_slice(&blake3::hash(&stored).as_bytes()[..16]);
-        Ok(SealedBlock { kind, codec, raw_length, stored, stored_hash, chunks })
+        Ok(SealedBlock { kind, codec, raw_length, stored, stored_hash, chunks, moved: None })
     }
 }
 
@@ -172,15 +208,16 @@ pub fn with_packer<T>(
         index_key: keyring.current_index_key().clone(),
         level,
     };
+    let uploads = repository.store().concurrency().clamp(1, UPLOADS);
     std::thread::scope(|scope| {
-        for _ in 0..UPLOADS {
+        for _ in 0..uploads {
             let (packer, queue, store) = (&packer, queue.clone(), repository.store().clone());
             scope.spawn(move || packer.upload(&queue, &*store));
         }
         drop(queue);
         let result = work(&packer, &sealer);
         packer.wait_for_uploads();
-        let ended = (0..UPLOADS).try_for_each(|_| {
+        let ended = (0..uploads).try_for_each(|_| {
             // an empty job ends one uploader
             let nothing = PutPack::nothing();
             packer.jobs.send((Bytes::new(), nothing)).map_err(|_| Error::failed("uploads stopped"))
@@ -223,6 +260,16 @@ impl PutPack {
 impl Packer {
     pub fn run(&self) -> SnapshotId {
         self.run
+    }
+
+    /// The session of this run's own blocks, with `writer` as the one who claims
+    /// their chunks.
+    pub fn session(&self, kind: PackKind, writer: crate::id::WriterId) -> Session {
+        let key = match kind {
+            PackKind::Refs => SessionKey::Index,
+            _ => SessionKey::Sealed(self.sealed_session.clone()),
+        };
+        Session { epoch: self.epoch, writer, key }
     }
 
     /// Claims a chunk for this run: true if nobody claimed it before, so that
@@ -279,12 +326,16 @@ impl Packer {
             let fresh = self.open_pack(kind, state.next_number);
             state.next_number += 1;
             state.open.insert(kind, fresh);
-            state.open.get_mut(&kind).expect("just put").add(block);
+            state.open.get_mut(&kind).expect("just put").add(block, || self.own_session(kind));
             drop(state);
             return self.close(full);
         }
-        open.add(block);
+        open.add(block, || self.own_session(kind));
         Ok(())
+    }
+
+    fn own_session(&self, kind: PackKind) -> Session {
+        self.session(kind, self.signer_id)
     }
 
     fn check(&self, state: &State) -> Result<()> {
@@ -297,16 +348,11 @@ impl Packer {
     fn open_pack(&self, kind: PackKind, number: u64) -> OpenPack {
         // past a million packs the next millisecond lends its numbers
         let birth = Birth((self.started << 20) + number);
-        let key = match kind {
-            PackKind::Refs => SessionKey::Index,
-            _ => SessionKey::Sealed(self.sealed_session.clone()),
-        };
-        let session = Session { epoch: self.epoch, writer: self.signer_id, key };
         let toc = Toc {
             kind,
             birth,
             run: self.run,
-            sessions: vec![session],
+            sessions: Vec::new(),
             blocks: Vec::new(),
             chunks: Vec::new(),
             foreign: Vec::new(),
@@ -403,18 +449,56 @@ impl Packer {
 }
 
 impl OpenPack {
-    fn add(&mut self, block: SealedBlock) {
+    fn add(&mut self, block: SealedBlock, own_session: impl FnOnce() -> Session) {
         self.bytes.extend_from_slice(&block.stored);
+        let session = match block.moved {
+            Some(moved) => {
+                self.note_origins(&moved.coordinates);
+                self.session_number(moved.session)
+            }
+            None => self.session_number(own_session()),
+        };
         self.toc.blocks.push(Block {
             kind: block.kind,
             codec: block.codec,
-            session: 0,
+            session,
             stored_length: block.stored.len() as u32,
             raw_length: block.raw_length,
             chunks: block.chunks.len() as u32,
             stored_hash: block.stored_hash,
         });
         self.toc.chunks.extend_from_slice(&block.chunks);
+    }
+
+    /// The newest sessions are the likely ones.
+    fn session_number(&mut self, session: Session) -> u16 {
+        let sessions = &mut self.toc.sessions;
+        let known = sessions.iter().rposition(|known| *known == session);
+        known.unwrap_or_else(|| {
+            sessions.push(session);
+            sessions.len() - 1
+        }) as u16
+    }
+
+    /// Where the chunks about to be added were born. Neighbours stay together.
+    fn note_origins(&mut self, coordinates: &[Coordinate]) {
+        let start = self.toc.chunks.len() as u32;
+        for (at, coordinate) in (start..).zip(coordinates) {
+            let Coordinate { birth, pack, ordinal } = *coordinate;
+            match self.toc.foreign.last_mut() {
+                Some(run)
+                    if u32::from(run.start) + run.count == at
+                        && (run.birth, run.pack) == (birth, pack)
+                        && u32::from(run.ordinal) + run.count == u32::from(ordinal) =>
+                {
+                    run.count += 1;
+                }
+                _ => {
+                    let start = at as u16;
+                    self.toc.foreign.push(ForeignRun { start, count: 1, birth, pack, ordinal });
+                }
+            }
+        }
     }
 
     fn length(&self) -> u64 {
@@ -432,7 +516,8 @@ impl OpenPack {
         let after = length + block.stored.len() as u64;
         let full = after > target + target / 4
             || self.toc.chunks.len() + block.chunks.len() > MAX_CHUNKS
-            || self.toc.blocks.len() + 1 > MAX_BLOCKS;
+            || self.toc.blocks.len() + 1 > MAX_BLOCKS
+            || self.toc.sessions.len() + 1 > MAX_SESSIONS;
         if full {
             return true;
         }

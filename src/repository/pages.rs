@@ -75,13 +75,44 @@ impl Repository {
         root: Root,
         visit: &mut dyn FnMut(&Reference) -> Result<()>,
     ) -> Result<()> {
-        match self.read_page(PageKind::Refs, &root.id, root.level)? {
-            Page::References(references) => references.iter().try_for_each(visit),
-            Page::RefsChildren(children) => children.into_iter().try_for_each(|child| {
-                self.references(Root { id: child.id, level: root.level - 1 }, visit)
-            }),
+        self.reference_pages(root, &mut |_, references| references.iter().try_for_each(&mut *visit))
+    }
+
+    /// Every page of a reference set with the references on it, inner pages with
+    /// none. Pages come from the cache where it has them; either way their id is
+    /// verified.
+    pub fn reference_pages(
+        &self,
+        root: Root,
+        visit: &mut dyn FnMut(ChunkId, &[Reference]) -> Result<()>,
+    ) -> Result<()> {
+        match self.reference_page(root)? {
+            Page::References(references) => visit(root.id, &references),
+            Page::RefsChildren(children) => {
+                visit(root.id, &[])?;
+                children.into_iter().try_for_each(|child| {
+                    let child = Root { id: child.id, level: root.level.saturating_sub(1) };
+                    self.reference_pages(child, visit)
+                })
+            }
             _ => Err(Error::damage(format!("page {} is of another kind", root.id))),
         }
+    }
+
+    /// One page of a reference set, from the cache if it is there.
+    pub fn reference_page(&self, root: Root) -> Result<Page> {
+        let parse = |bytes: &[u8]| Page::parse(bytes, PageKind::Refs, root.level);
+        if let Some(bytes) = self.index.cached_page(&root.id)
+            && self.keyring.chunk_id(ChunkKind::Refs, &bytes)? == root.id
+            && let Ok(page) = parse(&bytes)
+        {
+            return Ok(page);
+        }
+        let bytes = self.read_chunk(&root.id, ChunkKind::Refs)?;
+        let page = parse(&bytes)
+            .map_err(|error| Error::in_object(&format!("page {}", root.id), error))?;
+        self.index.cache_pages(std::iter::once((&root.id, bytes.as_slice())));
+        Ok(page)
     }
 
     /// All bytes of a small value.

@@ -8,11 +8,14 @@ use super::error::{Error, ErrorKind, Result};
 use super::index::{NewPack, NewSegment, PackNumber, PackToc};
 use super::keyring::Standing;
 use crate::format::FormatError;
-use crate::format::pack::{MAX_PACK, TocFrame, pack_key};
+use crate::format::pack::{FOOTER_LENGTH, Footer, MAX_PACK, TocFrame, pack_key};
 use crate::format::segment::{self, MAX_SEGMENT, Segment};
 use crate::id::{ObjectHash, PackId, SegmentId, WriterId};
 use crate::progress::{Event, Progress};
 use crate::store::ErrorKind as StoreKind;
+
+/// Bytes at the end of a pack that hold most tables.
+const TAIL: u64 = 128 << 10;
 
 /// Objects of the index that could not be used, by key.
 pub type Troubles = Vec<Error>;
@@ -177,10 +180,32 @@ impl Repository {
 
     /// Whether the index has the same table for a pack as `other`. Foreign
     /// origins are left out: whether they count depends on who lists the pack.
-    fn says_the_same(&self, number: PackNumber, other: &NewPack) -> Result<bool> {
+    pub(crate) fn says_the_same(&self, number: PackNumber, other: &NewPack) -> Result<bool> {
         let same_signer = self.index.pack(number).is_some_and(|info| info.signer == other.signer);
         let (known, other) = (self.index.toc(number)?, &other.toc.toc);
         Ok(same_signer && (&known.toc.blocks, &known.toc.chunks) == (&other.blocks, &other.chunks))
+    }
+
+    /// What a pack says itself that it holds: the table that it ends in, read from
+    /// the store.
+    pub fn own_toc(&self, id: PackId, length: u64) -> Result<Arc<PackToc>> {
+        let key = pack_key(id);
+        let in_object = |error| Error::in_object(&key, error);
+        let short = || Error::damage(format!("{key}: is too short for a pack [PACK-4]"));
+        let tail = |size: u64| self.store.get_range(&key, length - size.min(length), size.min(length));
+        // most tables are shorter than this: one request
+        let mut end = tail(TAIL)?;
+        let footer = end.last_chunk::<FOOTER_LENGTH>().ok_or_else(short)?;
+        let frame_length = Footer::parse(footer).map_err(in_object)?.frame_length();
+        if frame_length as u64 > length {
+            return Err(short());
+        }
+        if frame_length > end.len() {
+            end = tail(frame_length as u64)?;
+        }
+        let frame = end.get(end.len() - frame_length..).ok_or_else(short)?;
+        let lister = self.index.lister(id, &self.trust).unwrap_or(self.keyring.writer);
+        Ok(self.read_frame(id, length, frame, lister).map_err(in_object)?.toc)
     }
 
     /// Two segments tell different things of one pack. What a pack holds is

@@ -126,6 +126,18 @@ impl Store for Counting {
         self.inner.restore_reserve()
     }
 
+    fn date(&self) -> Result<Option<u64>> {
+        self.inner.date()
+    }
+
+    fn concurrency(&self) -> usize {
+        self.inner.concurrency()
+    }
+
+    fn wait(&self, time: std::time::Duration) {
+        self.inner.wait(time);
+    }
+
     fn clean_temporary(&self) -> Result<u64> {
         self.inner.clean_temporary()
     }

@@ -50,6 +50,28 @@ pub fn read_many(
     });
 }
 
+/// Deletes objects, several at once; all of them are acknowledged when this returns `Ok`.
+pub fn delete_many(store: &dyn Store, keys: &[String]) -> Result<()> {
+    let next = AtomicUsize::new(0);
+    let failed = Mutex::new(None);
+    let delete_some = || {
+        while let Some(key) = keys.get(next.fetch_add(1, Ordering::Relaxed)) {
+            if let Err(error) = store.delete(key) {
+                // the others stop at their next key
+                next.store(keys.len(), Ordering::Relaxed);
+                failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..store.concurrency().clamp(1, keys.len().max(1)) {
+            scope.spawn(delete_some);
+        }
+        delete_some();
+    });
+    failed.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+}
+
 struct Budget {
     used: Mutex<u64>,
     freed: Condvar,

@@ -39,7 +39,7 @@ pub use self::error::{ErrorKind, Result, StoreError};
 pub use self::faulty::{Decision, Faulty};
 pub use self::key::MAX_KEY_LENGTH;
 pub use self::local::LocalStore;
-pub use self::many::{Reading, read_many};
+pub use self::many::{Reading, delete_many, read_many};
 pub use self::opendal::OpendalStore;
 pub use self::operation::{Operation, OperationKind};
 
@@ -100,6 +100,21 @@ pub trait Store: Send + Sync {
     /// Sets [`RESERVE_BYTES`] aside if no reserve is there and there is room; `true` if one is there afterwards.
     fn restore_reserve(&self) -> Result<bool> {
         Ok(false)
+    }
+
+    /// The store's own date in ms since 1970, if it tells one.
+    fn date(&self) -> Result<Option<u64>> {
+        Ok(None)
+    }
+
+    /// How many operations at once suit this store.
+    fn concurrency(&self) -> usize {
+        8
+    }
+
+    /// Lets time pass: a store whose listings lag is given the time it needs.
+    fn wait(&self, time: std::time::Duration) {
+        std::thread::sleep(time);
     }
 
     /// Removes what interrupted puts of processes that certainly ended have left behind; returns how many files.

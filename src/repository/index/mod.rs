@@ -178,6 +178,15 @@ impl Index {
         rows.collect::<rusqlite::Result<_>>().map_err(sql)
     }
 
+    /// Segments of maintainers that replace others.
+    pub fn superseding(&self) -> Result<HashSet<SegmentId>> {
+        let database = self.database();
+        let mut statement =
+            database.prepare("SELECT DISTINCT segment FROM superseded").map_err(sql)?;
+        let rows = statement.query_map([], |row| Ok(SegmentId(row.get(0)?))).map_err(sql)?;
+        rows.collect::<rusqlite::Result<_>>().map_err(sql)
+    }
+
     /// Whether a listed segment of a maintainer removes the pack.
     pub fn is_removed(&self, pack: PackId) -> Result<bool> {
         self.database()

@@ -1,0 +1,151 @@
+//! Keeps index segments few: small ones are merged into one, which carries
+//! every remove on. What was merged is deleted by a later prune, so that nobody
+//! finds neither. Packs' tables are copied byte for byte; no chunk row of
+//! anybody's local index changes.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use crate::format::segment::{self, MAX_SEGMENT, Segment, segment_key, segment_of_key};
+use crate::id::{PackId, SegmentId};
+use crate::repository::segments::{ListedPack, NewSegments};
+use crate::repository::{Error, Repository, Result};
+use crate::store::ErrorKind as StoreKind;
+
+/// Segments below this are merged, in bytes.
+const SMALL: u64 = 4 << 20;
+/// How many small ones there must be, so that merging pays.
+const ENOUGH: usize = 16;
+
+/// Segments to merge, and what they say.
+#[derive(Default)]
+pub(super) struct Merge {
+    pub supersedes: BTreeSet<SegmentId>,
+    pub removes: BTreeSet<PackId>,
+    pub packs: BTreeMap<PackId, ListedPack>,
+}
+
+/// Reads the segments worth merging. Those in `superseded` are merged already.
+pub(super) fn plan(
+    repository: &Repository,
+    leaving: &HashSet<PackId>,
+    superseded: &HashSet<SegmentId>,
+    eager: bool,
+) -> Result<Merge> {
+    let small: Vec<SegmentId> = repository
+        .store()
+        .list(segment::PREFIX)?
+        .iter()
+        .filter(|listed| listed.length < SMALL)
+        .filter_map(|listed| segment_of_key(&listed.key))
+        .filter(|id| !superseded.contains(id))
+        .collect();
+    let mut merge = Merge::default();
+    if small.len() < if eager { 2 } else { ENOUGH } {
+        return Ok(merge);
+    }
+    for id in small {
+        let key = segment_key(id);
+        let bytes = match repository.store().get(&key, MAX_SEGMENT as u64) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == StoreKind::NotFound => continue,
+            Err(error) => return Err(error.into()),
+        };
+        if blake3::hash(&bytes).as_bytes() == &id.0 {
+            // one that cannot be believed is left as it is
+            let _ = merge.take(repository, id, &bytes, leaving);
+        }
+    }
+    Ok(merge)
+}
+
+impl Merge {
+    fn take(
+        &mut self,
+        repository: &Repository,
+        id: SegmentId,
+        bytes: &[u8],
+        leaving: &HashSet<PackId>,
+    ) -> Result<()> {
+        let in_object = |error| Error::in_object(&segment_key(id), error);
+        let segment = Segment::parse(bytes).map_err(in_object)?;
+        let signer = segment.header.signer;
+        let trust = repository.trust();
+        let unknown = || Error::damage(format!("{}: is signed by nobody", segment_key(id)));
+        let verify = trust.verify_key(signer).ok_or_else(unknown)?;
+        segment.verify(repository.id(), verify).map_err(in_object)?;
+        if trust.standing(signer).is_revoked_maintainer() {
+            // what of it counts was taken over when he was revoked
+            return Err(unknown());
+        }
+        let key = repository.keyring().index_key(segment.header.epoch).map_err(in_object)?;
+        let directory = segment.directory(repository.id(), key).map_err(in_object)?;
+        let frames = segment.frames(&directory).map_err(in_object)?;
+        let mut packs = Vec::new();
+        for (row, frame) in directory.packs.iter().zip(frames) {
+            let Some(number) = repository.index().pack_number(row.id) else { continue };
+            if leaving.contains(&row.id) {
+                continue;
+            }
+            let pack = repository
+                .read_frame(row.id, row.length, frame, signer)
+                .map_err(in_object)?;
+            // the index settled what a pack holds; a segment that says otherwise
+            // is not carried on
+            if !repository.says_the_same(number, &pack)? {
+                return Err(Error::damage(format!("{}: is disputed", segment_key(id))));
+            }
+            let chunks = pack.toc.toc.chunks.iter().map(|chunk| chunk.id).collect();
+            packs.push((row.id, ListedPack { length: row.length, frame: frame.to_vec(), chunks }));
+        }
+        if trust.standing(signer).may_maintain() {
+            self.removes.extend(&directory.removes);
+        }
+        self.packs.extend(packs);
+        self.supersedes.insert(id);
+        Ok(())
+    }
+}
+
+/// Puts the merged segments; the last one removes `leaving` as well. Nothing is
+/// put when nothing is to be said.
+pub(super) fn put(repository: &Repository, merge: Merge, leaving: &[PackId]) -> Result<()> {
+    let Merge { supersedes, mut removes, packs } = merge;
+    removes.extend(leaving);
+    if supersedes.is_empty() && removes.is_empty() {
+        return Ok(());
+    }
+    repository.put_new_segments(&NewSegments {
+        packs,
+        removes: removes.into_iter().collect(),
+        supersedes: supersedes.into_iter().collect(),
+    })
+}
+
+/// Of segments that the index calls superseded, those that a segment of a
+/// maintainer in force supersedes, read from the store now.
+pub(super) fn proven_superseded(
+    repository: &Repository,
+    superseded: &HashSet<SegmentId>,
+) -> Result<Vec<SegmentId>> {
+    if superseded.is_empty() {
+        return Ok(Vec::new());
+    }
+    let listed: BTreeSet<SegmentId> = repository
+        .store()
+        .list(segment::PREFIX)?
+        .iter()
+        .filter_map(|listed| segment_of_key(&listed.key))
+        .collect();
+    let mut proven = BTreeSet::new();
+    for id in repository.index().superseding()? {
+        let bytes = match repository.store().get(&segment_key(id), MAX_SEGMENT as u64) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == StoreKind::NotFound => continue,
+            Err(error) => return Err(error.into()),
+        };
+        if blake3::hash(&bytes).as_bytes() == &id.0 {
+            proven.extend(repository.supersedes_of(&bytes).unwrap_or_default());
+        }
+    }
+    Ok(proven.into_iter().filter(|id| superseded.contains(id) && listed.contains(id)).collect())
+}

@@ -1,0 +1,122 @@
+//! Undo: takes a forget mark back. It is a commit: the mark is put first, then
+//! everything the snapshot needs must be seen to be there, in no plan of a
+//! sweep. Nothing is deleted, so a store without that right will do.
+//!
+//! `format-spec/13-protocol.md`, steps U1 to U3.
+
+use crate::format::manifest::manifest_key;
+use crate::format::notes::{MarkKind, confirmation_key};
+use crate::id::SnapshotId;
+use crate::progress::{Event, Progress};
+use crate::repository::coordinates::ReferenceSet;
+use crate::repository::snapshots::Snapshot;
+use crate::repository::{Error, ErrorKind, Repository, Result};
+
+/// What came of an undo.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Undone {
+    Recovered,
+    /// It was not marked to be forgotten.
+    NotForgotten,
+    /// Something it needs is gone or about to go; it is marked as forgotten again.
+    TooLate(String),
+}
+
+/// Takes back the forget mark of each snapshot, in order; `now` is in ms since
+/// 1970. A replaced one of `all` comes back with its successor.
+pub fn undo(
+    repository: &Repository,
+    all: &[Snapshot],
+    wanted: &[SnapshotId],
+    now: u64,
+    progress: &dyn Progress,
+) -> Result<Vec<(SnapshotId, Undone)>> {
+    repository.require_maintain()?;
+    let mut outcomes = Vec::new();
+    for id in wanted {
+        let snapshot = all
+            .iter()
+            .find(|snapshot| snapshot.id == *id)
+            .ok_or_else(|| Error::failed(format!("there is no snapshot {id}")))?;
+        progress.event(Event::Stage("looking whether all of it is there"));
+        let outcome = undo_one(repository, snapshot, now, progress)?;
+        if outcome == Undone::Recovered {
+            for replaced in chain(all, snapshot) {
+                repository.put_mark(replaced, MarkKind::Undo, now)?;
+            }
+        }
+        outcomes.push((*id, outcome));
+    }
+    Ok(outcomes)
+}
+
+/// The forgotten manifests that this one replaces, one after the other.
+fn chain(all: &[Snapshot], snapshot: &Snapshot) -> Vec<SnapshotId> {
+    let mut replaced = Vec::new();
+    let mut next = snapshot.manifest.replaces;
+    while let Some(before) = all.iter().find(|before| Some(before.id) == next) {
+        if replaced.contains(&before.id) {
+            break;
+        }
+        if before.forgotten.is_some() {
+            replaced.push(before.id);
+        }
+        next = before.manifest.replaces;
+    }
+    replaced
+}
+
+fn undo_one(
+    repository: &Repository,
+    snapshot: &Snapshot,
+    now: u64,
+    progress: &dyn Progress,
+) -> Result<Undone> {
+    let Some(forgotten) = snapshot.forgotten else { return Ok(Undone::NotForgotten) };
+    repository.put_mark(snapshot.id, MarkKind::Undo, now)?;
+    let missing = match what_is_missing(repository, snapshot, progress) {
+        Ok(None) => return Ok(Undone::Recovered),
+        Ok(Some(missing)) => missing,
+        // what cannot be read cannot be called recovered
+        Err(error) if error.kind == ErrorKind::Damage => error.message,
+        Err(error) => {
+            // nor can what could not be looked at; the first time still counts
+            let _ = repository.put_mark(snapshot.id, MarkKind::Forget, forgotten);
+            return Err(error);
+        }
+    };
+    repository.put_mark(snapshot.id, MarkKind::Forget, forgotten)?;
+    Ok(Undone::TooLate(missing))
+}
+
+/// Lists plans, then looks at all that the snapshot needs.
+fn what_is_missing(
+    repository: &Repository,
+    snapshot: &Snapshot,
+    progress: &dyn Progress,
+) -> Result<Option<String>> {
+    let look = repository.look(progress)?;
+    if look.doomed.manifests.contains(&snapshot.id) {
+        return Ok(Some("a prune is deleting it".to_owned()));
+    }
+    for (key, what) in [
+        (manifest_key(snapshot.id), "its manifest is gone"),
+        (confirmation_key(snapshot.id), "its confirmation is gone"),
+    ] {
+        if !repository.exists(&key)? {
+            return Ok(Some(what.to_owned()));
+        }
+    }
+    let mut set = ReferenceSet::default();
+    let mut pages = Vec::new();
+    repository.reference_pages(snapshot.manifest.references, &mut |id, references| {
+        pages.push(id);
+        references.iter().for_each(|reference| set.add_reference(reference));
+        Ok(())
+    })?;
+    if repository.all_stands(&look, &set, &pages)? {
+        Ok(None)
+    } else {
+        Ok(Some("data it needs is gone, or about to be deleted".to_owned()))
+    }
+}
