@@ -321,7 +321,7 @@ def record_kind(v, rule):
     return v
 
 SESSION_MAP = Map(state=among({1, 2, 3, 4}), time=UINT, host=str, boot=str, process=UINT, profile=str, packs=UINT, bytes=UINT,
-                  code=Opt(UINT))
+                  code=Opt(UINT), machine=Opt(str))
 CONFIRMATION_MAP = Map(manifest=32, time=UINT)
 SWEEP_MAP = Map(manifests=List(16, MIB), packs=List(32, MIB), time=UINT)
 RECORD_MAP = Map(kind=record_kind, started=UINT, ended=UINT, host=str, code=UINT, extent=str, snapshots=List(16, MIB),

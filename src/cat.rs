@@ -289,6 +289,7 @@ fn session_value(session: &Session) -> Value {
         "packs": session.packs,
         "bytes": session.bytes,
         "exit_code": session.code,
+        "machine": session.machine,
     })
 }
 

@@ -17,7 +17,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use adopt::Whereabouts;
 use assemble::{Assembled, Assembler, Used};
 use context::Context;
 use parent::{Previous, StatListWriter};
@@ -32,6 +31,7 @@ use crate::progress::{Event, Progress};
 use crate::repository::coordinates::ReferenceSet;
 use crate::repository::open::program;
 use crate::repository::packer::{self, Packer};
+use crate::repository::runs::Whereabouts;
 use crate::repository::{Error, ErrorKind, Repository, Result, now_ms};
 
 /// A stream that is not a file: standard input, the output of a command.
@@ -125,19 +125,43 @@ pub fn backup(
     check_sources(&roots, &streams, options)?;
     let recorded = recorded_roots(&roots, options)?;
     let labels = labels(repository, &recorded, &streams)?;
-    let once = !streams.is_empty();
+    let mut given_up = Vec::new();
+    let sources = Sources { roots: &roots, recorded: &recorded, labels: &labels };
+    let result = attempts(repository, options, sources, streams, progress, &mut given_up);
+    for run in given_up {
+        // only now: till then prune spares their packs, and the next attempt built on them
+        run_ended(repository, options, run, None);
+    }
+    result
+}
+
+/// What is saved, as it is read, as it is recorded, and as it is labelled.
+#[derive(Clone, Copy)]
+struct Sources<'a> {
+    roots: &'a [PathBuf],
+    recorded: &'a [PathBuf],
+    labels: &'a [String],
+}
+
+/// Tries again when something the snapshot needs was swept meanwhile.
+fn attempts(
+    repository: &Repository,
+    options: &BackupOptions,
+    sources: Sources<'_>,
+    streams: Vec<Stream>,
+    progress: &dyn Progress,
+    given_up: &mut Vec<SnapshotId>,
+) -> Result<BackupReport> {
+    let attempts = if streams.is_empty() { ATTEMPTS } else { 1 };
     let mut streams = Some(streams);
     let mut gone = HashSet::new();
-    for _ in 0..ATTEMPTS {
-        let run = Run::start(repository, options, (&recorded, &labels), progress, &mut gone)?;
-        let result = run.take(&roots, streams.take().unwrap_or_default());
-        match result {
+    for _ in 0..attempts {
+        let run = Run::start(repository, options, sources, progress, &mut gone)?;
+        match run.take(sources.roots, streams.take().unwrap_or_default()) {
             Ok(Some(report)) => return Ok(report),
-            // something the snapshot needs was swept meanwhile: store it again
-            Ok(None) if once => break,
-            Ok(None) => {}
+            Ok(None) => given_up.push(run.id),
             Err(error) => {
-                run.failed(&error);
+                run_failed(repository, options, run.id, &error);
                 return Err(error);
             }
         }
@@ -213,31 +237,64 @@ pub(crate) fn checkpoint(context: &Context<'_>, used: &mut Used) -> Result<()> {
     context.index_grew();
     used.resolve(context)?;
     context.packer.forget(&packs);
-    let session = session(context.options, SessionState::Checkpoint, context.packer);
+    let state = SessionState::Checkpoint;
+    let session = session(context.repository, context.options, state, context.packer);
     context.repository.put_session(context.packer.run(), context.next_session(), &session, None)
 }
 
-fn session(options: &BackupOptions, state: SessionState, packer: &Packer) -> Session {
-    let mut session = first_session(options, state);
+fn session(
+    repository: &Repository,
+    options: &BackupOptions,
+    state: SessionState,
+    packer: &Packer,
+) -> Session {
+    let mut session = first_session(repository, options, state);
     session.packs = packer.packs_put.load(Ordering::Relaxed);
     session.bytes = packer.bytes_put.load(Ordering::Relaxed);
     session
 }
 
-fn first_session(options: &BackupOptions, state: SessionState) -> Session {
-    let Whereabouts { host, boot, process } = Whereabouts::here(&options.host);
+fn first_session(repository: &Repository, options: &BackupOptions, state: SessionState) -> Session {
+    let Whereabouts { machine, boot, process, .. } = Whereabouts::here(repository.id());
     Session {
         state,
         time: now_ms(),
-        host,
+        host: options.host.clone(),
         boot,
         process,
         profile: options.profile.clone(),
         packs: 0,
         bytes: 0,
         code: None,
+        machine,
         kept: Vec::new(),
     }
+}
+
+/// Leaves a sign that a run is over. It failed already, so a store that does
+/// not take it changes nothing.
+fn run_failed(repository: &Repository, options: &BackupOptions, run: SnapshotId, error: &Error) {
+    if !options.dry_run {
+        let session = first_session(repository, options, SessionState::Failed);
+        let session = Session { code: Some(error.exit_code()), ..session };
+        let _ = repository.put_failure(run, &session, &error.message);
+    }
+}
+
+/// Leaves a sign that a run needs nothing any more. What it did is done, also
+/// where the store does not take it.
+fn run_ended(
+    repository: &Repository,
+    options: &BackupOptions,
+    run: SnapshotId,
+    packer: Option<&Packer>,
+) {
+    let state = SessionState::Ended;
+    let session = match packer {
+        Some(packer) => session(repository, options, state, packer),
+        None => first_session(repository, options, state),
+    };
+    let _ = repository.put_end(run, session);
 }
 
 /// Wakes the assembler when a worker ends, so that it looks whether the run
@@ -271,26 +328,38 @@ impl<'a> Run<'a> {
     fn start(
         repository: &'a Repository,
         options: &'a BackupOptions,
-        (recorded, labels): (&'a [PathBuf], &'a [String]),
+        sources: Sources<'a>,
         progress: &'a dyn Progress,
         gone: &mut HashSet<PackId>,
     ) -> Result<Run<'a>> {
         progress.event(Event::Stage("opening"));
         let id = SnapshotId::random();
-        let started = now_ms();
         if !options.dry_run {
             // what killed runs left half written; not being able to is no reason to stop
             let _ = repository.store().clean_temporary();
-            let session = first_session(options, SessionState::Start);
+            let session = first_session(repository, options, SessionState::Start);
             repository.put_session(id, 1, &session, None)?;
         }
+        let run = Run::prepare(repository, options, sources, progress, gone, id);
+        run.inspect_err(|error| run_failed(repository, options, id, error))
+    }
+
+    fn prepare(
+        repository: &'a Repository,
+        options: &'a BackupOptions,
+        Sources { recorded, labels, .. }: Sources<'a>,
+        progress: &'a dyn Progress,
+        gone: &mut HashSet<PackId>,
+        id: SnapshotId,
+    ) -> Result<Run<'a>> {
+        let started = now_ms();
         repository.sync_index(progress)?;
         let (doomed, troubles) = repository.doomed()?;
         for trouble in troubles {
             progress.event(Event::Warning(&trouble.message));
         }
         if !options.dry_run {
-            adopt::adopt(repository, id, &Whereabouts::here(&options.host), progress)?;
+            adopt::adopt(repository, id, &Whereabouts::here(repository.id()), progress)?;
         }
         let (snapshots, troubles) = repository.snapshots()?;
         for trouble in troubles {
@@ -422,8 +491,7 @@ impl<'a> Run<'a> {
             return Ok(Some(report));
         }
         if unchanged && self.options.skip_if_unchanged && report.outcome == Outcome::Complete {
-            let ended = session(self.options, SessionState::Ended, context.packer);
-            self.repository.put_session(self.id, context.next_session(), &ended, None)?;
+            run_ended(self.repository, self.options, self.id, Some(context.packer));
             return Ok(Some(report));
         }
         self.progress.event(Event::Stage("committing"));
@@ -449,6 +517,7 @@ impl<'a> Run<'a> {
             self.repository.commit(manifest, &private, &used.set, &references, self.progress)?;
         let Ok(manifest) = committed else { return Ok(None) };
         report.snapshot = Some(manifest.id);
+        run_ended(self.repository, self.options, self.id, Some(context.packer));
         if let Some(list) = stat_list {
             // losing it costs the next run time, nothing else
             let _ = list.finish(manifest.id, manifest.started, root);
@@ -528,20 +597,6 @@ impl<'a> Run<'a> {
             restore_commands: Vec::new(),
             kept: Vec::new(),
         }
-    }
-
-    /// Leaves a sign that the run is over. The run failed already, so a store
-    /// that does not take it changes nothing.
-    fn failed(&self, error: &Error) {
-        if self.options.dry_run {
-            return;
-        }
-        let state = SessionState::Failed;
-        let session =
-            Session { code: Some(error.exit_code()), ..first_session(self.options, state) };
-        // later than any checkpoint could be
-        let number = 90_000_000;
-        let _ = self.repository.put_session(self.id, number, &session, Some(&error.message));
     }
 }
 

@@ -44,7 +44,7 @@ impl Exit {
             ErrorKind::TryLater => Exit::TryLater,
             ErrorKind::Interrupted => Exit::Interrupted,
             ErrorKind::Usage => Exit::Usage,
-            ErrorKind::Failed | ErrorKind::Cache => Exit::Failed,
+            ErrorKind::Failed | ErrorKind::Cache | ErrorKind::Full => Exit::Failed,
         }
     }
 
@@ -99,6 +99,7 @@ mod tests {
             ErrorKind::Usage,
             ErrorKind::Failed,
             ErrorKind::Cache,
+            ErrorKind::Full,
         ] {
             let recorded = Error::new(kind, "").exit_code();
             assert_eq!(u64::from(super::Exit::of(kind).code()), recorded, "{kind:?}");

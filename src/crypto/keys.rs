@@ -19,6 +19,7 @@ const PAGE_CUT: &str = "esker 1 page cut";
 const SOURCE_LABEL: &str = "esker 1 source label";
 const SLOT_WRAP: &str = "esker 1 slot wrap";
 const SLOT_COMMITMENT: &str = "esker 1 slot commitment";
+const MACHINE: &str = "esker 1 machine";
 const PASSWORD_TAG: &str = "esker 1 slot input password";
 const KEY_FILE_TAG: &str = "esker 1 slot input key file";
 
@@ -119,6 +120,13 @@ pub fn reference_cut(id_refs: &SecretKey) -> SecretKey {
 /// Key for the opaque labels of sources; a maintainer cannot guess paths with it.
 pub fn source_label(id_data: &SecretKey) -> SecretKey {
     derive(SOURCE_LABEL, id_data.bytes())
+}
+
+/// What a machine is called in one repository: tells nothing but that two runs
+/// were of the same.
+pub fn machine(repository: &[u8; 16], facts: &[u8]) -> [u8; 16] {
+    let derived = blake3::derive_key(MACHINE, &[repository, facts].concat());
+    *derived.first_chunk().expect("32 bytes are more than 16")
 }
 
 /// How a password becomes a key: Argon2id version 1.3 (RFC 9106).

@@ -90,6 +90,9 @@ pub struct Session {
     pub bytes: u64,
     /// Exit code of a failed run.
     pub code: Option<u64>,
+    /// Opaque name of the machine; equal only where process numbers mean the
+    /// same.
+    pub machine: Option<String>,
     pub kept: Vec<(u64, Value)>,
 }
 
@@ -105,6 +108,7 @@ impl Session {
             .put(7, self.packs)
             .put(8, self.bytes)
             .put_some(9, self.code)
+            .put_some(10, self.machine.as_deref())
             .extend(&self.kept)
             .encode()
     }
@@ -128,6 +132,7 @@ impl Session {
             packs: fields.uint(7)?,
             bytes: fields.uint(8)?,
             code: fields.optional_uint(9)?,
+            machine: fields.optional_text(10)?,
             kept: fields.end()?,
         })
     }

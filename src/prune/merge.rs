@@ -86,9 +86,8 @@ impl Merge {
             if leaving.contains(&row.id) {
                 continue;
             }
-            let pack = repository
-                .read_frame(row.id, row.length, frame, signer)
-                .map_err(in_object)?;
+            let pack =
+                repository.read_frame(row.id, row.length, frame, signer).map_err(in_object)?;
             // the index settled what a pack holds; a segment that says otherwise
             // is not carried on
             if !repository.says_the_same(number, &pack)? {

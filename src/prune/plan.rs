@@ -192,9 +192,8 @@ fn touched(
         .flat_map(|snapshot| [Some(snapshot.id), snapshot.manifest.replaces])
         .flatten()
         .collect();
-    let failed = |info: &PackInfo| {
-        facts.runs.last_sign.contains_key(&info.run) && !made.contains(&info.run)
-    };
+    let failed =
+        |info: &PackInfo| facts.runs.last_sign.contains_key(&info.run) && !made.contains(&info.run);
     let packs = index.packs().into_iter().map(|(_, info)| info);
     touched.extend(packs.filter(|info| failed(info)).map(|info| info.id));
     touched.extend(doomed.packs.iter().filter(|id| index.pack_number(**id).is_some()));

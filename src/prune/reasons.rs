@@ -64,20 +64,16 @@ pub fn going(listing: &Listing, runs: &RunSigns, due: Due) -> BTreeMap<SnapshotI
         }
     }
     add_replaced(&listing.snapshots, &mut going);
-    let forgotten = listing.unbelieved.iter().filter(|unbelieved| {
-        unbelieved.forgotten.is_some_and(|time| due.is_due(time))
-    });
+    let forgotten = listing
+        .unbelieved
+        .iter()
+        .filter(|unbelieved| unbelieved.forgotten.is_some_and(|time| due.is_due(time)));
     going.extend(forgotten.map(|unbelieved| (unbelieved.id, Reason::Unbelieved)));
     going.retain(|id, _| !listing.unclear.contains(id));
     going
 }
 
-fn reason(
-    listing: &Listing,
-    snapshot: &Snapshot,
-    runs: &RunSigns,
-    due: Due,
-) -> Option<Reason> {
+fn reason(listing: &Listing, snapshot: &Snapshot, runs: &RunSigns, due: Due) -> Option<Reason> {
     if snapshot.replaced {
         // goes with what replaces it, never sooner
         let successor = listing.snapshots.iter().any(|s| s.manifest.replaces == Some(snapshot.id));

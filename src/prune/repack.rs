@@ -8,12 +8,12 @@ use std::collections::BTreeMap;
 use super::progress_check;
 use super::survey::Survey;
 use crate::format::ChunkKind;
-use crate::format::pack::{Block, Chunk, Coordinate, PackKind, Session, pack_key};
+use crate::format::pack::{Block, Chunk, Coordinate, Session, pack_key};
 use crate::id::{PackId, WriterId};
 use crate::progress::{Event, Progress};
 use crate::repository::index::PackToc;
 use crate::repository::packer::{BLOCK_CHUNKS, BLOCK_TARGET, Packer, SealedBlock, Sealer};
-use crate::repository::{Error, ErrorKind, Repository, Result};
+use crate::repository::{Error, Repository, Result};
 
 /// Bytes read from a pack at once, at most; a block is never longer.
 const READ_BYTES: u64 = 8 << 20;
@@ -53,7 +53,12 @@ impl<'a> Mover<'a> {
 
     /// Moves what is needed of a pack. An error of the kind damage says that
     /// the pack must stay.
-    pub fn pack(&mut self, pack: PackId, survey: &Survey<'_>, progress: &dyn Progress) -> Result<()> {
+    pub fn pack(
+        &mut self,
+        pack: PackId,
+        survey: &Survey<'_>,
+        progress: &dyn Progress,
+    ) -> Result<()> {
         let index = self.repository.index();
         let gone = || Error::damage(format!("{}: is not in the index any more", pack_key(pack)));
         let toc = index.toc(index.pack_number(pack).ok_or_else(gone)?)?;
@@ -77,8 +82,7 @@ impl<'a> Mover<'a> {
     fn block(&mut self, toc: &PackToc, live: &LiveBlock, stored: &[u8]) -> Result<()> {
         let no_block = || Error::damage(format!("{}: no such block", pack_key(toc.pack)));
         let block = toc.toc.blocks.get(live.at).ok_or_else(no_block)?;
-        let session =
-            toc.toc.sessions.get(usize::from(block.session)).ok_or_else(no_block)?;
+        let session = toc.toc.sessions.get(usize::from(block.session)).ok_or_else(no_block)?;
         if blake3::hash(stored).as_bytes()[..16] != block.stored_hash {
             let message = format!("{}: a block's bytes are damaged [PACK-7]", pack_key(toc.pack));
             return Err(Error::damage(message));
@@ -129,8 +133,7 @@ impl<'a> Mover<'a> {
             if full {
                 self.close(key)?;
             }
-            let (_, open) =
-                self.open.entry(key).or_insert_with(|| (block.kind, Open::default()));
+            let (_, open) = self.open.entry(key).or_insert_with(|| (block.kind, Open::default()));
             open.raw.extend_from_slice(bytes);
             open.chunks.push(*chunk);
             open.coordinates.push(toc.coordinate(*ordinal));
@@ -201,14 +204,4 @@ fn groups<'b>(toc: &PackToc, live: &'b [LiveBlock]) -> Vec<&'b [LiveBlock]> {
         }
     }
     groups
-}
-
-/// Whether an error means that the pack at hand cannot be moved, and others can.
-pub(super) fn spoils_one_pack(error: &Error) -> bool {
-    error.kind == ErrorKind::Damage
-}
-
-/// What a pack of this kind becomes when it is moved, for the plan's requests.
-pub(super) fn recuts(kind: PackKind, with_content_key: bool) -> bool {
-    with_content_key || kind == PackKind::Refs
 }

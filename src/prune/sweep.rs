@@ -89,7 +89,7 @@ impl Sweeper<'_, '_> {
         self.repository.wait_for_listings();
         self.facts.listing = self.repository.list_snapshots()?;
         let mut plans = self.repository.announced()?;
-        if let Some(error) = plans.unreadable.first() {
+        if let Some((_, error)) = plans.unreadable.first() {
             return Err(super::unreadable_plan(error));
         }
         plans.announced.retain(|plan| plan.key != own);

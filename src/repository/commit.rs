@@ -36,7 +36,7 @@ pub struct Announced {
 pub struct Plans {
     pub announced: Vec<Announced>,
     /// Plans that cannot be read: nobody knows what is about to go.
-    pub unreadable: Troubles,
+    pub unreadable: Vec<(String, Error)>,
     /// Plans by others than maintainers.
     pub ignored: Troubles,
 }
@@ -136,7 +136,8 @@ impl Repository {
     pub fn doomed(&self) -> Result<(Doomed, Troubles)> {
         let plans = self.announced()?;
         let doomed = Doomed::of(&plans.announced);
-        Ok((doomed, [plans.unreadable, plans.ignored].concat()))
+        let unreadable = plans.unreadable.into_iter().map(|(_, error)| error);
+        Ok((doomed, unreadable.chain(plans.ignored).collect()))
     }
 
     /// The plans in `sweeps/`. Those by others than maintainers announce nothing.
@@ -149,7 +150,7 @@ impl Repository {
                 Err(error)
                     if matches!(error.kind(), StoreKind::TooLarge | StoreKind::Unreadable) =>
                 {
-                    plans.unreadable.push(error.into());
+                    plans.unreadable.push((key, error.into()));
                     continue;
                 }
                 Err(error) => return Err(error.into()),
@@ -168,7 +169,10 @@ impl Repository {
                     let error = Error::damage(format!("{key}: is signed by no maintainer"));
                     plans.ignored.push(error);
                 }
-                Err(error) => plans.unreadable.push(Error::in_object(&key, error)),
+                Err(error) => {
+                    let error = Error::in_object(&key, error);
+                    plans.unreadable.push((key, error));
+                }
             }
         }
         Ok(plans)
@@ -301,7 +305,7 @@ impl Repository {
     pub fn look(&self, progress: &dyn Progress) -> Result<Look> {
         self.wait_for_listings();
         let plans = self.announced()?;
-        if let Some(error) = plans.unreadable.first() {
+        if let Some((_, error)) = plans.unreadable.first() {
             return Err(Error::damage(format!(
                 "{error}: it may name what is relied on here; \
                  run `esker prune --drop-unreadable-plans` while no other prune runs"

@@ -22,6 +22,8 @@ pub enum ErrorKind {
     Interrupted,
     /// The local index failed; the repository did not.
     Cache,
+    /// The store has no space left.
+    Full,
     /// The request itself makes no sense here.
     Usage,
     /// Everything else; nothing was done.
@@ -69,7 +71,7 @@ impl Error {
     /// The exit code that tells scripts of this kind of error.
     pub fn exit_code(&self) -> u64 {
         match self.kind {
-            ErrorKind::Failed | ErrorKind::Cache => 1,
+            ErrorKind::Failed | ErrorKind::Cache | ErrorKind::Full => 1,
             ErrorKind::Usage => 2,
             ErrorKind::NoRepository => 10,
             ErrorKind::WrongKey => 12,
@@ -104,6 +106,7 @@ impl From<StoreError> for Error {
             | StoreKind::TooLarge
             | StoreKind::Unreadable => ErrorKind::Damage,
             StoreKind::Temporary => ErrorKind::TryLater,
+            StoreKind::Full => ErrorKind::Full,
             _ => ErrorKind::Failed,
         };
         // these two kinds say nothing by themselves

@@ -117,6 +117,24 @@ impl LocalState {
         SeenUpdates { number, hashes: lines.filter_map(|line| line.parse().ok()).collect() }
     }
 
+    /// Notes that a prune begins. How many have ended since the last one that
+    /// looked at everything; very many if one did not end, or nothing is known.
+    pub fn begin_prune(&self) -> u64 {
+        let Some(file) = self.directory.as_ref().map(|directory| directory.join("prunes")) else {
+            return u64::MAX;
+        };
+        let count = fs::read_to_string(&file).ok().and_then(|text| text.trim().parse().ok());
+        let _ = fs::remove_file(&file);
+        count.unwrap_or(u64::MAX)
+    }
+
+    /// Notes that a prune ended, the `count`-th since one looked at everything.
+    pub fn end_prune(&self, count: u64) {
+        if let Some(directory) = &self.directory {
+            let _ = write_private(&directory.join("prunes"), format!("{}\n", count + 1).as_bytes());
+        }
+    }
+
     pub fn remember_updates(&self, seen: &SeenUpdates) -> Result<()> {
         let Some(directory) = &self.directory else { return Ok(()) };
         let before = self.seen_updates();

@@ -16,19 +16,24 @@
 //! | `segments` | write index segments |
 //! | `commit` | sessions, segments, manifest, commit check, confirmation |
 //! | `snapshots` | list snapshots and judge them |
+//! | `runs` | list runs: who signed in, and how far it came |
+//! | `judge` | which runs live, failed, or were interrupted |
 //! | `marks` | say something of a snapshot afterwards |
 
 pub mod blocks;
+pub mod clock;
 pub mod commit;
 pub mod coordinates;
 pub mod error;
 pub mod index;
+pub mod judge;
 pub mod keyring;
 pub mod local;
 pub mod marks;
 pub mod open;
 pub mod packer;
 pub mod pages;
+pub mod runs;
 pub mod segments;
 pub mod snapshots;
 pub mod sync;

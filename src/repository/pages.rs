@@ -109,8 +109,8 @@ impl Repository {
             return Ok(page);
         }
         let bytes = self.read_chunk(&root.id, ChunkKind::Refs)?;
-        let page = parse(&bytes)
-            .map_err(|error| Error::in_object(&format!("page {}", root.id), error))?;
+        let page =
+            parse(&bytes).map_err(|error| Error::in_object(&format!("page {}", root.id), error))?;
         self.index.cache_pages(std::iter::once((&root.id, bytes.as_slice())));
         Ok(page)
     }

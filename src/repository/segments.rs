@@ -97,7 +97,14 @@ impl Repository {
             let id = self.put_segment(segment::encode(&self.sealing(), &[], &[], &mut entries))?;
             let new: Vec<NewPack> = group.iter().map(|pack| pack.as_new_pack(signer)).collect();
             let (supersedes, removes, known) = (&[], &[], &[]);
-            self.index_segment(&NewSegment { id, signer, supersedes, removes, known, packs: &new })?;
+            self.index_segment(&NewSegment {
+                id,
+                signer,
+                supersedes,
+                removes,
+                known,
+                packs: &new,
+            })?;
         }
         Ok(())
     }

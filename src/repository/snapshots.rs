@@ -204,7 +204,7 @@ impl Repository {
         Ok(listing)
     }
 
-    fn has_unknown_signer(&self, objects: &HashMap<String, Vec<u8>>) -> bool {
+    pub(crate) fn has_unknown_signer(&self, objects: &HashMap<String, Vec<u8>>) -> bool {
         objects.values().any(|bytes| {
             let writer = bytes.get(20..36).and_then(|bytes| <[u8; 16]>::try_from(bytes).ok());
             writer.is_some_and(|writer| self.trust.standing(WriterId(writer)) == Standing::Unknown)

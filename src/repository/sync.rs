@@ -192,7 +192,8 @@ impl Repository {
         let key = pack_key(id);
         let in_object = |error| Error::in_object(&key, error);
         let short = || Error::damage(format!("{key}: is too short for a pack [PACK-4]"));
-        let tail = |size: u64| self.store.get_range(&key, length - size.min(length), size.min(length));
+        let tail =
+            |size: u64| self.store.get_range(&key, length - size.min(length), size.min(length));
         // most tables are shorter than this: one request
         let mut end = tail(TAIL)?;
         let footer = end.last_chunk::<FOOTER_LENGTH>().ok_or_else(short)?;

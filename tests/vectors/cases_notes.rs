@@ -201,12 +201,14 @@ fn sessions() -> Vec<Case> {
         packs: 3,
         bytes: 100_000_000,
         code: Some(1),
+        machine: Some("0a1b2c".into()),
         kept: Vec::new(),
     };
     let bytes = session.encode();
     let mut cases = vec![
         ok("session", "failed", inputs(&bytes), json!({})),
         ok("session", "started", inputs(&with(&with(&bytes, 1, uint(1)), 9, None)), json!({})),
+        ok("session", "machine not known", inputs(&with(&bytes, 10, None)), json!({})),
     ];
     map_cases(&mut cases, "session", "SES-1", &bytes, inputs, &json!({}));
     for (name, bytes) in [
@@ -214,6 +216,7 @@ fn sessions() -> Vec<Case> {
         ("state 5", with(&bytes, 1, uint(5))),
         ("state 257", with(&bytes, 1, uint(257))),
         ("no boot", with(&bytes, 4, None)),
+        ("machine that is a number", with(&bytes, 10, uint(7))),
     ] {
         cases.push(reject("session", "SES-1", name, inputs(&bytes), json!({})));
     }

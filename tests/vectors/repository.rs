@@ -483,6 +483,7 @@ fn put_snapshot(keys: &Keys, tree: Root, references: Root, objects: &mut Objects
         packs: 0,
         bytes: 0,
         code: None,
+        machine: None,
         kept: Vec::new(),
     };
     let mut put = |kind, key: String, payload: Vec<u8>, private: Option<&[u8]>| {

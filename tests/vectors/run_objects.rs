@@ -218,7 +218,7 @@ fn private_part(p: &PrivatePart) -> Value {
 fn session(s: &Session) -> Value {
     json!({ "state": s.state as u8, "time": s.time, "host": s.host, "boot": s.boot,
         "process": s.process, "profile": s.profile, "packs": s.packs, "bytes": s.bytes,
-        "code": s.code })
+        "code": s.code, "machine": s.machine })
 }
 
 fn mark(m: &Mark) -> Value {

@@ -1,0 +1,57 @@
+//! What comes free when: the plans of days to come, as far as marks that are
+//! there today decide them.
+
+use super::plan::{Facts, plan};
+use super::{PruneOptions, begin};
+use crate::progress::{Progress, Silent};
+use crate::repository::{Repository, Result};
+
+/// Space that comes free.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outlook {
+    /// From when on a prune can free it, in ms since 1970.
+    pub from: u64,
+    /// Snapshots that go by then.
+    pub snapshots: u64,
+    /// Bytes, all earlier ones included.
+    pub bytes: u64,
+}
+
+const DAY_MS: u64 = 24 * 3600 * 1000;
+/// Days that are told apart; what is due later counts with the last of them.
+const DAYS: usize = 5;
+
+/// What a prune could free now and on days to come, the earliest first.
+pub fn outlook(
+    repository: &Repository,
+    options: &PruneOptions,
+    progress: &dyn Progress,
+) -> Result<Vec<Outlook>> {
+    let (facts, options) = begin(repository, options, progress)?;
+    let mut outlook = Vec::new();
+    for from in due_times(&facts, &options) {
+        let then = PruneOptions { now: from, ..options.clone() };
+        let plan = plan(repository, &facts, &then, &Silent)?.plan;
+        outlook.push(Outlook { from, snapshots: plan.manifests.len() as u64, bytes: plan.freed() });
+    }
+    outlook.retain(|item| item.snapshots > 0 || item.bytes > 0);
+    Ok(outlook)
+}
+
+/// The ends of grace times, one a day.
+fn due_times(facts: &Facts, options: &PruneOptions) -> Vec<u64> {
+    let marks = facts.listing.snapshots.iter().filter_map(|snapshot| snapshot.forgotten);
+    let mut times: Vec<u64> =
+        marks.map(|time| time.saturating_add(options.grace).max(options.now)).collect();
+    times.sort_unstable();
+    // of a day the last: by then all of it is due
+    let mut days: Vec<u64> = Vec::new();
+    for time in times {
+        let joins = days.last().is_some_and(|last| last / DAY_MS == time / DAY_MS);
+        if joins || days.len() > DAYS {
+            days.pop();
+        }
+        days.push(time);
+    }
+    days
+}
