@@ -14,10 +14,6 @@ use crate::id::SnapshotId;
 /// How long a forgotten snapshot can be taken back, unless its maintainer says
 /// otherwise: 7 days.
 pub const DEFAULT_GRACE_MS: u64 = 7 * 24 * 3_600_000;
-/// Longest name or tag, in bytes.
-const MAX_NAME: usize = 255;
-/// Longest description, in bytes.
-const MAX_DESCRIPTION: usize = 4096;
 
 impl Repository {
     /// Puts a mark numbered one above the highest listed for the snapshot.
