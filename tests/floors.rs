@@ -27,6 +27,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("cat", 4),
     ("select", 4),
     ("keys", 4),
+    ("forget", 4),
     ("config", 5),
     ("output", 5),
     ("cli", 5),

@@ -16,8 +16,10 @@
 //! | `commit` | sessions, segments, manifest, commit check, confirmation |
 //! | `snapshots` | list snapshots and judge them |
 //! | `marks` | say something of a snapshot afterwards |
+//! | `clock` | whether this machine's time can be believed |
 
 pub mod blocks;
+pub mod clock;
 pub mod commit;
 pub mod coordinates;
 pub mod error;
