@@ -142,8 +142,7 @@ fn plan_by<'a>(
     for snapshot in standing(listing) {
         let left = left(snapshot, &listing.unclear, options.now_ms);
         let decided = fate(snapshot);
-        let (meant, items) =
-            groups.entry(GroupKey::of(snapshot, options.group_by)).or_default();
+        let (meant, items) = groups.entry(GroupKey::of(snapshot, options.group_by)).or_default();
         *meant |= decided.is_some();
         items.push(Item {
             snapshot,

@@ -230,6 +230,9 @@ impl<'a, 'b> GroupPlan<'a, 'b> {
             }
             let verdicts = verdicts.remove(&snapshot.id).unwrap_or_default();
             let mut keeps = self.keeps(snapshot, &verdicts);
+            if keeps.is_empty() && self.policy.only_expires() && !self.is_expired(snapshot) {
+                keeps.push(Keep::NotAsked);
+            }
             if keeps.is_empty() && newest == Some(snapshot.id) {
                 keeps.push(Keep::Newest);
             }
@@ -241,7 +244,6 @@ impl<'a, 'b> GroupPlan<'a, 'b> {
                 (true, Some(expires)) if self.is_expired(snapshot) => {
                     Fate::Forget(Cause::Expired(expires))
                 }
-                (true, _) if self.policy.only_expires() => Fate::Keep(vec![Keep::NotAsked]),
                 (true, _) => Fate::Forget(Cause::NoRule(verdicts)),
             }
         };

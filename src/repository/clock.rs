@@ -50,7 +50,8 @@ pub fn latest_believed(now_ms: u64) -> u64 {
 }
 
 fn date(ms: u64) -> String {
-    let time = i64::try_from(ms).ok().and_then(|ms| Timestamp::from_millisecond(ms / 1000 * 1000).ok());
+    let time =
+        i64::try_from(ms).ok().and_then(|ms| Timestamp::from_millisecond(ms / 1000 * 1000).ok());
     time.map_or_else(|| format!("{ms} ms after 1970"), |time| time.to_string())
 }
 
@@ -65,7 +66,11 @@ mod tests {
     }
 
     fn check(seen: u64, store: Option<u64>, now: u64, believed: bool) {
-        assert_eq!(believable_now(seen, store, now, false).is_ok(), believed, "{seen} {store:?} {now}");
+        assert_eq!(
+            believable_now(seen, store, now, false).is_ok(),
+            believed,
+            "{seen} {store:?} {now}"
+        );
         assert_eq!(believable_now(seen, store, now, true).unwrap(), now);
     }
 
@@ -94,7 +99,8 @@ mod tests {
         let error = believable_now(seen, None, 5000, false).unwrap_err().message;
         assert!(error.contains("1970-01-01T00:00:05Z") && error.contains("2026-11-21T02:00:00Z"));
         assert!(error.contains("--i-trust-this-clock"), "{error}");
-        let error = believable_now(seen, None, ms("2038-01-19T03:14:08Z"), false).unwrap_err().message;
+        let error =
+            believable_now(seen, None, ms("2038-01-19T03:14:08Z"), false).unwrap_err().message;
         assert!(error.contains("2038-01-19") && error.contains("run a backup first"), "{error}");
         assert!(believable_now(seen, None, u64::MAX, false).is_err());
     }

@@ -96,9 +96,7 @@ fn make_plan<'a>(
     let matcher = filter.matcher(repository.keyring())?;
     let chosen = |snapshot: &Snapshot| matcher.matches(snapshot);
     match request {
-        Request::Policy => {
-            Ok(forget::plan(listing, &chosen, &arguments.keep.policy(), options))
-        }
+        Request::Policy => Ok(forget::plan(listing, &chosen, &arguments.keep.policy(), options)),
         Request::Tagged => Ok(forget::plan_tagged(listing, &chosen, options)),
         Request::Named => {
             let mut named = Vec::new();

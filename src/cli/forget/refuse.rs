@@ -40,14 +40,15 @@ fn refuse(why: &str) -> Result<()> {
 /// Every value that narrows matches something, and all of them together do.
 fn filter_matches(repository: &Repository, listing: &Listing, filter: &Filter) -> Result<()> {
     let none = Filter::default;
-    let single = |values: &[String], option: &'static str, of: fn(&mut Filter) -> &mut Vec<String>| {
-        let filters = values.iter().map(|value| {
-            let mut filter = none();
-            of(&mut filter).push(value.clone());
-            (format!("--{option} {value}"), filter)
-        });
-        filters.collect::<Vec<_>>()
-    };
+    let single =
+        |values: &[String], option: &'static str, of: fn(&mut Filter) -> &mut Vec<String>| {
+            let filters = values.iter().map(|value| {
+                let mut filter = none();
+                of(&mut filter).push(value.clone());
+                (format!("--{option} {value}"), filter)
+            });
+            filters.collect::<Vec<_>>()
+        };
     let mut filters = single(&filter.hosts, "host", |filter| &mut filter.hosts);
     filters.extend(single(&filter.profiles, "profile", |filter| &mut filter.profiles));
     filters.extend(single(&filter.tags, "tag", |filter| &mut filter.tags));

@@ -22,7 +22,13 @@ fn night() -> impl Strategy<Value = Night> {
     let minute = prop_oneof![0..3000u64, 0..600_000u64, 311_000..313_000u64];
     let rarely = || proptest::bool::weighted(0.08);
     (minute, proptest::bool::weighted(0.4), 0..4u64, rarely(), rarely()).prop_map(
-        |(minute, partial, files, pinned, expired)| Night { minute, partial, files, pinned, expired },
+        |(minute, partial, files, pinned, expired)| Night {
+            minute,
+            partial,
+            files,
+            pinned,
+            expired,
+        },
     )
 }
 

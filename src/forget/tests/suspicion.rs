@@ -208,7 +208,8 @@ fn names_and_beginnings_of_ids_find_one() {
     };
     assert_eq!(id(find(&all, "monday")), all.snapshots[0].id);
     assert_eq!(id(find(&all, "00000002")), all.snapshots[2].id);
-    for (text, kind) in [("00", ErrorKind::Usage), ("ff", ErrorKind::Failed), ("", ErrorKind::Failed)]
+    for (text, kind) in
+        [("00", ErrorKind::Usage), ("ff", ErrorKind::Failed), ("", ErrorKind::Failed)]
     {
         assert_eq!(find(&all, text).unwrap_err().kind, kind, "{text}");
     }
