@@ -13,7 +13,7 @@ use esker::format::manifest::manifest_key;
 use esker::format::notes::{Confirmation, MarkKind, confirmation_key};
 use esker::format::slot::Role;
 use esker::id::SnapshotId;
-use esker::keys::{self, AddOptions};
+use esker::keys::{self, AddOptions, RemoveOptions};
 use esker::progress::Silent;
 use esker::repository::clock::believable_now;
 use esker::repository::local::CacheRoot;
@@ -211,4 +211,26 @@ fn maintainers_in_1970_and_2038_are_refused() {
     let store: Arc<dyn Store> = Arc::new(OpendalStore::memory().unwrap());
     init(&store);
     assert_eq!(open(&store).list_snapshots().unwrap().newest_time, 0, "nothing is older than it");
+}
+
+/// A thief's snapshots cannot stop everybody's rules by a date in the future.
+#[test]
+fn a_revoked_writer_tells_no_time() {
+    let (store, _) = repository_of(1);
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("file"), "text").unwrap();
+    let in_2090 = 3_786_912_000_000;
+    back_up(&key_of(&store, Role::Write), directory.path(), in_2090);
+    let repository = open(&store);
+    assert!(repository.list_snapshots().unwrap().newest_time >= in_2090);
+    let options = RemoveOptions {
+        force: false,
+        rotate: Some(false),
+        distrust_since: Some(in_2090),
+        distrust: Vec::new(),
+    };
+    let slot = keys::find(&repository, "write").unwrap();
+    keys::remove(&repository, slot, &options, &Silent).unwrap();
+    let listing = open(&store).list_snapshots().unwrap();
+    assert!(believable_now(listing.newest_time, None, now_ms(), false).is_ok());
 }

@@ -60,6 +60,12 @@ impl Shown<'_> {
             )))?;
             output.table(&self.table(group))?;
         }
+        for id in &self.plan.unbelieved {
+            output.line(&format!("{id}, which nobody believes: forget"))?;
+        }
+        for snapshot in &self.plan.left_behind {
+            output.line(&format!("{}, whose successor was forgotten: forget", snapshot.id))?;
+        }
         Ok(())
     }
 
