@@ -37,6 +37,7 @@ pub mod crypto;
 pub mod diff;
 pub mod files;
 pub mod find;
+pub mod forget;
 pub mod format;
 pub mod id;
 pub mod keys;

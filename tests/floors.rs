@@ -29,6 +29,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("keys", 4),
     ("undo", 4),
     ("prune", 4),
+    ("forget", 4),
     ("config", 5),
     ("output", 5),
     ("cli", 5),

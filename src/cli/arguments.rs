@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::{
-    backup, cat, check, completions, diff, dump, find, init, key, ls, man, restore, scrub,
+    backup, cat, check, completions, diff, dump, find, forget, init, key, ls, man, restore, scrub,
     snapshots, stats,
 };
 
@@ -93,6 +93,7 @@ pub enum Command {
     Find(find::Arguments),
     Diff(diff::Arguments),
     Stats(stats::Arguments),
+    Forget(Box<forget::Arguments>),
     Check(check::Arguments),
     Scrub(scrub::Arguments),
     Key(key::Arguments),

@@ -6,7 +6,7 @@
 //! | `arguments` | what was typed |
 //! | `environment`, `context` | what it means: repository, key, cache, places |
 //! | `location`, `secrets` | from a name to a store, from a source to a key |
-//! | `streams`, `progress` | standard output and error; progress as it is shown |
+//! | `streams`, `progress`, `terminal` | standard output and error; progress as it is shown; asking |
 //! | `values` | sizes, times and the like, as people type them |
 //! | `exit`, `signals` | exit codes; Ctrl-C |
 //!
@@ -21,6 +21,7 @@ mod progress;
 mod secrets;
 mod signals;
 mod streams;
+mod terminal;
 mod values;
 
 mod backup;
@@ -30,6 +31,7 @@ mod completions;
 mod diff;
 mod dump;
 mod find;
+mod forget;
 mod init;
 mod key;
 mod ls;
@@ -78,6 +80,7 @@ fn run(arguments: Arguments) -> Exit {
         Command::Find(arguments) => find::run(&context, &arguments),
         Command::Diff(arguments) => diff::run(&context, &arguments),
         Command::Stats(arguments) => stats::run(&context, &arguments),
+        Command::Forget(arguments) => forget::run(&context, &arguments),
         Command::Check(arguments) => check::run(&context, &arguments),
         Command::Scrub(arguments) => scrub::run(&context, &arguments),
         Command::Key(arguments) => key::run(&context, &arguments),

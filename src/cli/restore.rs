@@ -1,8 +1,7 @@
 //! `restore`: writes a snapshot, or a part of it, beneath a directory.
 
 use std::ffi::OsString;
-use std::fs::OpenOptions;
-use std::io::{self, BufRead, BufReader, Write};
+use std::io;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
@@ -12,7 +11,7 @@ use super::context::Context;
 use super::exit::when;
 use super::snapshot_name::{self, Narrow};
 use super::streams::{Output, talk};
-use super::{Exit, Outcome};
+use super::{Exit, Outcome, terminal};
 use crate::files::{Owners, Rules};
 use crate::format::manifest::Failure;
 use crate::output;
@@ -163,15 +162,11 @@ fn confirm(plan: &DeletePlan, progress: &dyn Progress) -> Result<()> {
         let message = "--delete asks at a terminal, and there is none: say --yes";
         Error::new(ErrorKind::Usage, message)
     };
-    let terminal = OpenOptions::new().read(true).write(true).open("/dev/tty");
-    let mut terminal = terminal.map_err(no_terminal)?;
     let things = output::counted(plan.count, "file");
-    let asked = write!(terminal, "delete {things}, {}? [y/N] ", output::size(plan.bytes));
-    asked.map_err(no_terminal)?;
-    let mut answer = String::new();
-    BufReader::new(terminal).read_line(&mut answer).map_err(no_terminal)?;
-    match answer.trim().to_ascii_lowercase().as_str() {
-        "y" | "yes" if !progress.interrupted() => Ok(()),
+    let question = format!("delete {things}, {}?", output::size(plan.bytes));
+    let answer = terminal::open().and_then(|terminal| terminal::ask(terminal, &question));
+    match answer.map_err(no_terminal)? {
+        true if !progress.interrupted() => Ok(()),
         _ => Err(Error::failed("nothing was deleted, and nothing restored")),
     }
 }

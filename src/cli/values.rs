@@ -66,11 +66,21 @@ pub fn after(from: u64, span: Span) -> Option<u64> {
 
 /// Name of this machine's time zone, or its offset at the moment.
 pub fn zone_name() -> String {
-    let zone = TimeZone::system();
+    name_of_zone(&TimeZone::system())
+}
+
+/// Name of a time zone, or its offset at the moment.
+pub fn name_of_zone(zone: &TimeZone) -> String {
     match zone.iana_name() {
         Some(name) => name.to_owned(),
         None => zone.to_offset(Timestamp::now()).to_string(),
     }
+}
+
+/// A time zone by its IANA name.
+pub fn zone(text: &str) -> Result<TimeZone, String> {
+    let wrong = |_| format!("{text:?} is no time zone: write Europe/Berlin or UTC");
+    TimeZone::get(text).map_err(wrong)
 }
 
 /// `FROM=TO`
@@ -138,6 +148,13 @@ mod tests {
             assert!(span(text).is_err(), "{text}");
         }
         assert_eq!(after(0, span("36h").unwrap()), Some(36 * 3_600_000));
+    }
+
+    #[test]
+    fn zones_are_known_by_name() {
+        assert_eq!(name_of_zone(&zone("America/New_York").unwrap()), "America/New_York");
+        assert_eq!(name_of_zone(&zone("UTC").unwrap()), "UTC");
+        assert!(zone("Europe/Berlinn").is_err() && zone("").is_err());
     }
 
     #[test]

@@ -19,6 +19,7 @@
 //! | `runs` | list runs: who signed in, and how far it came |
 //! | `judge` | which runs live, failed, or were interrupted |
 //! | `marks` | say something of a snapshot afterwards |
+//! | `clock` | whether this machine's time can be believed |
 
 pub mod blocks;
 pub mod clock;

@@ -76,8 +76,8 @@ pub struct Listing {
     pub unclear: BTreeSet<SnapshotId>,
     /// Packs that a mark calls damaged.
     pub damaged: BTreeSet<PackId>,
-    /// The newest time that a believed manifest, confirmation or mark tells,
-    /// in ms since 1970.
+    /// The newest time that a manifest that is believed, the confirmation of
+    /// one, or a mark tells, in ms since 1970.
     pub newest_time: u64,
 }
 
@@ -173,7 +173,10 @@ impl Repository {
             };
             match self.judge_manifest(key, bytes.clone(), trust) {
                 Ok(snapshot) => {
-                    listing.newest_time = listing.newest_time.max(snapshot.manifest.ended);
+                    // whoever was revoked must not set everybody's clock
+                    if snapshot.state != State::Distrusted {
+                        listing.newest_time = listing.newest_time.max(snapshot.manifest.ended);
+                    }
                     snapshots.insert(snapshot.id, snapshot);
                 }
                 Err(error) => {
@@ -246,6 +249,7 @@ impl Repository {
         })
     }
 
+    /// The time it tells: none, if nothing that can be relied on is confirmed.
     fn confirm(
         &self,
         key: &str,
@@ -257,13 +261,14 @@ impl Repository {
         let confirmation = Confirmation::parse(&opened.text)?;
         let id = snapshot_of_key(key, notes::CONFIRMED)
             .ok_or_else(|| FormatError::new("CFM-2", "names no snapshot"))?;
-        let Some(snapshot) = snapshots.get_mut(&id) else { return Ok(confirmation.time) };
+        let Some(snapshot) = snapshots.get_mut(&id) else { return Ok(0) };
         if confirmation.manifest != snapshot.hash || opened.writer != snapshot.manifest.writer {
             return Err(FormatError::new("CFM-2", "confirms another manifest than the one listed"));
         }
-        if snapshot.state == State::Unconfirmed {
-            snapshot.state = State::Confirmed;
+        if snapshot.state == State::Distrusted {
+            return Ok(0);
         }
+        snapshot.state = State::Confirmed;
         Ok(confirmation.time)
     }
 
