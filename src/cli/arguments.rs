@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::{
-    backup, cat, check, completions, diff, dump, find, forget, init, key, ls, man, restore, scrub,
-    snapshots, stats,
+    backup, cat, check, completions, diff, dump, find, forget, init, key, ls, man, prune, restore,
+    scrub, snapshots, stats, undo,
 };
 
 /// Encrypted, deduplicating backup.
@@ -94,6 +94,8 @@ pub enum Command {
     Diff(diff::Arguments),
     Stats(stats::Arguments),
     Forget(Box<forget::Arguments>),
+    Undo(undo::Arguments),
+    Prune(prune::Arguments),
     Check(check::Arguments),
     Scrub(scrub::Arguments),
     Key(key::Arguments),

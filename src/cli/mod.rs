@@ -36,11 +36,13 @@ mod init;
 mod key;
 mod ls;
 mod man;
+mod prune;
 mod restore;
 mod scrub;
 mod snapshot_name;
 mod snapshots;
 mod stats;
+mod undo;
 
 use std::process::ExitCode;
 
@@ -83,6 +85,8 @@ fn run(arguments: Arguments) -> Exit {
         Command::Forget(arguments) => forget::run(&context, &arguments),
         Command::Check(arguments) => check::run(&context, &arguments),
         Command::Scrub(arguments) => scrub::run(&context, &arguments),
+        Command::Undo(arguments) => undo::run(&context, &arguments),
+        Command::Prune(arguments) => prune::run(&context, &arguments),
         Command::Key(arguments) => key::run(&context, &arguments),
         Command::Cat(arguments) => cat::run(&context, &arguments),
         Command::Completions(arguments) => completions::run(&arguments),

@@ -29,7 +29,7 @@ mod sweep;
 mod usage;
 
 pub use self::outlook::{Outlook, outlook};
-pub use self::plan::{DeadPack, LivePack, Plan};
+pub use self::plan::{DeadPack, LivePack, Plan, Requests};
 pub use self::reasons::{Reason, SILENCE_MS};
 
 use self::plan::{Facts, Planned, unreadable_sentence};

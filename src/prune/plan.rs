@@ -59,11 +59,35 @@ impl Plan {
         self.manifests.is_empty() && self.dead.is_empty() && self.repack.is_empty()
     }
 
+    /// About how many requests to the store it takes to carry this out.
+    pub fn requests(&self) -> Requests {
+        let moved: u64 = self.repack.iter().map(|pack| pack.length - pack.free).sum();
+        let (dead, moving) = (self.dead.len() as u64, self.repack.len() as u64);
+        let sweeps = 2 + u64::from(moving > 0);
+        Requests {
+            lists: 8 * sweeps,
+            // each pack's own table, and what moves in pieces of 8 MiB
+            gets: dead + 2 * moving + moved / (8 << 20),
+            // announcements, segments, the record, packs of 32 MiB
+            puts: 2 * sweeps + 1 + moved.div_ceil(32 << 20),
+            deletes: dead + moving + sweeps + 4 * self.manifests.len() as u64,
+        }
+    }
+
     /// Bytes that come free.
     pub fn freed(&self) -> u64 {
         let dead: u64 = self.dead.iter().map(|pack| pack.length).sum();
         dead + self.repack.iter().map(|pack| pack.free).sum::<u64>()
     }
+}
+
+/// Requests to a store, about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Requests {
+    pub lists: u64,
+    pub gets: u64,
+    pub puts: u64,
+    pub deletes: u64,
 }
 
 /// What a plan is made from: one listing of everything.

@@ -4,6 +4,7 @@ use clap::Args;
 use jiff::Span;
 use jiff::tz::TimeZone;
 
+use super::super::prune::How;
 use super::super::snapshot_name::Narrow;
 use super::super::values;
 use crate::forget::{GroupBy, Limit, Period, Policy, Rule};
@@ -52,6 +53,13 @@ pub struct Arguments {
     /// Judge age by this machine's clock, however far it is from what the repository has seen
     #[arg(long = "i-trust-this-clock")]
     pub trust_clock: bool,
+
+    /// Prune as well, once the marks are put
+    #[arg(long)]
+    pub prune: bool,
+
+    #[command(flatten)]
+    pub how: How,
 
     #[command(flatten)]
     pub narrow: Narrow,

@@ -7,9 +7,10 @@ mod show;
 use super::context::Context;
 use super::exit::when;
 use super::streams::talk;
-use super::{Exit, Outcome, snapshot_name, terminal};
+use super::{Exit, Outcome, prune, snapshot_name, terminal};
 use crate::forget::{self, Item, Named, Plan, PlanOptions};
 use crate::output;
+use crate::prune::PruneOptions;
 use crate::repository::clock::believable_now;
 use crate::repository::snapshots::{Listing, Snapshot};
 use crate::repository::{Error, ErrorKind, Repository, Result, now_ms};
@@ -59,8 +60,18 @@ pub fn run(context: &Context, arguments: &Arguments) -> Outcome {
         forgotten?;
         shown.print()?;
     }
-    // The marks are put and told: what `forget` is to do behind them goes here.
-    Ok(when(!listing.troubles.is_empty(), Exit::Damage))
+    let mut damaged = !listing.troubles.is_empty();
+    if !arguments.dry_run {
+        let options = PruneOptions {
+            trust_clock: arguments.trust_clock,
+            ..arguments.how.options(&repository, now_ms)
+        };
+        if arguments.prune {
+            damaged |= prune::prune_and_tell(context, &repository, &options)?;
+        }
+        prune::tell_outlook(context, &repository, &options)?;
+    }
+    Ok(when(damaged, Exit::Damage))
 }
 
 /// The time that age is judged by, and that marks are dated.
