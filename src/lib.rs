@@ -48,4 +48,6 @@ pub mod restore;
 pub mod scrub;
 pub mod select;
 pub mod stats;
+pub mod status;
 pub mod store;
+pub mod tag;
