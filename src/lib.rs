@@ -50,5 +50,7 @@ pub mod restore;
 pub mod scrub;
 pub mod select;
 pub mod stats;
+pub mod status;
 pub mod store;
+pub mod tag;
 pub mod undo;

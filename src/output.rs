@@ -53,6 +53,17 @@ pub fn duration(milliseconds: u64) -> String {
     }
 }
 
+/// `12 s`, `3 min`, `7 h`, `5 d`: how long ago something was.
+pub fn age(milliseconds: u64) -> String {
+    let seconds = milliseconds / 1000;
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min", seconds / 60),
+        3600..172_800 => format!("{} h", seconds / 3600),
+        _ => format!("{} d", count(seconds / 86_400)),
+    }
+}
+
 fn timestamp(ms: u64) -> Timestamp {
     i64::try_from(ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok()).unwrap_or_default()
 }
@@ -62,7 +73,12 @@ pub fn time(ms: u64, zone: &TimeZone) -> String {
     timestamp(ms).to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S").to_string()
 }
 
-/// The same of seconds since 1970, which may be before that.
+/// `2026-11-21 02:04` in `zone`.
+pub fn minute(ms: u64, zone: &TimeZone) -> String {
+    timestamp(ms).to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M").to_string()
+}
+
+/// The same as `time` of seconds since 1970, which may be before that.
 pub fn time_of(seconds: i64, zone: &TimeZone) -> String {
     match Timestamp::from_second(seconds) {
         Ok(time) => time.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S").to_string(),
@@ -238,6 +254,11 @@ mod tests {
             ["0", "999", "86,572", "1,000,000"]
         );
         assert_eq!([counted(1, "file"), counted(2, "file")], ["1 file", "2 files"]);
+        let ages = [(0, "0 s"), (59_999, "59 s"), (60_000, "1 min"), (7_200_000, "2 h")];
+        for (ms, text) in ages {
+            assert_eq!(age(ms), text);
+        }
+        assert_eq!([age(172_799_999), age(172_800_000)], ["47 h", "2 d"]);
         let durations = [(430, "0.4 s"), (185_000, "3 min 05 s"), (7_620_000, "2 h 07 min")];
         for (ms, text) in durations {
             assert_eq!(duration(ms), text);

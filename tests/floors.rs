@@ -24,6 +24,8 @@ const FLOORS: &[(&str, u8)] = &[
     ("find", 4),
     ("list", 4),
     ("stats", 4),
+    ("status", 4),
+    ("tag", 4),
     ("cat", 4),
     ("select", 4),
     ("keys", 4),

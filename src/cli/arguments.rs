@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 
 use super::{
     backup, cat, check, completions, diff, dump, find, forget, init, key, ls, man, prune, restore,
-    scrub, snapshots, stats, undo,
+    scrub, snapshots, stats, status, tag, undo,
 };
 
 /// Encrypted, deduplicating backup.
@@ -20,7 +20,7 @@ ESKER_KEY_FILE, ESKER_CACHE_DIR, ESKER_CONFIG.
 
 Exit codes: 0 ok, 1 error and nothing done, 2 usage, 3 done but some files could not be read or
 written, 10 no repository, 12 wrong password or key, 13 the key lacks the right, 20 damage found,
-75 try later, 130 interrupted.")]
+21 stale, overdue or unreachable, 75 try later, 130 interrupted.")]
 pub struct Arguments {
     #[command(flatten)]
     pub global: Global,
@@ -87,6 +87,8 @@ pub enum Command {
     Init(init::Arguments),
     Backup(Box<backup::Arguments>),
     Snapshots(snapshots::Arguments),
+    Status(status::Arguments),
+    Tag(tag::Arguments),
     Restore(restore::Arguments),
     Ls(ls::Arguments),
     Dump(dump::Arguments),

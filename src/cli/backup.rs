@@ -21,8 +21,11 @@ use crate::backup::{BackupOptions, BackupReport, Stream, backup};
 use crate::compression::DEFAULT_LEVEL;
 use crate::files::{Rules, absolute};
 use crate::format::manifest::Outcome as SnapshotOutcome;
+use crate::format::notes::MarkKind;
 use crate::output;
+use crate::repository::marks::check_name;
 use crate::repository::{Error, ErrorKind, Repository, Result, now_ms};
+use crate::tag::check_free;
 
 /// Take a snapshot
 ///
@@ -107,6 +110,10 @@ struct About {
     #[arg(long, value_name = "NAME", default_value = "default")]
     profile: String,
 
+    /// Its name, which stands for it in every command
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+
     /// A tag; may be given several times
     #[arg(long, value_name = "TAG")]
     tag: Vec<String>,
@@ -180,22 +187,47 @@ pub fn run(context: &Context, arguments: Arguments) -> Outcome {
     let mut options = options(&arguments)?;
     let repository = context.open()?;
     options.leave_out = leave_out(context, &repository);
+    let name = arguments.snapshot.name.as_deref();
+    if let Some(name) = name {
+        // a run of hours must not end with a name that cannot be given
+        check_free(&repository.list_snapshots()?.snapshots, name, None)?;
+    }
     let reporter = context.reporter();
     let streams = streams(&arguments, &reporter);
     let report = backup(&repository, &options, streams, &reporter);
     reporter.finish();
     let report = report?;
+    let named = name.is_none_or(|name| give_name(context, &repository, &report, name));
     for pattern in &report.unused_patterns {
         context.warn(&format!("the pattern {pattern:?} matched nothing"));
     }
     let elapsed = reporter.elapsed_ms();
     match context.json() {
-        true => print_json(&repository, &options, &report, elapsed)?,
+        true => print_json(&repository, &options, &report, name.filter(|_| named), elapsed)?,
         false => {
             summary(&repository, &options, &report, elapsed).iter().for_each(|l| context.say(l))
         }
     }
-    Ok(when(report.outcome != SnapshotOutcome::Complete, Exit::Partial))
+    Ok(when(report.outcome != SnapshotOutcome::Complete || !named, Exit::Partial))
+}
+
+/// Names the new snapshot. It is good without a name too: that it got none is
+/// told, and changes nothing else.
+fn give_name(
+    context: &Context,
+    repository: &Repository,
+    report: &BackupReport,
+    name: &str,
+) -> bool {
+    let Some(snapshot) = report.snapshot else { return true };
+    match repository.put_mark(snapshot, MarkKind::Name(name.to_owned()), now_ms()) {
+        Ok(()) => true,
+        Err(error) => {
+            let message = &error.message;
+            context.warn(&format!("the snapshot did not get the name {name:?}: {message}"));
+            false
+        }
+    }
 }
 
 fn options(arguments: &Arguments) -> Result<BackupOptions> {
@@ -207,6 +239,7 @@ fn options(arguments: &Arguments) -> Result<BackupOptions> {
     if paths.is_empty() && !arguments.stdin {
         return Err(usage("nothing to back up: name a path, or say --stdin".to_owned()));
     }
+    snapshot.name.as_deref().map_or(Ok(()), check_name)?;
     let started = snapshot.time.unwrap_or_else(now_ms);
     let expires = snapshot.expire_after.map(|span| {
         values::after(started, span).ok_or_else(|| usage("--expire-after is too long".to_owned()))
@@ -367,6 +400,7 @@ fn print_json(
     repository: &Repository,
     options: &BackupOptions,
     report: &BackupReport,
+    name: Option<&str>,
     elapsed: u64,
 ) -> io::Result<()> {
     let counts = &report.counts;
@@ -391,6 +425,7 @@ fn print_json(
             "unchanged": report.unchanged,
             "host": options.host,
             "profile": options.profile,
+            "name": name.filter(|_| report.snapshot.is_some()),
             "tags": options.tags,
             "paths": paths.collect::<Vec<_>>(),
             "files": counts.files,

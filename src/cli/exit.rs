@@ -16,13 +16,15 @@ pub enum Exit {
     WrongKey = 12,
     NoRight = 13,
     Damage = 20,
+    /// Only of `status`: not as fresh as promised, or nobody can tell.
+    Stale = 21,
     TryLater = 75,
     Interrupted = 130,
 }
 
 impl Exit {
     /// Worst first: an end before anything was done, then 1, 20, 12 and 13, 3, 75.
-    const WORST_FIRST: [Exit; 10] = [
+    const WORST_FIRST: [Exit; 11] = [
         Exit::Interrupted,
         Exit::Usage,
         Exit::NoRepository,
@@ -31,6 +33,7 @@ impl Exit {
         Exit::WrongKey,
         Exit::NoRight,
         Exit::Partial,
+        Exit::Stale,
         Exit::TryLater,
         Exit::Ok,
     ];
@@ -111,6 +114,6 @@ mod tests {
         let all = super::Exit::WORST_FIRST;
         let mut codes: Vec<u8> = all.into_iter().map(super::Exit::code).collect();
         codes.sort_unstable();
-        assert_eq!(codes, [0, 1, 2, 3, 10, 12, 13, 20, 75, 130]);
+        assert_eq!(codes, [0, 1, 2, 3, 10, 12, 13, 20, 21, 75, 130]);
     }
 }

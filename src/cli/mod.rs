@@ -8,6 +8,8 @@
 //! | `location`, `secrets` | from a name to a store, from a source to a key |
 //! | `streams`, `progress`, `terminal` | standard output and error; progress as it is shown; asking |
 //! | `values` | sizes, times and the like, as people type them |
+//! | `snapshot_name` | snapshots and places inside, as people type them |
+//! | `status_words` | what became of a snapshot or run, in words |
 //! | `exit`, `signals` | exit codes; Ctrl-C |
 //!
 //! Every other file is the command of its name.
@@ -42,6 +44,9 @@ mod scrub;
 mod snapshot_name;
 mod snapshots;
 mod stats;
+mod status;
+mod status_words;
+mod tag;
 mod undo;
 
 use std::process::ExitCode;
@@ -76,6 +81,8 @@ fn run(arguments: Arguments) -> Exit {
         Command::Init(arguments) => init::run(&context, &arguments),
         Command::Backup(arguments) => backup::run(&context, *arguments),
         Command::Snapshots(arguments) => snapshots::run(&context, &arguments),
+        Command::Status(arguments) => status::run(&context, &arguments),
+        Command::Tag(arguments) => tag::run(&context, &arguments),
         Command::Ls(arguments) => ls::run(&context, &arguments),
         Command::Restore(arguments) => restore::run(&context, &arguments),
         Command::Dump(arguments) => dump::run(&context, &arguments),
@@ -95,13 +102,12 @@ fn run(arguments: Arguments) -> Exit {
     match outcome {
         Ok(exit) => exit,
         Err(Stop::ClosedPipe) => Exit::Ok,
-        Err(Stop::Error(error)) => report(&error, context.json()),
+        Err(Stop::Error(error)) => report(&error, Exit::of(error.kind), context.json()),
     }
 }
 
 /// One line on standard error; with `--json` an object on standard output too.
-fn report(error: &Error, as_json: bool) -> Exit {
-    let exit = Exit::of(error.kind);
+fn report(error: &Error, exit: Exit, as_json: bool) -> Exit {
     talk(&format!("esker: {}", error.message.replace('\n', " ")));
     if as_json {
         let mut out = Output::new();

@@ -1,6 +1,7 @@
-//! `snapshots`: what there is, by host and profile, newest last.
+//! `snapshots`: what there is, by host and profile, newest last; and the runs
+//! that are under way or went wrong since.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use clap::Args;
 use jiff::tz::TimeZone;
@@ -10,14 +11,21 @@ use super::backup::outcome_name;
 use super::context::Context;
 use super::exit::when;
 use super::snapshot_name::Narrow;
+use super::status_words::{reason, run_json, run_text, run_word, snapshot_text};
 use super::streams::Output;
 use super::{Exit, Outcome};
 use crate::format::manifest::Outcome as SnapshotOutcome;
+use crate::id::SnapshotId;
 use crate::output::{self, Table};
-use crate::repository::Repository;
+use crate::repository::runs::Whereabouts;
 use crate::repository::snapshots::{Snapshot, State};
+use crate::repository::{Repository, Result, now_ms};
+use crate::status::{Overview, RunStatus, SnapshotStatus, Status, overview};
 
-/// List snapshots
+/// List snapshots, and runs that are under way or went wrong
+///
+/// Snapshots that were forgotten are listed as long as that can be undone. Of the runs without a
+/// snapshot those are listed that are newer than the last complete one.
 #[derive(Args)]
 pub struct Arguments {
     #[command(flatten)]
@@ -27,77 +35,156 @@ pub struct Arguments {
     #[arg(long, value_name = "N")]
     latest: Option<usize>,
 
-    /// Also those that were forgotten, replaced, or never confirmed
+    /// Also what was replaced, never confirmed, or is being deleted, and every run
     #[arg(long)]
     all: bool,
 }
 
+/// What is listed of one host and profile.
+#[derive(Default)]
+struct Group<'a> {
+    snapshots: Vec<&'a SnapshotStatus>,
+    runs: Vec<&'a RunStatus>,
+}
+
+type Groups<'a> = BTreeMap<(&'a str, &'a str), Group<'a>>;
+
 pub fn run(context: &Context, arguments: &Arguments) -> Outcome {
     let repository = context.open()?;
-    let (snapshots, troubles) = repository.snapshots()?;
-    let filter = arguments.narrow.filter();
-    let matcher = filter.matcher(repository.keyring())?;
-    let mut groups: BTreeMap<(&str, &str), Vec<&Snapshot>> = BTreeMap::new();
-    for snapshot in &snapshots {
-        if (arguments.all || is_shown(snapshot)) && matcher.matches(snapshot) {
-            let manifest = &snapshot.manifest;
-            groups.entry((&manifest.host, &manifest.profile)).or_default().push(snapshot);
-        }
-    }
-    for group in groups.values_mut() {
-        let surplus = group.len().saturating_sub(arguments.latest.unwrap_or(usize::MAX));
-        group.drain(..surplus);
-    }
+    let overview = overview(&repository, &Whereabouts::here(repository.id()), now_ms())?;
+    let groups = choose(&repository, arguments, &overview)?;
     let mut output = Output::new();
     if context.json() {
-        let mut chosen: Vec<&Snapshot> = groups.into_values().flatten().collect();
-        chosen.sort_by_key(|snapshot| (snapshot.manifest.started, snapshot.id));
-        for snapshot in chosen {
-            output.json("snapshot", to_json(&repository, snapshot))?;
-        }
+        print_json(context, &repository, groups, &mut output)?;
     } else {
         for (number, ((host, profile), group)) in groups.iter().enumerate() {
             if number > 0 {
                 output.line("")?;
             }
             output.line(&output::sentence(&format!("host {host}, profile {profile}")))?;
-            output.table(&table(&repository, group))?;
+            output.table(&table(context, &repository, group, &overview))?;
         }
     }
     output.finish()?;
-    for trouble in &troubles {
+    for trouble in &overview.troubles {
         context.warn(&trouble.message);
     }
-    Ok(when(!troubles.is_empty(), Exit::Damage))
+    Ok(when(!overview.troubles.is_empty(), Exit::Damage))
 }
 
-/// What an owner wants to see: what can be restored, and what went wrong last.
-fn is_shown(snapshot: &Snapshot) -> bool {
-    snapshot.is_good() || snapshot.state == State::Distrusted
-}
-
-fn table(repository: &Repository, group: &[&Snapshot]) -> Table {
-    let zone = TimeZone::system();
-    let mut table =
-        Table::new(&["id", "time", ">size", ">added", "status", "name", "tags", "paths"]);
-    for snapshot in group {
-        let counts = &snapshot.manifest.counts;
-        table.row([
-            snapshot.id.to_hex()[..8].to_owned(),
-            output::time(snapshot.manifest.started, &zone),
-            output::size(counts.bytes),
-            output::size(counts.bytes_added),
-            status(snapshot).join(", "),
-            output::sentence(snapshot.name.as_deref().unwrap_or_default()).into_owned(),
-            output::sentence(&snapshot.tags.join(",")).into_owned(),
-            paths(repository, snapshot)
-                .iter()
-                .map(|p| output::path(p))
-                .collect::<Vec<_>>()
-                .join(" "),
-        ]);
+fn choose<'a>(
+    repository: &Repository,
+    arguments: &Arguments,
+    overview: &'a Overview,
+) -> Result<Groups<'a>> {
+    let filter = arguments.narrow.filter();
+    let matcher = filter.matcher(repository.keyring())?;
+    let mut groups = Groups::new();
+    for told in &overview.snapshots {
+        let manifest = &told.snapshot.manifest;
+        if (arguments.all || told.current) && matcher.matches(&told.snapshot) {
+            let group = groups.entry((&manifest.host, &manifest.profile)).or_default();
+            group.snapshots.push(told);
+        }
     }
+    for group in groups.values_mut() {
+        let surplus = group.snapshots.len().saturating_sub(arguments.latest.unwrap_or(usize::MAX));
+        group.snapshots.drain(..surplus);
+    }
+    // what a run without a snapshot was to save, and its tags, nobody can tell
+    let knowable = filter.sources.is_empty() && filter.tags.is_empty();
+    let any = |wanted: &[String], is: &String| wanted.is_empty() || wanted.contains(is);
+    for told in &overview.runs {
+        let run = &told.run;
+        let meant = any(&filter.hosts, &run.host) && any(&filter.profiles, &run.profile);
+        if knowable && meant && !told.has_manifest && (arguments.all || told.current) {
+            groups.entry((&run.host, &run.profile)).or_default().runs.push(told);
+        }
+    }
+    Ok(groups)
+}
+
+fn print_json(
+    context: &Context,
+    repository: &Repository,
+    groups: Groups<'_>,
+    output: &mut Output,
+) -> std::io::Result<()> {
+    let mut lines = Vec::new();
+    for group in groups.into_values() {
+        for told in group.snapshots {
+            let time = told.snapshot.manifest.started;
+            lines.push((time, told.snapshot.id, "snapshot", to_json(repository, told)));
+        }
+        for told in group.runs {
+            let members = run_json(repository, told, reason(context, repository, &told.run));
+            lines.push((told.run.started, told.run.id, "run", members));
+        }
+    }
+    lines.sort_by_key(|(time, id, ..)| (*time, *id));
+    lines.into_iter().try_for_each(|(.., kind, members)| output.json(kind, members))
+}
+
+fn table(
+    context: &Context,
+    repository: &Repository,
+    group: &Group<'_>,
+    overview: &Overview,
+) -> Table {
+    let mut rows: Vec<(u64, SnapshotId, [String; 9])> = Vec::new();
+    let runs: HashMap<_, _> = overview.runs.iter().map(|told| (told.run.id, told)).collect();
+    let said = |run: &RunStatus| {
+        run_text(run, reason(context, repository, &run.run).as_deref(), overview.now)
+    };
+    for told in &group.snapshots {
+        let run = told.run.and_then(|(id, _)| runs.get(&id)).map(|run| said(run));
+        let status = snapshot_text(told, run, overview.now);
+        let row = snapshot_row(context, repository, &told.snapshot, status);
+        rows.push((told.snapshot.manifest.started, told.snapshot.id, row));
+    }
+    for told in &group.runs {
+        let mut row: [String; 9] = Default::default();
+        row[0] = told.run.id.to_hex()[..8].to_owned();
+        row[1] = output::time(told.run.started, &TimeZone::system());
+        row[4] = said(told);
+        rows.push((told.run.started, told.run.id, row));
+    }
+    rows.sort_by_key(|(time, id, _)| (*time, *id));
+    let mut table = Table::new(&[
+        "id",
+        "time",
+        ">size",
+        ">added",
+        "status",
+        "name",
+        "tags",
+        "paths",
+        "description",
+    ]);
+    rows.into_iter().for_each(|(.., row)| table.row(row));
     table
+}
+
+fn snapshot_row(
+    context: &Context,
+    repository: &Repository,
+    snapshot: &Snapshot,
+    status: String,
+) -> [String; 9] {
+    let counts = &snapshot.manifest.counts;
+    let paths = paths(repository, snapshot);
+    let description = snapshot.description.as_deref().filter(|_| context.global.verbose > 0);
+    [
+        snapshot.id.to_hex()[..8].to_owned(),
+        output::time(snapshot.manifest.started, &TimeZone::system()),
+        output::size(counts.bytes),
+        output::size(counts.bytes_added),
+        status,
+        output::sentence(snapshot.name.as_deref().unwrap_or_default()).into_owned(),
+        output::sentence(&snapshot.tags.join(",")).into_owned(),
+        paths.iter().map(|p| output::path(p)).collect::<Vec<_>>().join(" "),
+        output::sentence(description.unwrap_or_default()).into_owned(),
+    ]
 }
 
 /// The sources as they were named, for those who may read them.
@@ -108,22 +195,21 @@ fn paths(repository: &Repository, snapshot: &Snapshot) -> Vec<Vec<u8>> {
     }
 }
 
-pub fn status(snapshot: &Snapshot) -> Vec<&'static str> {
-    let mut words = vec![match snapshot.state {
+/// How the snapshot came to be, whatever became of it since.
+fn state(snapshot: &Snapshot) -> &'static str {
+    match snapshot.state {
         State::Confirmed => outcome_name(snapshot.manifest.outcome),
         State::Unconfirmed => "unconfirmed",
         State::Distrusted => "distrusted",
-    }];
-    let flags = [
-        (snapshot.replaced, "replaced"),
-        (snapshot.forgotten.is_some(), "forgotten"),
-        (snapshot.pinned, "pinned"),
-    ];
-    words.extend(flags.into_iter().filter(|(applies, _)| *applies).map(|(_, word)| word));
-    words
+    }
 }
 
-fn to_json(repository: &Repository, snapshot: &Snapshot) -> Value {
+fn to_json(repository: &Repository, told: &SnapshotStatus) -> Value {
+    let snapshot = &told.snapshot;
+    let undo_until = match told.status {
+        Status::Deleting { undo_until } => Some(output::rfc3339(undo_until)),
+        _ => None,
+    };
     let manifest = &snapshot.manifest;
     let counts = &manifest.counts;
     let paths: Vec<Value> = paths(repository, snapshot)
@@ -152,7 +238,10 @@ fn to_json(repository: &Repository, snapshot: &Snapshot) -> Value {
         "name": snapshot.name,
         "description": snapshot.description,
         "tags": snapshot.tags,
-        "state": status(snapshot)[0],
+        "state": state(snapshot),
+        "status": told.status.word(),
+        "undo_until": undo_until,
+        "run": told.run.map(|(_, state)| run_word(state)),
         "complete": snapshot.state == State::Confirmed && manifest.outcome == SnapshotOutcome::Complete,
         "pinned": snapshot.pinned,
         "replaced": snapshot.replaced,

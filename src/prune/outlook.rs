@@ -2,7 +2,7 @@
 //! there today decide them.
 
 use super::plan::{Facts, plan};
-use super::{PruneOptions, begin};
+use super::{PruneOptions, list};
 use crate::progress::{Progress, Silent};
 use crate::repository::{Repository, Result};
 
@@ -21,15 +21,16 @@ const DAY_MS: u64 = 24 * 3600 * 1000;
 /// Days that are told apart; what is due later counts with the last of them.
 const DAYS: usize = 5;
 
-/// What a prune could free now and on days to come, the earliest first.
+/// What a prune could free now and on days to come, the earliest first. Any key
+/// may ask.
 pub fn outlook(
     repository: &Repository,
     options: &PruneOptions,
     progress: &dyn Progress,
 ) -> Result<Vec<Outlook>> {
-    let (facts, options) = begin(repository, options, progress)?;
+    let (facts, _) = list(repository, options.now, progress)?;
     let mut outlook = Vec::new();
-    for from in due_times(&facts, &options) {
+    for from in due_times(&facts, options) {
         let then = PruneOptions { now: from, ..options.clone() };
         let plan = plan(repository, &facts, &then, &Silent)?.plan;
         outlook.push(Outlook { from, snapshots: plan.manifests.len() as u64, bytes: plan.freed() });

@@ -6,7 +6,7 @@
 use std::sync::atomic::Ordering;
 
 use super::Repository;
-use super::error::{Error, Result};
+use super::error::{Error, ErrorKind, Result};
 use crate::format::Kind;
 use crate::format::notes::{self, MARKS, Mark, MarkKind};
 use crate::id::SnapshotId;
@@ -14,6 +14,57 @@ use crate::id::SnapshotId;
 /// How long a forgotten snapshot can be taken back, unless its maintainer says
 /// otherwise: 7 days.
 pub const DEFAULT_GRACE_MS: u64 = 7 * 24 * 3_600_000;
+/// Longest name or tag, in bytes.
+const MAX_NAME: usize = 255;
+/// Longest description, in bytes.
+const MAX_DESCRIPTION: usize = 4096;
+
+/// Whether a snapshot can be called so where snapshots are named on a command
+/// line.
+pub fn check_name(name: &str) -> Result<()> {
+    let id_like = name.len() <= 32 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let reason = if name.is_empty() {
+        "is empty"
+    } else if name.len() > MAX_NAME {
+        "is longer than 255 bytes"
+    } else if name.chars().any(char::is_control) {
+        "holds a control character"
+    } else if name.contains(':') {
+        "holds a colon, which begins a path"
+    } else if name.starts_with("latest") {
+        "begins with \"latest\", which means another thing"
+    } else if name.starts_with('-') {
+        "begins like an option"
+    } else if name.trim() != name {
+        "begins or ends with a space"
+    } else if id_like {
+        "could be the beginning of an id"
+    } else {
+        return Ok(());
+    };
+    Err(Error::new(ErrorKind::Usage, format!("the name {name:?} {reason}: choose another")))
+}
+
+pub fn check_tag(tag: &str) -> Result<()> {
+    let reason = if tag.is_empty() {
+        "is empty"
+    } else if tag.len() > MAX_NAME {
+        "is longer than 255 bytes"
+    } else if tag.chars().any(char::is_control) {
+        "holds a control character"
+    } else {
+        return Ok(());
+    };
+    Err(Error::new(ErrorKind::Usage, format!("the tag {tag:?} {reason}: choose another")))
+}
+
+pub fn check_description(text: &str) -> Result<()> {
+    if text.len() <= MAX_DESCRIPTION {
+        return Ok(());
+    }
+    let message = format!("the description is longer than {MAX_DESCRIPTION} bytes: shorten it");
+    Err(Error::new(ErrorKind::Usage, message))
+}
 
 impl Repository {
     /// Puts a mark numbered one above the highest listed for the snapshot.
@@ -40,5 +91,25 @@ impl Repository {
             ))),
             None => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_can_be_typed_and_mean_one_thing() {
+        for name in ["monday", "before the move", "größer", "2026-11-21", "cafe-1", "x"] {
+            check_name(name).unwrap();
+        }
+        let long = "x".repeat(256);
+        for name in ["", "latest", "latest~1", "a:b", "a\nb", "-x", " x", "cafe", "0", &long] {
+            assert!(check_name(name).is_err(), "{name:?}");
+        }
+        for tag in ["", "a\u{1b}", &long] {
+            assert!(check_tag(tag).is_err(), "{tag:?}");
+        }
+        check_tag("latest:cafe").unwrap();
     }
 }

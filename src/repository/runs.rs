@@ -231,12 +231,13 @@ impl Reading<'_> {
     /// The first sign that can be believed says whose run it is; the newest of
     /// that writer how far it came.
     fn run(&mut self, id: SnapshotId, signs: &[Listed]) -> Result<Option<Run>> {
-        let mut first = None;
         let mut rest = signs.iter();
-        while let (None, Some((number, key))) = (&first, rest.next()) {
-            first = self.sign(key)?.map(|(writer, session)| (*number, key, writer, session));
-        }
-        let Some((number, key, writer, first)) = first else { return Ok(None) };
+        let (number, key, writer, first) = loop {
+            let Some((number, key)) = rest.next() else { return Ok(None) };
+            if let Some((writer, session)) = self.sign(key)? {
+                break (*number, key, writer, session);
+            }
+        };
         let mut newest = (number, key, first.clone());
         while let Some((number, key)) = rest.next_back() {
             match self.sign(key)? {

@@ -6,7 +6,7 @@ use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
 use super::super::context::Context;
-use super::super::snapshots::status;
+use super::super::status_words::standing;
 use super::super::streams::Output;
 use super::super::values;
 use super::arguments::Arguments;
@@ -77,7 +77,7 @@ impl Shown<'_> {
             table.row([
                 snapshot.id.to_hex()[..8].to_owned(),
                 output::time(snapshot.manifest.started, self.zone),
-                status(snapshot).join(", "),
+                standing(snapshot).join(", "),
                 output::sentence(snapshot.name.as_deref().unwrap_or_default()).into_owned(),
                 output::sentence(&snapshot.tags.join(",")).into_owned(),
                 fate_name(&item.fate).to_owned(),
@@ -146,7 +146,7 @@ impl Shown<'_> {
         json!({
             "id": item.snapshot.id.to_hex(),
             "time": output::rfc3339(item.snapshot.manifest.started),
-            "status": status(item.snapshot),
+            "status": standing(item.snapshot),
             "name": item.snapshot.name,
             "tags": item.snapshot.tags,
             "group": group,
