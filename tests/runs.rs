@@ -24,7 +24,7 @@ use esker::repository::marks::DEFAULT_GRACE_MS;
 use esker::repository::runs::{Run, Whereabouts};
 use esker::repository::{ErrorKind, NewSlot, Repository, Unlock, now_ms};
 use esker::status::{Overview, Status, groups, overview};
-use esker::store::{Decision, ErrorKind as StoreKind, Faulty, LocalStore, OpendalStore};
+use esker::store::{Counting, Decision, ErrorKind as StoreKind, Faulty, LocalStore, OpendalStore};
 use esker::store::{OperationKind, Store};
 use esker::tag::{TagOptions, tag};
 use serde_json::Value;
@@ -118,6 +118,20 @@ fn a_run_that_committed_says_that_it_ended() {
     assert!(run.packs > 0 && run.bytes > 0 && run.last_sign >= run.started);
     assert_eq!(run.writer, repository.keyring().writer);
     assert_eq!(states(&repository, &elsewhere(), now_ms()), [RunState::MadeSnapshot(id)]);
+}
+
+/// Signs of runs that made their snapshots cost a later backup nothing.
+#[test]
+fn a_backup_reads_no_signs_of_runs_that_have_their_snapshots() {
+    let (store, tree) = (memory(), tree());
+    save(&support::open(&store), tree.path(), "host");
+    let counting = Arc::new(Counting::new(store));
+    let counted: SharedStore = counting.clone();
+    save(&support::open(&counted), tree.path(), "host");
+    assert_eq!(counting.count(OperationKind::Get, "sessions").calls, 0);
+    assert_eq!(counting.count(OperationKind::Put, "sessions").calls, 2);
+    runs(&support::open(&counted));
+    assert_eq!(counting.count(OperationKind::Get, "sessions").calls, 4);
 }
 
 /// The sign at the end is worth nothing to the snapshot: a store that does not

@@ -49,18 +49,18 @@ fn interrupted_runs(
     own: SnapshotId,
     whereabouts: &Whereabouts,
 ) -> Result<Vec<Run>> {
-    let runs = repository.list_runs()?.runs;
-    let snapshots: HashSet<SnapshotId> = repository
+    // a run that has a manifest has segments for all it put: its signs need not be read
+    let mut left_out: HashSet<SnapshotId> = repository
         .listed_keys(manifest::PREFIX)?
         .iter()
         .filter_map(|key| manifest::snapshot_of_key(key, manifest::PREFIX))
         .collect();
+    left_out.insert(own);
+    let runs = repository.list_runs_but(&left_out)?.runs;
     let writer = repository.keyring().writer;
     let is_left = |run: &Run| {
         run.writer == writer
-            && run.id != own
             && run.state != SessionState::Ended
-            && !snapshots.contains(&run.id)
             && whereabouts.sees(run) == Sight::Gone
     };
     Ok(runs.into_iter().filter(is_left).collect())

@@ -17,7 +17,7 @@ use crate::progress::Silent;
 use crate::prune::{PruneOptions, outlook};
 use crate::repository::judge::RunState;
 use crate::repository::runs::Whereabouts;
-use crate::repository::snapshots::Snapshot;
+use crate::repository::snapshots::{Snapshot, State};
 use crate::repository::{ErrorKind, Repository, now_ms};
 use crate::status::{Group, Overview, RunStatus, groups, overview};
 
@@ -133,7 +133,11 @@ struct Last {
 }
 
 fn last(group: &Group<'_>) -> Option<Last> {
-    let outcome = |snapshot: &Snapshot| outcome_name(snapshot.manifest.outcome);
+    let outcome = |snapshot: &Snapshot| match snapshot.state {
+        State::Distrusted => "distrusted",
+        _ => outcome_name(snapshot.manifest.outcome),
+    };
+    let told = |snapshot: &&&Snapshot| snapshot.state != State::Unconfirmed;
     match group.last_run {
         Some(run) => {
             let made = match run.state {
@@ -142,7 +146,7 @@ fn last(group: &Group<'_>) -> Option<Last> {
             };
             Some(Last { time: run.run.started, outcome: made.map(|made| outcome(made)) })
         }
-        None => group.snapshots.last().map(|snapshot| Last {
+        None => group.snapshots.iter().rfind(told).map(|snapshot| Last {
             time: snapshot.manifest.started,
             outcome: Some(outcome(snapshot)),
         }),

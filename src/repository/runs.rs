@@ -3,7 +3,7 @@
 //!
 //! `format-spec/12-notes.md`, sessions.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::Repository;
 use super::error::{Error, Result};
@@ -140,10 +140,18 @@ type Listed = (u64, String);
 impl Repository {
     /// Lists all runs; of each the first and the newest sign are read.
     pub fn list_runs(&self) -> Result<RunListing> {
+        self.list_runs_but(&HashSet::new())
+    }
+
+    /// The same without some, of which nothing is read.
+    pub fn list_runs_but(&self, left_out: &HashSet<SnapshotId>) -> Result<RunListing> {
         let mut signs: BTreeMap<SnapshotId, Vec<Listed>> = BTreeMap::new();
         for key in self.listed_keys(notes::SESSIONS)? {
-            if let Some((run, number)) = session_of_key(&key) {
-                signs.entry(run).or_default().push((number, key));
+            match session_of_key(&key) {
+                Some((run, number)) if !left_out.contains(&run) => {
+                    signs.entry(run).or_default().push((number, key));
+                }
+                _ => {}
             }
         }
         let ends = |signs: &Vec<Listed>| {
