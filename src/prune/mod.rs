@@ -135,8 +135,39 @@ pub fn plan_only(
     options: &PruneOptions,
     progress: &dyn Progress,
 ) -> Result<Plan> {
-    let (facts, options) = begin(repository, options, progress)?;
-    Ok(plan::plan(repository, &facts, &options, progress)?.plan)
+    begin(repository, options, progress)?;
+    Ok(look(repository, options, progress)?.1.plan.plan)
+}
+
+/// Settled options, and the plan that came of them.
+struct Looked<'a> {
+    options: PruneOptions,
+    plan: Planned<'a>,
+}
+
+/// Lists everything and makes a plan; once more when another prune took what
+/// was listed before it was looked at.
+fn look<'a>(
+    repository: &'a Repository,
+    options: &PruneOptions,
+    progress: &dyn Progress,
+) -> Result<(Facts, Looked<'a>)> {
+    for _ in 0..8 {
+        let (facts, options) = settle(repository, options, progress)?;
+        match plan::plan(repository, &facts, &options, progress) {
+            Ok(plan) => return Ok((facts, Looked { options, plan })),
+            Err(error) if error.kind == ErrorKind::Damage && is_stale(repository, &facts)? => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let message = "other prunes take what this one is looking at: try again when they are done";
+    Err(Error::new(ErrorKind::TryLater, message))
+}
+
+/// Whether a snapshot that was listed is not there any more.
+fn is_stale(repository: &Repository, facts: &Facts) -> Result<bool> {
+    let listed = notes::listed_snapshots(repository)?;
+    Ok(facts.listing.snapshots.iter().any(|snapshot| !listed.contains(&snapshot.id)))
 }
 
 /// Frees what no kept snapshot uses.
@@ -146,12 +177,14 @@ pub fn prune(
     progress: &dyn Progress,
 ) -> Result<PruneReport> {
     let started = now_ms();
-    let (mut facts, options) = begin(repository, options, progress)?;
+    begin(repository, options, progress)?;
     let unfinished = repository.local().begin_prune();
-    let options = PruneOptions { full: options.full || unfinished >= FULL_EVERY, ..options };
+    let full = options.full || unfinished >= FULL_EVERY;
+    let asked = PruneOptions { full, ..options.clone() };
+    let (mut facts, looked) = look(repository, &asked, progress)?;
+    let Looked { options, plan: Planned { plan, mut survey, origins } } = looked;
     may_delete(repository, options.now)?;
     let superseded = repository.index().superseded()?;
-    let Planned { plan, mut survey, origins } = plan::plan(repository, &facts, &options, progress)?;
     let mut report = PruneReport { plan, ..PruneReport::default() };
     let unreadable = report.plan.unreadable.iter();
     report.damage.extend(unreadable.map(|(id, why)| unreadable_sentence(*id, why)));
@@ -181,23 +214,31 @@ pub fn prune(
     Ok(report)
 }
 
+/// Refuses whom it must, and clears the way.
+fn begin(repository: &Repository, options: &PruneOptions, progress: &dyn Progress) -> Result<()> {
+    repository.require_maintain()?;
+    let _ = repository.store().clean_temporary();
+    if !options.drop_unreadable_plans {
+        return Ok(());
+    }
+    let unreadable = repository.announced()?.unreadable;
+    for (key, error) in &unreadable {
+        progress.event(Event::Warning(&format!("taking {key} away: {error}")));
+    }
+    let keys: Vec<String> = unreadable.into_iter().map(|(key, _)| key).collect();
+    crate::store::delete_many(&**repository.store(), &keys).map_err(sweep::deleting)
+}
+
 /// Lists everything, refuses what must not be done, and settles the options.
-fn begin(
+fn settle(
     repository: &Repository,
     options: &PruneOptions,
     progress: &dyn Progress,
 ) -> Result<(Facts, PruneOptions)> {
-    repository.require_maintain()?;
     progress.event(Event::Stage("listing"));
-    let _ = repository.store().clean_temporary();
     let (facts, unreadable) = list(repository, options.now, progress)?;
-    if let Some((key, error)) = unreadable.first() {
-        if !options.drop_unreadable_plans {
-            return Err(unreadable_plan(error));
-        }
-        progress.event(Event::Warning(&format!("taking {key} away: {error}")));
-        let keys: Vec<String> = unreadable.iter().map(|(key, _)| key.clone()).collect();
-        crate::store::delete_many(&**repository.store(), &keys).map_err(sweep::deleting)?;
+    if let Some((_, error)) = unreadable.first() {
+        return Err(unreadable_plan(error));
     }
     let newest = facts.runs.last_sign.values().copied().max().unwrap_or(0);
     let newest = newest.max(facts.listing.newest_time);

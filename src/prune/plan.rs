@@ -8,13 +8,14 @@ use super::reasons::{Reason, RunSigns, going, refuse_unbelieved};
 use super::survey::{Survey, origins_of};
 use super::usage::{Focus, Origin, Usage};
 use super::{PruneOptions, progress_check};
+use crate::format::manifest::manifest_key;
 use crate::format::pack::{PackKind, pack_key};
 use crate::id::{PackId, SnapshotId};
 use crate::progress::{Event, Progress};
 use crate::repository::commit::{Announced, Doomed};
 use crate::repository::index::{PackInfo, PackToc};
 use crate::repository::snapshots::{Listing, Snapshot};
-use crate::repository::{Error, Repository, Result};
+use crate::repository::{Error, ErrorKind, Repository, Result};
 
 /// A pack that can go as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,7 +125,7 @@ pub(super) fn plan<'a>(
             // without its pages nobody knows what it used: look everywhere
             full |= leaving.add(snapshot.manifest.references).is_err();
         } else {
-            add(&mut staying, snapshot)?;
+            add(repository, &mut staying, snapshot)?;
         }
         progress_check(progress)?;
     }
@@ -138,11 +139,14 @@ pub(super) fn plan<'a>(
     );
     let mut plan = Plan { manifests, full, ..Plan::default() };
     let leftovers = leftovers(repository, facts, &mut plan);
-    let asked = if full {
-        repository.index().packs().into_iter().map(|(_, info)| info.id).collect()
-    } else {
-        touched(repository, facts, &leaving, &survey, &doomed)?
+    let touched = match full {
+        true => None,
+        false => touched(repository, facts, &leaving, &survey, &doomed)?,
     };
+    plan.full = touched.is_none();
+    let full = plan.full;
+    let everything = || repository.index().packs().into_iter().map(|(_, info)| info.id).collect();
+    let asked = touched.unwrap_or_else(everything);
     let origins = origins(repository, &asked, &survey, &leftovers)?;
     let focus = || if full { Focus::All } else { Focus::Some(origins.clone()) };
     survey.focus(focus())?;
@@ -155,12 +159,19 @@ pub(super) fn plan<'a>(
     Ok(Planned { plan, survey, origins })
 }
 
-/// Adds a snapshot that stays. One that cannot be read stops the prune.
-pub(super) fn add(staying: &mut Usage<'_>, snapshot: &Snapshot) -> Result<()> {
-    staying.add(snapshot.manifest.references).map_err(|error| {
-        let what = "what it uses cannot be read, so nothing was deleted";
-        Error::new(error.kind, format!("snapshot {}: {what}: {error}", snapshot.id))
-    })
+/// Adds a snapshot that stays. One that cannot be read stops the prune, unless
+/// another prune has taken it since it was listed: packs go after manifests.
+pub(super) fn add(
+    repository: &Repository,
+    staying: &mut Usage<'_>,
+    snapshot: &Snapshot,
+) -> Result<()> {
+    let Err(error) = staying.add(snapshot.manifest.references) else { return Ok(()) };
+    if error.kind == ErrorKind::Damage && !repository.exists(&manifest_key(snapshot.id))? {
+        return Ok(());
+    }
+    let what = "what it uses cannot be read, so nothing was deleted";
+    Err(Error::new(error.kind, format!("snapshot {}: {what}: {error}", snapshot.id)))
 }
 
 /// Packs in the store that no segment lists: what runs that ended early left,
@@ -185,16 +196,21 @@ fn leftovers(repository: &Repository, facts: &Facts, plan: &mut Plan) -> Vec<Arc
 
 /// Packs that may have become free: those that what goes names and nothing that
 /// stays does on the same page, those of runs that made no snapshot, those that
-/// were moved and not deleted, and those another plan names.
+/// were moved and not deleted, and those another plan names. Nothing when what
+/// goes cannot be read: then all must be looked at.
 fn touched(
     repository: &Repository,
     facts: &Facts,
     leaving: &Usage<'_>,
     survey: &Survey<'_>,
     doomed: &Doomed,
-) -> Result<BTreeSet<PackId>> {
+) -> Result<Option<BTreeSet<PackId>>> {
     let index = repository.index();
-    let (pages, mut named) = leaving.beyond(&survey.staying)?;
+    let (pages, mut named) = match leaving.beyond(&survey.staying) {
+        Ok(beyond) => beyond,
+        Err(error) if error.kind == ErrorKind::Damage => return Ok(None),
+        Err(error) => return Err(error),
+    };
     let mut touched = BTreeSet::new();
     let id_of = |number| index.pack(number).map(|info| info.id);
     for page in &pages {
@@ -222,7 +238,7 @@ fn touched(
     touched.extend(packs.filter(|info| failed(info)).map(|info| info.id));
     touched.extend(doomed.packs.iter().filter(|id| index.pack_number(**id).is_some()));
     touched.extend(survey.unreliable());
-    Ok(touched)
+    Ok(Some(touched))
 }
 
 /// Every origin pack whose use must be known to judge the packs asked about.

@@ -101,7 +101,7 @@ impl Sweeper<'_, '_> {
         refuse_unbelieved(&self.facts.listing, &manifests)?;
         for snapshot in &self.facts.listing.snapshots {
             if !manifests.contains_key(&snapshot.id) {
-                add(&mut self.survey.staying, snapshot)?;
+                add(self.repository, &mut self.survey.staying, snapshot)?;
             }
         }
         self.survey.listed = self.facts.listed.clone();

@@ -69,17 +69,28 @@ impl<'a> Usage<'a> {
         }
     }
 
-    /// Adds the set below `root`.
+    /// Adds the set below `root`, all of it or, with an error, nothing: a page
+    /// that could not be read must not look as if it had been.
     pub fn add(&mut self, root: Root) -> Result<()> {
+        let leaves = self.leaves.len();
+        let mut fresh = Vec::new();
         let leaf = Leaf { id: root.id, from: None, to: None };
-        self.descend(leaf, root.level)?;
-        self.read_leaves()
+        let added = self.descend(leaf, root.level, &mut fresh).and_then(|()| self.read_leaves());
+        if added.is_err() {
+            self.leaves.truncate(leaves);
+            self.read = self.read.min(leaves);
+            fresh.iter().for_each(|id| {
+                self.pages.remove(id);
+            });
+        }
+        added
     }
 
-    fn descend(&mut self, page: Leaf, level: u8) -> Result<()> {
+    fn descend(&mut self, page: Leaf, level: u8, fresh: &mut Vec<ChunkId>) -> Result<()> {
         if !self.pages.insert(page.id) {
             return Ok(());
         }
+        fresh.push(page.id);
         if level == 0 {
             self.leaves.push(page);
             return Ok(());
@@ -92,7 +103,7 @@ impl<'a> Usage<'a> {
         for child in &children {
             let to = ends.next().flatten().or(page.to);
             let from = Some((child.birth, child.pack));
-            self.descend(Leaf { id: child.id, from, to }, level - 1)?;
+            self.descend(Leaf { id: child.id, from, to }, level - 1, fresh)?;
         }
         Ok(())
     }
