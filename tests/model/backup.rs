@@ -18,17 +18,38 @@ pub struct Backup {
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum At {
     /// Begins; these packs were missing for the run before.
-    B1 { missing: Packs },
-    B1Segments { missing: Packs, listed: Segments },
+    B1 {
+        missing: Packs,
+    },
+    B1Segments {
+        missing: Packs,
+        listed: Segments,
+    },
     B2,
     B2Packs,
     B3,
     B4,
-    B4Sweeps { condemned: Packs },
-    B4Segments { condemned: Packs, listed: Segments },
+    B4Sweeps {
+        condemned: Packs,
+    },
+    B4Segments {
+        condemned: Packs,
+        listed: Segments,
+    },
+    /// Only where sweeps are listed last: packs that stand, as far as known.
+    B4Packs {
+        indexed: Packs,
+        exist: Packs,
+    },
     B6,
     B7,
-    B7Sweeps { doomed: bool },
+    B7Sweeps {
+        doomed: bool,
+    },
+    /// Only where sweeps are listed last.
+    B7Seen {
+        there: bool,
+    },
     Good,
     Failed,
 }
@@ -92,6 +113,21 @@ pub fn steps(state: &State, me: usize, configuration: &Configuration, next: &mut
             };
             go("B3 puts the manifest", at(then), &|store| store.manifests |= 1 << snapshot);
         }
+        At::B4 if omits(Omission::CheckSweepsLast) => {
+            let (indexed, exist) = (store.index(store.segments), store.packs);
+            go("B4 reads segments, lists packs", at(At::B4Packs { indexed, exist }), &nothing);
+        }
+        At::B4Packs { indexed, exist } => {
+            let needed = store.references[snapshot];
+            let needed = Toc { data: needed, pages: needed };
+            let stand = indexed & exist & !store.condemned(None);
+            if needed.is_within(store.held_by(stand)) {
+                go("B4 lists sweeps: all there", at(At::B6), &nothing);
+            } else {
+                let again = backup.start_again(indexed & !stand, configuration);
+                go("B4 lists sweeps: something is missing", again, &nothing);
+            }
+        }
         At::B4 => {
             let blind = omits(Omission::CheckWithoutSweeps);
             let condemned = if blind { 0 } else { store.condemned(None) };
@@ -121,6 +157,15 @@ pub fn steps(state: &State, me: usize, configuration: &Configuration, next: &mut
             let unseen = omits(Omission::NoLookAfterConfirmation);
             let then = if unseen { At::Good } else { At::B7 };
             go("B6 puts the confirmation", at(then), &|store| store.confirmed |= 1 << snapshot);
+        }
+        At::B7 if omits(Omission::LookForSweepsLast) => {
+            let there = store.manifests & store.confirmed & 1 << snapshot != 0;
+            go("B7 looks for manifest and confirmation", at(At::B7Seen { there }), &nothing);
+        }
+        At::B7Seen { there } => {
+            let good = there && !store.is_doomed(snapshot);
+            let then = if good { At::Good } else { At::Failed };
+            go("B7 lists sweeps", at(then), &nothing);
         }
         At::B7 => {
             let doomed = store.is_doomed(snapshot) && !omits(Omission::LookWithoutSweeps);

@@ -1,5 +1,9 @@
 //! How many take part, and which step they leave out.
 
+use std::fmt;
+
+use super::store::MAINTAINERS;
+
 /// Steps that can be left out, or done in the wrong way.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Omission {
@@ -11,6 +15,8 @@ pub enum Omission {
     CheckWithoutSweeps,
     /// B4 comes before B3.
     CheckBeforeManifest,
+    /// B4 lists sweeps after segments and packs.
+    CheckSweepsLast,
     /// Nobody lists packs: what is indexed is taken to exist.
     IndexIsExistence,
     /// B7 is left out.
@@ -19,6 +25,8 @@ pub enum Omission {
     LookWithoutSweeps,
     /// B7 lists sweeps, and does not look for manifest and confirmation.
     LookForSweepsOnly,
+    /// B7 lists sweeps after it looked for manifest and confirmation.
+    LookForSweepsLast,
     /// P4 comes after P5.
     ListBeforeSweep,
     /// P5 does not list marks and confirmations again.
@@ -53,6 +61,8 @@ pub enum Omission {
     BlindUndo,
     /// U2 does not list sweeps.
     UndoWithoutSweeps,
+    /// U2 lists sweeps after everything else.
+    UndoSweepsLast,
     /// U2 does not look for manifest and confirmation.
     UndoWithoutManifest,
     /// U2 looks for sweeps, manifest and confirmation only.
@@ -61,7 +71,7 @@ pub enum Omission {
     UndoForgetsPages,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Configuration {
     pub backups: usize,
     pub maintainers: usize,
@@ -70,10 +80,12 @@ pub struct Configuration {
     /// Whether maintainers merge segments.
     pub merging: bool,
     /// How often each maintainer prunes.
-    pub rounds: u8,
+    pub rounds: [u8; MAINTAINERS],
     /// How many manifests a backup may put before it gives up.
     pub manifests: u8,
-    pub without: Option<Omission>,
+    /// Whether the store may lose a pack while S0 is forgotten.
+    pub damage: bool,
+    pub without: &'static [Omission],
 }
 
 impl Configuration {
@@ -83,9 +95,10 @@ impl Configuration {
             maintainers,
             undo: false,
             merging: false,
-            rounds: 1,
+            rounds: [1; MAINTAINERS],
             manifests: 2,
-            without: None,
+            damage: false,
+            without: &[],
         }
     }
 
@@ -97,7 +110,7 @@ impl Configuration {
         Configuration { merging: true, ..self }
     }
 
-    pub const fn rounds(self, rounds: u8) -> Configuration {
+    pub const fn rounds(self, rounds: [u8; MAINTAINERS]) -> Configuration {
         Configuration { rounds, ..self }
     }
 
@@ -105,11 +118,39 @@ impl Configuration {
         Configuration { manifests, ..self }
     }
 
-    pub const fn without(self, omission: Omission) -> Configuration {
-        Configuration { without: Some(omission), ..self }
+    pub const fn damage(self) -> Configuration {
+        Configuration { damage: true, ..self }
+    }
+
+    pub const fn without(self, without: &'static [Omission]) -> Configuration {
+        Configuration { without, ..self }
     }
 
     pub fn omits(&self, omission: Omission) -> bool {
-        self.without == Some(omission)
+        self.without.contains(&omission)
+    }
+}
+
+impl fmt::Display for Configuration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Configuration { backups, maintainers, manifests, .. } = self;
+        write!(f, "{backups} backups × {maintainers} maintainers")?;
+        for rounds in &self.rounds[..*maintainers] {
+            write!(f, ", {rounds} prune(s)")?;
+        }
+        if *backups > 0 {
+            write!(f, ", up to {manifests} manifest(s) a backup")?;
+        }
+        for (given, word) in
+            [(self.undo, "undo"), (self.merging, "merging"), (self.damage, "damage")]
+        {
+            if given {
+                write!(f, ", {word}")?;
+            }
+        }
+        for omission in self.without {
+            write!(f, ", {omission:?}")?;
+        }
+        Ok(())
     }
 }

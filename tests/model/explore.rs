@@ -63,7 +63,7 @@ fn expand(
             if !seen.insert(fingerprint) {
                 continue;
             }
-            if state.broken().is_some() {
+            if state.broken(configuration).is_some() {
                 broken.store(fingerprint, Ordering::Relaxed);
             }
             batch.push(state);
@@ -117,7 +117,7 @@ fn tell(way: &[u64], configuration: &Configuration) -> Vec<String> {
         lines.push(trace::line(&state, &taken));
         state = taken.state;
     }
-    lines.push(trace::complaint(&state));
+    lines.push(trace::complaint(&state, configuration));
     lines
 }
 

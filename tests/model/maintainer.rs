@@ -17,18 +17,48 @@ pub struct Maintainer {
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum At {
     P1,
-    P1Snapshots { listed: Snapshots },
-    P3 { plan: Sweep },
-    P3Packs { plan: Sweep },
-    P4 { plan: Sweep },
-    P5 { plan: Sweep },
-    P5Marks { plan: Sweep, forgotten: bool, confirmed: Snapshots },
-    P5Snapshots { plan: Sweep, needed: Chunks },
-    P5Sweeps { plan: Sweep, needed: Chunks, others: Packs },
-    P5Segments { plan: Sweep, needed: Chunks, others: Packs, listed: Segments },
+    P1Snapshots {
+        listed: Snapshots,
+    },
+    P3 {
+        plan: Sweep,
+    },
+    P3Packs {
+        plan: Sweep,
+    },
+    P4 {
+        plan: Sweep,
+    },
+    P5 {
+        plan: Sweep,
+    },
+    P5Marks {
+        plan: Sweep,
+        forgotten: bool,
+        confirmed: Snapshots,
+    },
+    P5Snapshots {
+        plan: Sweep,
+        needed: Chunks,
+    },
+    P5Sweeps {
+        plan: Sweep,
+        needed: Chunks,
+        others: Packs,
+    },
+    P5Segments {
+        plan: Sweep,
+        needed: Chunks,
+        others: Packs,
+        listed: Segments,
+    },
     /// Deletes: `done` classes are through; `read` are the segments read in P5,
     /// as long as they are of use.
-    P6 { plan: Sweep, read: Segments, done: u8 },
+    P6 {
+        plan: Sweep,
+        read: Segments,
+        done: u8,
+    },
     P7,
     Done,
 }
@@ -55,27 +85,28 @@ impl Maintainer {
 /// The order of INV-2, and wrong ones.
 fn order(configuration: &Configuration) -> &'static [Class] {
     use Class::*;
-    match configuration.without {
-        Some(Omission::PacksBeforeManifests) => {
-            &[Removing, Packs, Confirmations, Manifests, Superseded]
-        }
-        Some(Omission::PacksBeforeRemoving) => {
-            &[Confirmations, Manifests, Packs, Removing, Superseded]
-        }
-        Some(Omission::ManifestsBeforeConfirmations) => {
-            &[Manifests, Confirmations, Removing, Packs, Superseded]
-        }
-        Some(Omission::SupersededBeforeMerged) => {
-            &[Confirmations, Manifests, Superseded, Removing, Packs]
-        }
-        Some(Omission::ListBeforeSweep) => {
-            &[LateSweep, Confirmations, Manifests, Removing, Packs, Superseded]
-        }
-        Some(Omission::RepackIndexedLate) => {
-            &[Confirmations, Manifests, Removing, Packs, LateSegment, Superseded]
-        }
-        _ => &[Confirmations, Manifests, Removing, Packs, Superseded],
-    }
+    let wrong: &[(Omission, &[Class])] = &[
+        (Omission::PacksBeforeManifests, &[Removing, Packs, Confirmations, Manifests, Superseded]),
+        (Omission::PacksBeforeRemoving, &[Confirmations, Manifests, Packs, Removing, Superseded]),
+        (
+            Omission::ManifestsBeforeConfirmations,
+            &[Manifests, Confirmations, Removing, Packs, Superseded],
+        ),
+        (
+            Omission::SupersededBeforeMerged,
+            &[Confirmations, Manifests, Superseded, Removing, Packs],
+        ),
+        (
+            Omission::ListBeforeSweep,
+            &[LateSweep, Confirmations, Manifests, Removing, Packs, Superseded],
+        ),
+        (
+            Omission::RepackIndexedLate,
+            &[Confirmations, Manifests, Removing, Packs, LateSegment, Superseded],
+        ),
+    ];
+    let chosen = wrong.iter().find(|(omission, _)| configuration.omits(*omission));
+    chosen.map_or(&[Confirmations, Manifests, Removing, Packs, Superseded], |(_, order)| order)
 }
 
 /// One maintainer's view of a state, and where its steps go.
@@ -145,7 +176,7 @@ pub fn steps(state: &State, me: usize, configuration: &Configuration, next: &mut
         }
         At::P6 { plan, read, done } => run.delete(plan, read, done),
         At::P7 => {
-            let again = round + 1 < configuration.rounds;
+            let again = round + 1 < configuration.rounds[me];
             let then = if again {
                 Maintainer { round: round + 1, at: At::P1 }
             } else {
@@ -387,10 +418,12 @@ impl Run<'_> {
     fn superseded(&self, read: Segments) -> Segments {
         let store = &self.state.store;
         let own = 1 << removing_segment(self.me, self.round) & store.segments;
-        match self.configuration.without {
-            Some(Omission::SupersededAtOnce) => store.superseded(read | own),
-            Some(Omission::SupersededBeforeMerged) => read,
-            _ => store.superseded(read),
+        if self.configuration.omits(Omission::SupersededAtOnce) {
+            store.superseded(read | own)
+        } else if self.configuration.omits(Omission::SupersededBeforeMerged) {
+            read
+        } else {
+            store.superseded(read)
         }
     }
 

@@ -3,7 +3,7 @@
 use super::backup::{self, Backup};
 use super::configuration::Configuration;
 use super::maintainer::{self, Maintainer};
-use super::store::{BACKUPS, MAINTAINERS, S0, Store, snapshot_of};
+use super::store::{BACKUPS, MAINTAINERS, S0, Store, bits, snapshot_of};
 use super::user::{self, User};
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -20,6 +20,7 @@ pub enum Actor {
     Backup(usize),
     Maintainer(usize),
     Anyone,
+    Store,
 }
 
 /// What somebody can do next, and what comes of it.
@@ -51,13 +52,45 @@ impl State {
             maintainer::steps(self, at, configuration, next);
         }
         maintainer::plans_done(self, configuration, next);
+        if configuration.damage && self.user == User::Forgot {
+            self.losses(next);
+        }
     }
 
-    /// The first snapshot that was reported good and is not.
-    pub fn broken(&self) -> Option<usize> {
+    /// What the protocol cannot prevent: the store loses a pack.
+    fn losses(&self, next: &mut Vec<Next>) {
+        for pack in bits(self.store.packs) {
+            let mut state = *self;
+            state.store.packs &= !(1 << pack);
+            next.push(Next { actor: Actor::Store, step: "loses a pack", state });
+        }
+    }
+
+    /// Looks for a broken promise, and says which.
+    ///
+    /// What was reported good can be restored: its manifest and confirmation are
+    /// there, and all it needs lies in packs that exist and are indexed. And
+    /// what is listed with a confirmation can be restored, reported or not, also
+    /// while it is about to go; a store that loses packs can keep only the first.
+    pub fn broken(&self, configuration: &Configuration) -> Option<Broken> {
+        let store = &self.store;
+        let listed = if configuration.damage { 0 } else { store.manifests & store.confirmed };
+        let lost = bits(listed.into()).find(|at| !store.is_restorable(*at));
+        let fault = |snapshot: usize| {
+            let is_listed = store.manifests & store.confirmed & 1 << snapshot != 0;
+            !is_listed || !store.is_restorable(snapshot)
+        };
         let old = (self.user == User::Content).then_some(S0);
         let new = self.backups.iter().enumerate().filter(|(_, backup)| backup.is_good());
         let new = new.map(|(at, backup)| snapshot_of(at, backup.manifest));
-        old.into_iter().chain(new).find(|snapshot| !self.store.is_good(*snapshot))
+        let reported = old.into_iter().chain(new).find(|at| fault(*at)).map(Broken::ReportedGood);
+        reported.or(lost.map(Broken::Listed))
     }
+}
+
+/// A snapshot that cannot be restored, though
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Broken {
+    ReportedGood(usize),
+    Listed(usize),
 }

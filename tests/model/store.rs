@@ -190,13 +190,11 @@ impl Store {
         bits(snapshots.into()).fold(0, |all, at| all | self.references[at])
     }
 
-    /// Whether a snapshot can be restored: its manifest and confirmation are
-    /// there, and all it needs lies in packs that exist and are indexed.
-    pub fn is_good(&self, snapshot: usize) -> bool {
+    /// Whether all that a snapshot needs lies in packs that exist and are indexed.
+    pub fn is_restorable(&self, snapshot: usize) -> bool {
         let needed = self.references[snapshot];
         let held = self.held_by(self.packs & self.index(self.segments));
-        let all = Toc { data: needed, pages: needed };
-        self.manifests & self.confirmed & 1 << snapshot != 0 && all.is_within(held)
+        Toc { data: needed, pages: needed }.is_within(held)
     }
 }
 

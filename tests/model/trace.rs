@@ -1,6 +1,7 @@
 //! A way through the states, in words.
 
-use super::state::{Actor, Next, State};
+use super::configuration::Configuration;
+use super::state::{Actor, Broken, Next, State};
 use super::store::{
     MAINTAINERS, MANIFESTS, OLD_DATA, OLD_PAGES, ROUNDS, RUNS, S0, Store, bits, pack_of_backup,
     pack_of_round, removing_segment,
@@ -13,14 +14,17 @@ pub fn line(before: &State, next: &Next) -> String {
         Actor::Backup(at) => format!("backup {}", at + 1),
         Actor::Maintainer(at) => format!("maintainer {}", at + 1),
         Actor::Anyone => "anyone".into(),
+        Actor::Store => "store".into(),
     };
     let changes = changes(&before.store, &next.state.store).join(" ");
     format!("{actor:12}  {:50}  {changes}", next.step).trim_end().into()
 }
 
-pub fn complaint(state: &State) -> String {
-    match state.broken() {
-        Some(at) => format!("{} was reported good, and is not", snapshot(at)),
+/// What is wrong in the end.
+pub fn complaint(state: &State, configuration: &Configuration) -> String {
+    match state.broken(configuration) {
+        Some(Broken::ReportedGood(at)) => format!("{} was reported good, and is not", snapshot(at)),
+        Some(Broken::Listed(at)) => format!("{} is listed and cannot be restored", snapshot(at)),
         None => "nothing is wrong".into(),
     }
 }

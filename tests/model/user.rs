@@ -12,10 +12,21 @@ pub enum User {
     /// Put the mark *undo*.
     U1,
     /// Listed sweeps: the packs they name.
-    U2Sweeps { condemned: Packs },
+    U2Sweeps {
+        condemned: Packs,
+    },
     /// Saw manifest and confirmation.
-    U2Manifest { condemned: Packs },
-    U2Segments { condemned: Packs, listed: Segments },
+    U2Manifest {
+        condemned: Packs,
+    },
+    U2Segments {
+        condemned: Packs,
+        listed: Segments,
+    },
+    /// Only where sweeps are listed last: the packs that stand, as far as known.
+    U2Packs {
+        stand: Packs,
+    },
     /// Too late: S0, or something it needs, is gone or about to go.
     Late,
 }
@@ -38,6 +49,24 @@ pub fn steps(state: &State, configuration: &Configuration, next: &mut Vec<Next>)
         User::U1 if omits(Omission::BlindUndo) => go("U3 recovered, without U2", User::Content),
         User::U1 if omits(Omission::UndoWithoutSweeps) => {
             go("U2 does not list sweeps", User::U2Sweeps { condemned: 0 });
+        }
+        User::U1 if omits(Omission::UndoSweepsLast) => {
+            if store.manifests & store.confirmed & 1 << S0 != 0 {
+                let stand = store.packs & store.index(store.segments);
+                go("U2 sees manifest, confirmation, packs", User::U2Packs { stand });
+            } else {
+                go("U2 misses manifest or confirmation", User::Late);
+            }
+        }
+        User::U2Packs { stand } => {
+            let needed = store.references[S0];
+            let needed = Toc { data: needed, pages: needed };
+            let held = store.held_by(stand & !store.condemned(None));
+            if needed.is_within(held) && !store.is_doomed(S0) {
+                go("U3 lists sweeps: recovered", User::Content);
+            } else {
+                go("U2 lists sweeps: something is about to go", User::Late);
+            }
         }
         User::U1 if store.is_doomed(S0) => go("U2 lists sweeps: S0 is named", User::Late),
         User::U1 => {
