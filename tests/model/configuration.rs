@@ -35,6 +35,10 @@ pub enum Omission {
     NoSnapshotsAgain,
     /// P5 does not list other sweeps.
     NoSweepsAgain,
+    /// P5 lists snapshots before marks and confirmations.
+    SnapshotsBeforeMarks,
+    /// P5 lists other sweeps after segments and packs.
+    PruneSweepsLast,
     /// P5 looks for coordinates only.
     PruneForgetsPages,
     /// P5 counts packs of P3 that no segment lists yet; it comes after P6.
@@ -85,6 +89,8 @@ pub struct Configuration {
     pub manifests: u8,
     /// Whether the store may lose a pack while S0 is forgotten.
     pub damage: bool,
+    /// Whether what is listed is held to be restorable, or only what was reported.
+    pub listed: bool,
     pub without: &'static [Omission],
 }
 
@@ -98,6 +104,7 @@ impl Configuration {
             rounds: [1; MAINTAINERS],
             manifests: 2,
             damage: false,
+            listed: true,
             without: &[],
         }
     }
@@ -119,7 +126,11 @@ impl Configuration {
     }
 
     pub const fn damage(self) -> Configuration {
-        Configuration { damage: true, ..self }
+        Configuration { damage: true, listed: false, ..self }
+    }
+
+    pub const fn reported_only(self) -> Configuration {
+        Configuration { listed: false, ..self }
     }
 
     pub const fn without(self, without: &'static [Omission]) -> Configuration {
@@ -134,12 +145,12 @@ impl Configuration {
 impl fmt::Display for Configuration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Configuration { backups, maintainers, manifests, .. } = self;
-        write!(f, "{backups} backups × {maintainers} maintainers")?;
-        for rounds in &self.rounds[..*maintainers] {
-            write!(f, ", {rounds} prune(s)")?;
+        write!(f, "{backups} × backup, {maintainers} × maintainer")?;
+        if self.rounds != [1; MAINTAINERS] {
+            write!(f, ", prunes of each {:?}", &self.rounds[..*maintainers])?;
         }
         if *backups > 0 {
-            write!(f, ", up to {manifests} manifest(s) a backup")?;
+            write!(f, ", manifests of each {manifests}")?;
         }
         for (given, word) in
             [(self.undo, "undo"), (self.merging, "merging"), (self.damage, "damage")]

@@ -38,7 +38,6 @@ fn holds(configuration: Configuration) {
     println!("{configuration}: {} states, holds", outcome.states);
 }
 
-/// The big ones, one after the other, so that they fit into memory.
 fn is_long() -> bool {
     std::env::var("ESKER_TEST_LONG").as_deref() == Ok("yes")
 }
@@ -55,7 +54,7 @@ fn two_backups_and_one_maintainer() {
 
 #[test]
 fn two_maintainers_and_an_undo() {
-    holds(Configuration::new(0, 2).undo().merging().rounds([2, 1]));
+    holds(Configuration::new(0, 2).undo().merging());
 }
 
 #[test]
@@ -63,9 +62,11 @@ fn one_backup_and_a_maintainer_who_prunes_twice() {
     holds(Configuration::new(1, 1).undo().merging().rounds([2, 1]));
 }
 
+/// The big ones, one after the other, so that they fit into memory (4 GB).
 #[test]
 fn long() {
     if is_long() {
+        holds(Configuration::new(0, 2).undo().merging().rounds([2, 1]));
         holds(Configuration::new(1, 2).undo());
         // a run that cannot commit at once gives up: with another try the states
         // do not fit into memory
@@ -77,11 +78,12 @@ const ONE_OF_EACH: Configuration = Configuration::new(1, 1).undo();
 const MERGES: Configuration = Configuration::new(1, 1).undo().merging();
 const UNDO: Configuration = Configuration::new(0, 1).undo();
 const TWO_MAINTAINERS: Configuration = Configuration::new(0, 2).undo().merging();
-const BACKUP_BESIDE_TWO: Configuration = Configuration::new(1, 2);
+const BACKUP_BESIDE_TWO: Configuration = Configuration::new(1, 2).merging();
 const DAMAGE: Configuration = Configuration::new(0, 1).undo().damage();
 const PRUNES_TWICE: Configuration = Configuration::new(1, 1).merging().rounds([2, 1]);
 
-/// What must not be left out, with the smallest configuration that shows why.
+/// What must not be left out: a snapshot that was reported good would be lost.
+/// Each with a small configuration that shows it.
 const NEEDED: &[(&[Omission], Configuration)] = &[
     (&[NoCheck], ONE_OF_EACH),
     (&[CheckWithoutSweeps], ONE_OF_EACH),
@@ -99,34 +101,33 @@ const NEEDED: &[(&[Omission], Configuration)] = &[
     (&[NoMarksAgain], UNDO),
     (&[NoSnapshotsAgain], ONE_OF_EACH),
     (&[NoSweepsAgain], TWO_MAINTAINERS),
+    (&[PruneSweepsLast], TWO_MAINTAINERS),
     (&[PruneForgetsPages], ONE_OF_EACH),
     (&[RepackIndexedLate], UNDO),
     (&[ForeignPlanRemoval], ONE_OF_EACH),
     (&[ForeignSweep], TWO_MAINTAINERS),
     (&[SupersededBeforeMerged], MERGES),
-    // a forgotten snapshot whose manifest outlives its packs looks like damage
-    (&[PacksBeforeManifests], UNDO),
     // nothing in the protocol takes a pack from an undone snapshot that still
     // stands and is in no plan; but then undo would say *recovered* of damage
     (&[UndoWithoutPacks], DAMAGE),
     (&[UndoForgetsPages], DAMAGE),
     (&[IndexIsExistence], DAMAGE),
-    // a pack is removed from the index before it is deleted, and for ever: as
-    // long as both are kept to, the index alone is right. Two nets, of which
-    // either one may have a hole
+    // in a store that loses nothing too: who listed the removing segment, and reads
+    // it after it was superseded and deleted, believes in a pack that is gone.
+    // (SupersededAtOnce only stands for a third run, to keep the example small.)
     (&[IndexIsExistence, PacksBeforeRemoving], ONE_OF_EACH),
-    (&[IndexIsExistence, MergeForgetsRemoves, SupersededAtOnce], PRUNES_TWICE),
+    (&[IndexIsExistence, SupersededAtOnce], PRUNES_TWICE),
 ];
 
 /// What safety does not rest on: it saves work, or is the second of two nets.
 const SPARE: &[&[Omission]] = &[
     // the backup finds out in B4 and has to start again
     &[ReuseCondemned],
-    // the other net is IndexIsExistence, see above
+    // a manifest that stays because it was confirmed meanwhile was there before
+    &[SnapshotsBeforeMarks],
+    // what is indexed and should not be does not exist, or a plan names it
     &[PacksBeforeRemoving],
     &[MergeForgetsRemoves],
-    &[IndexIsExistence],
-    &[IndexIsExistence, SupersededAtOnce],
     // a confirmation without a manifest counts for nothing; but after a crash no
     // later prune would find it
     &[ManifestsBeforeConfirmations],
@@ -143,25 +144,40 @@ const SPARE: &[&[Omission]] = &[
 #[test]
 fn each_needed_step_is_missed() {
     for (without, configuration) in NEEDED {
-        let configuration = configuration.without(without);
-        let outcome = explore(&configuration);
-        let way = outcome.violation.unwrap_or_else(|| {
-            panic!("{configuration}: {} states, and nothing is missed", outcome.states)
-        });
-        println!("{configuration}: caught after {} steps\n{}\n", way.len() - 1, way.join("\n"));
+        is_caught(configuration.reported_only().without(without));
     }
+}
+
+/// Nothing reported good is lost by it; but a forgotten snapshot whose manifest
+/// outlives its packs looks like damage.
+#[test]
+fn packs_go_after_manifests() {
+    is_caught(UNDO.without(&[PacksBeforeManifests]));
+    holds(ONE_OF_EACH.reported_only().without(&[PacksBeforeManifests]));
+}
+
+/// Prints the way to a violation, and fails if there is none.
+fn is_caught(configuration: Configuration) {
+    let outcome = explore(&configuration);
+    let Some(way) = outcome.violation else {
+        panic!("{configuration}: {} states, and nothing is missed", outcome.states);
+    };
+    println!("{configuration}: caught after {} steps\n{}\n", way.len() - 1, way.join("\n"));
 }
 
 #[test]
 fn spare_steps_are_spare() {
     for without in SPARE {
-        for configuration in [MERGES, TWO_MAINTAINERS, BACKUP_BESIDE_TWO] {
+        for configuration in [MERGES, TWO_MAINTAINERS, PRUNES_TWICE] {
             holds(configuration.without(without));
+        }
+        if is_long() {
+            holds(BACKUP_BESIDE_TWO.without(without));
         }
     }
 }
 
-/// The store that loses packs breaks nothing that was reported afterwards.
+/// A store that loses packs breaks nothing that is reported good afterwards.
 #[test]
 fn damage_is_seen() {
     holds(DAMAGE);

@@ -52,6 +52,17 @@ enum At {
         others: Packs,
         listed: Segments,
     },
+    /// Only where listings come in another order.
+    P5Early {
+        plan: Sweep,
+        listed: Snapshots,
+    },
+    P5Packs {
+        plan: Sweep,
+        needed: Chunks,
+        read: Segments,
+        exist: Packs,
+    },
     /// Deletes: `done` classes are through; `read` are the segments read in P5,
     /// as long as they are of use.
     P6 {
@@ -151,6 +162,14 @@ pub fn steps(state: &State, me: usize, configuration: &Configuration, next: &mut
         At::P4 { plan } => {
             run.change("P4 puts its sweep", At::P5 { plan }, |store| store.sweeps[me] = plan);
         }
+        At::P5 { plan } if omits(Omission::SnapshotsBeforeMarks) => {
+            let listed = store.manifests;
+            run.go("P5 lists snapshots", At::P5Early { plan, listed });
+        }
+        At::P5Early { plan, listed } => {
+            let step = "P5 lists marks and confirmations";
+            run.decide(step, plan, store.forgotten, store.confirmed, listed);
+        }
         At::P5 { plan } => {
             let (mut forgotten, mut confirmed) = (store.forgotten, store.confirmed);
             if omits(Omission::NoMarksAgain) {
@@ -159,7 +178,21 @@ pub fn steps(state: &State, me: usize, configuration: &Configuration, next: &mut
             let then = At::P5Marks { plan, forgotten, confirmed };
             run.go("P5 lists marks and confirmations", then);
         }
-        At::P5Marks { plan, forgotten, confirmed } => run.decide(plan, forgotten, confirmed),
+        At::P5Marks { plan, forgotten, confirmed } => {
+            let blind = omits(Omission::NoSnapshotsAgain);
+            let listed = if blind { 0 } else { store.manifests };
+            run.decide("P5 lists snapshots", plan, forgotten, confirmed, listed);
+        }
+        At::P5Snapshots { plan, needed } if omits(Omission::PruneSweepsLast) => {
+            let (read, exist) = (store.segments, store.packs);
+            let then = At::P5Packs { plan, needed, read, exist };
+            run.go("P5 reads segments, lists packs", then);
+        }
+        At::P5Packs { plan, needed, read, exist } => {
+            let others = store.condemned(Some(me));
+            let elsewhere = store.index(read) & exist & !others & !plan.packs;
+            run.spare("P5 lists other sweeps", plan, needed, elsewhere, read);
+        }
         At::P5Snapshots { plan, needed } => {
             let blind = omits(Omission::NoSweepsAgain);
             let others = if blind { 0 } else { store.condemned(Some(me)) };
@@ -170,8 +203,15 @@ pub fn steps(state: &State, me: usize, configuration: &Configuration, next: &mut
             run.go("P5 lists segments", At::P5Segments { plan, needed, others, listed });
         }
         At::P5Segments { plan, needed, others, listed } => {
+            let exist = if omits(Omission::IndexIsExistence) { !0 } else { store.packs };
             for read in store.readings(listed) {
-                run.spare(plan, needed, others, listed, read);
+                let mut indexed = store.index(read);
+                if omits(Omission::RepackIndexedLate) {
+                    indexed |= 1 << pack_of_round(me, round);
+                }
+                let elsewhere = indexed & exist & !others & !plan.packs;
+                let read = if omits(Omission::MergeSupersedesUnread) { listed } else { read };
+                run.spare("P5 reads segments, lists packs", plan, needed, elsewhere, read);
             }
         }
         At::P6 { plan, read, done } => run.delete(plan, read, done),
@@ -265,51 +305,47 @@ impl Run<'_> {
         }
     }
 
-    /// P5, second listing: which manifests stay after all, and what is needed.
-    fn decide(&mut self, plan: Sweep, forgotten: bool, confirmed: Snapshots) {
-        let store = &self.state.store;
-        let old = plan.manifests & 1 << S0;
-        let old = if forgotten { old } else { 0 };
-        let manifests = old | plan.manifests & !(1 << S0) & !confirmed;
-        let blind = self.configuration.omits(Omission::NoSnapshotsAgain);
-        let needed = if blind { 0 } else { store.used_by(store.manifests & !manifests) };
+    /// P5, once marks, confirmations and snapshots were listed: which manifests
+    /// stay after all, and what is needed.
+    fn decide(
+        &mut self,
+        step: &'static str,
+        plan: Sweep,
+        forgotten: bool,
+        confirmed: Snapshots,
+        listed: Snapshots,
+    ) {
+        let stays = if forgotten { confirmed & !(1 << S0) } else { confirmed | 1 << S0 };
+        let manifests = plan.manifests & !stays;
+        let needed = self.state.store.used_by(listed & !manifests);
         let plan = Sweep { manifests, ..plan };
-        self.go("P5 lists snapshots", At::P5Snapshots { plan, needed });
+        self.go(step, At::P5Snapshots { plan, needed });
     }
 
-    /// P5, last listings: which packs stay after all (INV-7).
+    /// P5, in the end: which packs stay after all (INV-7), when `elsewhere` are
+    /// the packs that others may rely on.
     fn spare(
         &mut self,
+        step: &'static str,
         plan: Sweep,
         needed: Chunks,
-        others: Packs,
-        listed: Segments,
+        elsewhere: Packs,
         read: Segments,
     ) {
         let store = &self.state.store;
-        let omits = |omission| self.configuration.omits(omission);
-        let mut indexed = store.index(read);
-        if omits(Omission::RepackIndexedLate) {
-            indexed |= 1 << pack_of_round(self.me, self.round);
-        }
-        let exist = if omits(Omission::IndexIsExistence) { !0 } else { store.packs };
-        let elsewhere = store.held_by(indexed & exist & !plan.packs & !others);
+        let held = store.held_by(elsewhere);
         let may_go = |pack: usize| {
             let mut used = store.tocs[pack].used_by(needed);
-            if omits(Omission::PruneForgetsPages) {
+            if self.configuration.omits(Omission::PruneForgetsPages) {
                 used = Toc { pages: 0, ..used };
             }
-            used.is_within(elsewhere)
+            used.is_within(held)
         };
         let packs = bits(plan.packs & store.packs).filter(|pack| may_go(*pack));
         let packs = packs.fold(0, |packs, pack| packs | 1 << pack);
-        let read = match (self.configuration.merging, omits(Omission::MergeSupersedesUnread)) {
-            (false, _) => 0,
-            (true, false) => read,
-            (true, true) => listed,
-        };
         let plan = Sweep { packs, ..plan };
-        self.then_delete("P5 reads segments, lists packs", plan, read, 0, |_| {});
+        let read = if self.configuration.merging { read } else { 0 };
+        self.then_delete(step, plan, read, 0, |_| {});
     }
 
     /// Goes on with the first class, from `done`, that has something to do.

@@ -74,7 +74,7 @@ impl State {
     /// while it is about to go; a store that loses packs can keep only the first.
     pub fn broken(&self, configuration: &Configuration) -> Option<Broken> {
         let store = &self.store;
-        let listed = if configuration.damage { 0 } else { store.manifests & store.confirmed };
+        let listed = if configuration.listed { store.manifests & store.confirmed } else { 0 };
         let lost = bits(listed.into()).find(|at| !store.is_restorable(*at));
         let fault = |snapshot: usize| {
             let is_listed = store.manifests & store.confirmed & 1 << snapshot != 0;
