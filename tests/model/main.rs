@@ -62,7 +62,7 @@ fn one_backup_and_a_maintainer_who_prunes_twice() {
     holds(Configuration::new(1, 1).undo().merging().rounds([2, 1]));
 }
 
-/// The big ones, one after the other, so that they fit into memory (4 GB).
+/// The big ones, one after the other, so that they fit into memory (less than 5 GB).
 #[test]
 fn long() {
     if is_long() {
