@@ -178,8 +178,8 @@ pub fn prune(
 ) -> Result<PruneReport> {
     let started = now_ms();
     begin(repository, options, progress)?;
-    let unfinished = repository.local().begin_prune();
-    let full = options.full || unfinished >= FULL_EVERY;
+    let ended = repository.local().begin_prune();
+    let full = options.full || ended.is_none_or(|count| count + 1 >= FULL_EVERY);
     let asked = PruneOptions { full, ..options.clone() };
     let (mut facts, looked) = look(repository, &asked, progress)?;
     let Looked { options, plan: Planned { plan, mut survey, origins } } = looked;
@@ -209,7 +209,7 @@ pub fn prune(
     }
     // the space is there again that may have been given up to get so far
     let _ = repository.store().restore_reserve();
-    repository.local().end_prune(if full { 0 } else { unfinished });
+    repository.local().end_prune(if full { 0 } else { ended.unwrap_or(0) + 1 });
     put_record(repository, &report, started, &options);
     Ok(report)
 }

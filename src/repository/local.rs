@@ -118,20 +118,19 @@ impl LocalState {
     }
 
     /// Notes that a prune begins. How many have ended since the last one that
-    /// looked at everything; very many if one did not end, or nothing is known.
-    pub fn begin_prune(&self) -> u64 {
-        let Some(file) = self.directory.as_ref().map(|directory| directory.join("prunes")) else {
-            return u64::MAX;
-        };
-        let count = fs::read_to_string(&file).ok().and_then(|text| text.trim().parse().ok());
-        let _ = fs::remove_file(&file);
-        count.unwrap_or(u64::MAX)
+    /// looked at everything; nothing if one did not end.
+    pub fn begin_prune(&self) -> Option<u64> {
+        let Some(directory) = &self.directory else { return Some(0) };
+        let file = directory.join("prunes");
+        let count = fs::read_to_string(&file).map_or(Some(0), |text| text.trim().parse().ok());
+        let _ = write_private(&file, b"unfinished\n");
+        count
     }
 
     /// Notes that a prune ended, the `count`-th since one looked at everything.
     pub fn end_prune(&self, count: u64) {
         if let Some(directory) = &self.directory {
-            let _ = write_private(&directory.join("prunes"), format!("{}\n", count + 1).as_bytes());
+            let _ = write_private(&directory.join("prunes"), format!("{count}\n").as_bytes());
         }
     }
 
