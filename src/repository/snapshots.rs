@@ -40,6 +40,8 @@ pub struct Snapshot {
     pub forgotten: Option<u64>,
     /// A confirmed manifest of the same writer replaces it.
     pub replaced: bool,
+    /// Packs that a mark on it calls damaged.
+    pub damaged: BTreeSet<PackId>,
 }
 
 impl Snapshot {
@@ -240,6 +242,7 @@ impl Repository {
             pinned: false,
             forgotten: None,
             replaced: false,
+            damaged: BTreeSet::new(),
             manifest,
         })
     }
@@ -390,7 +393,7 @@ fn apply(snapshot: &mut Snapshot, mark: Mark) {
             snapshot.tags.extend(new);
         }
         MarkKind::Pin(pinned) => snapshot.pinned = pinned,
-        MarkKind::Damaged(_) => {}
+        MarkKind::Damaged(packs) => snapshot.damaged.extend(packs),
     }
 }
 
