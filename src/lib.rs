@@ -43,6 +43,7 @@ pub mod keys;
 pub mod list;
 pub mod output;
 pub mod progress;
+pub mod repair;
 pub mod repository;
 pub mod restore;
 pub mod scrub;

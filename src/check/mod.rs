@@ -8,6 +8,7 @@
 //! | `segments` | index segments, and that the local index says the same |
 //! | `packs` | packs listed against packs indexed; where a chunk stands |
 //! | `references` | every coordinate lies in a pack that is there |
+//! | `recount` | reference sets against what trees reach |
 //! | `trees` | every path, page and chunk of the snapshots |
 //! | `data` | the bytes of packs: hash, blocks, chunk ids |
 //! | `healed` | damaged packs of which nothing is lost |
@@ -23,6 +24,7 @@ mod healed;
 mod marks;
 mod objects;
 mod packs;
+mod recount;
 mod references;
 mod report;
 mod segments;
@@ -62,6 +64,8 @@ pub struct CheckOptions {
     pub read_data: Option<Subset>,
     /// Name every path that damage hits. Needs a key that may read.
     pub affected: bool,
+    /// Compute reference sets once more from the trees. Needs a key that may read.
+    pub refs: bool,
     /// Look at these snapshots only; at all without.
     pub snapshots: Option<Vec<SnapshotId>>,
 }
@@ -143,10 +147,12 @@ fn look<'a>(
     let listing = repository.store().list("")?;
     let trust = objects::trust(repository, findings)?;
     let trust = trust.as_ref().unwrap_or(repository.trust());
-    objects::check(repository, &listing, trust, findings, progress)?;
+    let snapshots_listed = repository.list_snapshots()?;
+    let settled = &snapshots_listed.settled_marks;
+    objects::check(repository, &listing, trust, settled, findings, progress)?;
     segments::check(repository, &listing, trust, findings, progress)?;
     let packs = packs::Packs::new(repository, &listing, &doomed, findings);
-    let Listing { snapshots: mut all, damaged: marked, .. } = repository.list_snapshots()?;
+    let Listing { snapshots: mut all, damaged: marked, .. } = snapshots_listed;
     all.retain(|snapshot| {
         let going = doomed.manifests.contains(&snapshot.id);
         if going {
@@ -165,7 +171,9 @@ fn look<'a>(
     }
     if repository.keyring().may_read_content() {
         progress.event(Event::Stage("walking trees"));
-        let mut trees = trees::TreeCheck::new(repository, &packs, findings, progress)?;
+        // with --refs every snapshot's set is compared, further below
+        let compare = !options.refs;
+        let mut trees = trees::TreeCheck::new(repository, &packs, findings, progress, compare)?;
         for snapshot in &snapshots {
             stop_if_interrupted(progress)?;
             trees.check(snapshot)?;
@@ -175,6 +183,9 @@ fn look<'a>(
         findings.unproven(&format!(
             "a {role} key cannot open file names: that the trees are whole was not seen"
         ));
+    }
+    if options.refs {
+        recount::check(repository, &snapshots, &holders, findings, progress)?;
     }
     Ok(Structure { listing, packs, snapshots, all, marked })
 }

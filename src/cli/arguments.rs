@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::{
-    backup, cat, check, completions, diff, dump, find, init, key, ls, man, restore, scrub,
+    backup, cat, check, completions, diff, dump, find, init, key, ls, man, repair, restore, scrub,
     snapshots, stats,
 };
 
@@ -95,6 +95,7 @@ pub enum Command {
     Stats(stats::Arguments),
     Check(check::Arguments),
     Scrub(scrub::Arguments),
+    Repair(repair::Arguments),
     Key(key::Arguments),
     Cat(cat::Arguments),
     Completions(completions::Arguments),

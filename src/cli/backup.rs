@@ -239,7 +239,7 @@ fn options(arguments: &Arguments) -> Result<BackupOptions> {
     })
 }
 
-fn host_name() -> String {
+pub fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 

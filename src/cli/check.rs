@@ -38,6 +38,10 @@ pub struct Arguments {
     #[arg(long)]
     affected: bool,
 
+    /// Compute reference sets once more from the trees, and compare
+    #[arg(long)]
+    refs: bool,
+
     /// Do not mark damaged packs: nothing is written
     ///
     /// Without it damaged packs are marked, and the next backup stores again what they held.
@@ -96,7 +100,8 @@ fn options(
     arguments: &Arguments,
 ) -> Result<CheckOptions> {
     let read_data = arguments.read_data_subset.or(arguments.read_data.then_some(Subset::All));
-    let mut options = CheckOptions { read_data, affected: arguments.affected, snapshots: None };
+    let (affected, refs) = (arguments.affected, arguments.refs);
+    let mut options = CheckOptions { read_data, affected, refs, snapshots: None };
     if !arguments.snapshots.is_empty() {
         let snapshots = context.snapshots(repository)?;
         let id = |name: &String| {

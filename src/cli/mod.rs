@@ -34,6 +34,7 @@ mod init;
 mod key;
 mod ls;
 mod man;
+mod repair;
 mod restore;
 mod scrub;
 mod snapshot_name;
@@ -79,6 +80,7 @@ fn run(arguments: Arguments) -> Exit {
         Command::Diff(arguments) => diff::run(&context, &arguments),
         Command::Stats(arguments) => stats::run(&context, &arguments),
         Command::Check(arguments) => check::run(&context, &arguments),
+        Command::Repair(arguments) => repair::run(&context, &arguments),
         Command::Scrub(arguments) => scrub::run(&context, &arguments),
         Command::Key(arguments) => key::run(&context, &arguments),
         Command::Cat(arguments) => cat::run(&context, &arguments),

@@ -75,6 +75,12 @@ pub struct Listing {
     /// Snapshots of which a mark or confirmation could not be read: nobody
     /// knows what it says, so they stay.
     pub unclear: BTreeSet<SnapshotId>,
+    /// The highest number of a mark that could not be read and is not settled, for
+    /// each of those snapshots.
+    pub unreadable_marks: BTreeMap<SnapshotId, u64>,
+    /// Keys of marks that could not be read and that a later undo settled: they
+    /// count for nothing.
+    pub settled_marks: BTreeSet<String>,
     /// Packs that a mark calls damaged.
     pub damaged: BTreeSet<PackId>,
     /// The newest time that a believed manifest, confirmation or mark tells,
@@ -277,6 +283,7 @@ impl Repository {
         listing: &mut Listing,
     ) {
         let mut marks: Vec<(u64, bool, String, SnapshotId, Mark)> = Vec::new();
+        let mut unreadable = Vec::new();
         for key in keys {
             let (Some(bytes), Some((id, number))) = (objects.get(key), notes::mark_of_key(key))
             else {
@@ -299,11 +306,22 @@ impl Repository {
                 Err(error) => {
                     // one that was read and may not be said changes nothing
                     if error.rule != "MARK-3" {
-                        listing.unclear.insert(id);
+                        unreadable.push((id, number, key));
                     }
                     listing.troubles.push(Error::in_object(key, error));
                 }
             }
+        }
+        for (id, number, key) in unreadable {
+            let settles =
+                |(n, undo, _, of, _): &(u64, bool, _, _, _)| *undo && *of == id && *n > number;
+            if marks.iter().any(settles) {
+                listing.settled_marks.insert(key.clone());
+                continue;
+            }
+            listing.unclear.insert(id);
+            let highest = listing.unreadable_marks.entry(id).or_default();
+            *highest = number.max(*highest);
         }
         marks.sort_by(|a, b| (a.0, a.1, &a.2).cmp(&(b.0, b.1, &b.2)));
         for (.., id, mark) in marks {

@@ -6,6 +6,9 @@
 mod support;
 
 mod healing;
+mod index;
+mod references;
+mod snapshots;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -112,7 +115,8 @@ impl Fixture {
 }
 
 fn check_all(repository: &Repository) -> CheckReport {
-    let options = CheckOptions { read_data: Some(Subset::All), affected: true, snapshots: None };
+    let options =
+        CheckOptions { read_data: Some(Subset::All), affected: true, refs: true, snapshots: None };
     check(repository, &options, &Silent).unwrap()
 }
 
@@ -130,7 +134,8 @@ fn damage(store: &dyn Store, key: &str, action: Action) {
     store.delete(key).unwrap();
     match action {
         Action::Flip => {
-            let at = 100.min(bytes.len() / 2);
+            // in the first block of a pack
+            let at = 20.min(bytes.len() / 2);
             bytes[at] ^= 0x40;
         }
         Action::Truncate => bytes.truncate(bytes.len() / 2),
@@ -142,9 +147,14 @@ fn damage(store: &dyn Store, key: &str, action: Action) {
 /// A key of another role in the same repository.
 fn open_as(store: &Arc<dyn Store>, role: Role) -> Repository {
     let key = SecretKey::from_bytes([role as u8 + 40; 32]);
-    let slot = NewSlot::KeyFile(key.clone());
+    let slot = NewSlot::KeyFile(key);
     let label = role.name().to_owned();
     let options = AddOptions { role, label, slot, domain: None, same_writer: false };
     add(&open(store), &options).unwrap();
+    reopen(store, role)
+}
+
+fn reopen(store: &Arc<dyn Store>, role: Role) -> Repository {
+    let key = SecretKey::from_bytes([role as u8 + 40; 32]);
     Repository::open(store.clone(), &Unlock::KeyFile(key), &CacheRoot::None).unwrap()
 }
