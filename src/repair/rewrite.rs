@@ -5,7 +5,7 @@
 use std::cell::RefCell;
 use std::sync::atomic::Ordering;
 
-use super::places::{Left, Places, is_there};
+use super::places::{Demand, Left, Places, is_there};
 use super::snapshots::SnapshotsOptions;
 use crate::crypto::keys;
 use crate::format::ChunkKind;
@@ -100,7 +100,7 @@ impl Survey<'_, '_> {
     }
 
     fn entry(&mut self, mut entry: Entry) -> Result<()> {
-        if !self.places.borrow_mut().content_is_whole(&entry.content)? {
+        if !self.places.borrow_mut().content_is_whole(Demand::Left, &entry.content)? {
             self.loss.add(&entry.key, "lost: its content".to_owned());
             return Ok(());
         }
@@ -159,8 +159,8 @@ impl<'a> Builder<'a> {
     fn take(&mut self, places: &mut Places<'_>, id: ChunkId, kind: ChunkKind) -> Result<()> {
         match places.left(&id, kind, self.old)? {
             Left::At(coordinate) => self.set.add(coordinate),
-            Left::Readable | Left::Nothing if self.packer.is_claimed(&id) => self.pending.push(id),
-            Left::Readable => {
+            _ if self.packer.is_claimed(&id) => self.pending.push(id),
+            Left::Readable | Left::Remains => {
                 let bytes = self.repository.read_chunk(&id, kind)?;
                 self.store(id, kind, &bytes)?;
             }
@@ -199,7 +199,7 @@ impl<'a> Builder<'a> {
         let id = self.repository.keyring().chunk_id(ChunkKind::Tree, &page.bytes)?;
         match places.left(&id, ChunkKind::Tree, self.old)? {
             Left::At(coordinate) => self.set.add(coordinate),
-            Left::Readable | Left::Nothing => self.store(id, ChunkKind::Tree, &page.bytes)?,
+            _ => self.store(id, ChunkKind::Tree, &page.bytes)?,
         }
         Ok(id)
     }

@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 use std::collections::HashSet;
 
-use super::places::{Places, is_there};
+use super::places::{Demand, Places, is_there};
 use super::rewrite::{Loss, TAG, rewrite, survey};
 use super::{IndexOptions, Remaining, marks, repair_index};
 use crate::format::manifest::manifest_key;
@@ -142,12 +142,18 @@ fn why(
     let Some(private) = is_there(repository.private_part(snapshot))? else {
         return Ok(Some("its private part cannot be opened"));
     };
-    if !places.borrow_mut().tree_is_whole(private.tree)? {
+    let (tree, set) = (private.tree, snapshot.manifest.references);
+    let mut places = places.borrow_mut();
+    if !places.tree_is_whole(Demand::Left, tree)? {
         return Ok(Some("content is lost"));
     }
-    let references = repository.references(snapshot.manifest.references, &mut |_| Ok(()));
-    if is_there(references)?.is_none() {
+    if !places.references_are_whole(Demand::Left, set)? {
         return Ok(Some("its reference set is lost"));
+    }
+    let stands = places.tree_is_whole(Demand::Standing, tree)?
+        && places.references_are_whole(Demand::Standing, set)?;
+    if !stands {
+        return Ok(Some("some of it lies in packs that lack a part"));
     }
     Ok(unreadable_confirmation.then_some("its confirmation cannot be read"))
 }

@@ -214,6 +214,7 @@ fn a_lost_reference_set_is_made_anew_from_the_tree() {
         }
         mark_damaged(&open(&fixture.store), &fixture.check()).unwrap();
         let report = repair(&fixture.store);
+        assert!(!report.repaired.is_empty(), "{action:?} {report:?}");
         let new = report.repaired[0].new.unwrap();
         assert_eq!(report.repaired[0].loss.count, 0);
         assert_eq!(snapshot(&fixture.store, new).manifest.outcome, Outcome::Complete);
