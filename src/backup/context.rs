@@ -192,10 +192,11 @@ impl<'a> Context<'a> {
     /// Counts a chunk that this run stores although the index has a place for it
     /// that cannot be relied on.
     pub fn count_if_healed(&self, id: &ChunkId) -> Result<()> {
-        let index = self.repository.index();
-        if self.index_is_empty.load(Ordering::Acquire) {
+        // nearly always: no look-up more for every new chunk
+        if self.unusable.lost.is_empty() && self.repository.failing_packs().is_empty() {
             return Ok(());
         }
+        let index = self.repository.index();
         let lost = |pack| index.pack(pack).is_some_and(|info| self.is_lost(&info.id));
         if index.places(id)?.iter().any(|place| lost(place.pack)) {
             self.healed.fetch_add(1, Ordering::Relaxed);
