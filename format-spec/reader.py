@@ -753,9 +753,9 @@ class Repository:
         return [m for m in found if (m["writer"], m["id"]) not in replaced]
 
     def apply_marks(self, m, keys):
-        last = {}                                        # what is marked: (number, undo, key), mark
+        last, unread, undo = {}, {}, ""                  # last: what is marked: (number, undo, key), mark
         for key in keys:
-            with self.reporting(key):
+            try:
                 env, mark = self.open_object(key, MARK, mark_map)
                 kind, role, number = mark["mark"], self.writers[env.writer]["role"], key.split("/")[2][:8]
                 may = kind == 7 and env.writer not in self.revoked or kind in (2, 6) and role == MAINTAIN or self.in_force(env.writer, (FULL, MAINTAIN)) or \
@@ -763,8 +763,14 @@ class Repository:
                 need(int(number) and may, "MARK-3", "its signer may not sign it, or its key is not of the form")
                 if kind == 5:
                     m["tags"] = [t for t in m["tags"] if t not in mark["remove"] + mark["add"]] + mark["add"]
+                undo = max(undo, number) if kind == 2 else undo
                 about = 1 if kind == 2 else kind
                 last[about] = max(last.get(about, ()), ((number, kind == 2, key), mark), key=lambda x: x and x[0] or ())
+            except Bad as bad:
+                unread[key] = bad
+        for key, bad in unread.items():                  # a later undo settles what cannot be read
+            with self.reporting(key, bad.rule if key.split("/")[2][:8] < undo else ""):
+                raise bad
         m["forgotten"], m["pinned"] = 1 in last and last[1][1]["mark"] == 1, 6 in last and last[6][1]["pinned"]
         m["name"], m["description"] = (last[k][1]["text"] or None if k in last else None for k in (3, 4))
 
@@ -777,16 +783,22 @@ class Repository:
     # ---- index and chunks (steps 8, 9, 12)
 
     def load_index(self):
-        packs, removed = {}, set()
+        packs, removed, unread, superseded = {}, set(), {}, set()
         for key in self.store.keys(SEGMENT):
-            with self.reporting(key):
+            try:
                 data = self.store.get(key)
                 need(blake3(data).hexdigest() == key[6:], "SEG-9", "the bytes are not those its key names")
-                signer, (_, removes, listed, _), frames, _ = open_segment(data, self.id, lambda w: self.verify_key(w, "SEG-4"), self.index_key)
+                signer, (supersedes, removes, listed, _), frames, _ = open_segment(data, self.id, lambda w: self.verify_key(w, "SEG-4"), self.index_key)
                 for (pack, length, _, _), frame in zip(listed, frames):
                     packs.setdefault(pack, []).append((length, frame))
                 if self.in_force(signer, (MAINTAIN, FULL)):
                     removed.update(removes)
+                    superseded.update(supersedes)
+            except Bad as bad:
+                unread[key] = bad
+        for key, bad in unread.items():                  # no damage where others stand in its stead
+            with self.reporting(key, bad.rule if bytes.fromhex(key[6:]) in superseded else ""):
+                raise bad
         self.tocs, self.places, self.keys_of, self.blocks, self.cached = {}, {}, {}, collections.OrderedDict(), 0
         for pack in packs.keys() - removed:
             for length, frame in packs[pack] + [(packs[pack][0][0], None)]:

@@ -45,6 +45,7 @@ pub mod list;
 pub mod output;
 pub mod progress;
 pub mod prune;
+pub mod repair;
 pub mod repository;
 pub mod restore;
 pub mod scrub;

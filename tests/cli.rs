@@ -291,6 +291,49 @@ fn damage_is_20() {
     assert!(restore.err.contains("out/deep/er/b"), "the file is named: {}", restore.err);
 }
 
+/// Damage from the day it is found to the day it is gone, as people meet it.
+#[test]
+fn damage_is_marked_healed_and_what_is_lost_is_left_out() {
+    let home = Home::with_repository();
+    let tree = tree(&home).canonicalize().unwrap();
+    home.write("tree/c", &[b'c'; 9000]);
+    home.ok(&["backup", "tree"]);
+    let objects = |kind: &str| files_below(&home.path(".local/share/esker/repository").join(kind));
+    let spoil = |file: &PathBuf| {
+        let mut bytes = fs::read(file).unwrap();
+        bytes[20] ^= 1;
+        fs::set_permissions(file, fs::Permissions::from_mode(0o600)).unwrap();
+        fs::write(file, bytes).unwrap();
+    };
+    // the greatest is the one with data
+    let size = |path: &PathBuf| fs::metadata(path).unwrap().len();
+    spoil(&objects("packs").into_iter().max_by_key(size).unwrap());
+    let seen = home.run(&["check", "--read-data", "--no-mark", "--json"]);
+    assert_eq!((seen.code, seen.last()["marks"].as_u64()), (20, Some(0)));
+    let found = home.run(&["check", "--read-data"]);
+    assert!(found.code == 20 && found.err.contains("1 snapshot marked"), "{}", found.err);
+    let again = home.run(&["check", "--read-data", "--json"]);
+    assert_eq!((again.code, again.last()["marks"].as_u64()), (20, Some(0)));
+    // what was marked is read again also by a check that reads nothing else
+    assert_eq!(home.run(&["check"]).code, 20);
+    let backup = home.ok(&["backup", "tree"]);
+    assert!(backup.err.contains("stored again"), "{}", backup.err);
+    let healed = home.ok(&["check", "--read-data", "-v"]);
+    assert!(healed.err.contains("healed"), "{}", healed.err);
+    assert!(home.ok(&["check", "--json"]).last()["damaged_packs"][0]["healed"] == true);
+    home.ok(&["restore", &format!("latest~1:{}", tree.display()), "out"]);
+    assert_same(&tree, &home.path("out"));
+
+    objects("index").iter().for_each(spoil);
+    home.ok(&["--no-cache", "repair", "index", "--dry-run"]);
+    assert_eq!(home.run(&["--no-cache", "check"]).code, 20);
+    let listed = home.ok(&["--no-cache", "repair", "index"]);
+    assert!(listed.err.contains("listed again"), "{}", listed.err);
+    home.ok(&["--no-cache", "check", "--read-data"]);
+    assert!(home.ok(&["repair", "index"]).err.contains("nothing to repair"));
+    assert!(home.ok(&["repair", "snapshots"]).err.contains("nothing to repair"));
+}
+
 fn files_below(directory: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
     entries.flat_map(|path| if path.is_dir() { files_below(&path) } else { vec![path] }).collect()
@@ -345,7 +388,9 @@ fn json_of_every_command_parses() {
         (&["find", "a"], "summary"),
         (&["diff", "latest~1", "latest"], "summary"),
         (&["stats"], "repository"),
-        (&["check"], "summary"),
+        (&["check", "--refs"], "summary"),
+        (&["repair", "index"], "summary"),
+        (&["repair", "snapshots"], "summary"),
         (&["scrub"], "summary"),
         (&["restore", &inside, "out"], "summary"),
         (&["key", "list"], "key"),

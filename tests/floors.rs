@@ -20,6 +20,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("restore", 4),
     ("check", 4),
     ("scrub", 4),
+    ("repair", 4),
     ("diff", 4),
     ("find", 4),
     ("list", 4),

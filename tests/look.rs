@@ -61,7 +61,7 @@ fn entries(repository: &Repository, snapshot: &Snapshot) -> Vec<Entry> {
 }
 
 fn whole() -> CheckOptions {
-    CheckOptions { read_data: Some(Subset::All), affected: true, snapshots: None }
+    CheckOptions { read_data: Some(Subset::All), affected: true, refs: true, snapshots: None }
 }
 
 fn run_check(repository: &Repository) -> CheckReport {

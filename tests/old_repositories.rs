@@ -133,7 +133,8 @@ fn describe(
 }
 
 fn run_check(repository: &Repository) -> CheckReport {
-    let options = CheckOptions { read_data: Some(Subset::All), affected: true, snapshots: None };
+    let options =
+        CheckOptions { read_data: Some(Subset::All), affected: true, refs: true, snapshots: None };
     check(repository, &options, &Silent).unwrap()
 }
 

@@ -14,7 +14,7 @@ use crate::format::pack::Coordinate;
 use crate::id::{ChunkId, PackId};
 use crate::progress::{Event, Progress};
 use crate::repository::coordinates::ReferenceSet;
-use crate::repository::packer::{Packer, SealedBlock, Sealer};
+use crate::repository::packer::{Packer, Sealer};
 use crate::repository::sync::Claimants;
 use crate::repository::{Error, Repository, Result};
 
@@ -25,6 +25,15 @@ pub struct Reports {
     pub notes: Vec<Failure>,
     pub failure_count: u64,
     pub note_count: u64,
+}
+
+/// Packs that are not built upon.
+#[derive(Clone, Default)]
+pub struct Unusable {
+    /// A sweep that was announced takes them.
+    pub doomed: HashSet<PackId>,
+    /// Missing, or marked as damaged: what they held is stored again.
+    pub lost: HashSet<PackId>,
 }
 
 pub struct Context<'a> {
@@ -43,8 +52,9 @@ pub struct Context<'a> {
     claimants: Claimants,
     /// Spares look-ups in a first backup until it has packs of its own there.
     index_is_empty: AtomicBool,
-    /// Packs that count as absent: about to be swept, or gone.
-    absent: HashSet<PackId>,
+    unusable: &'a Unusable,
+    /// Damaged or missing chunks stored again, over all attempts of the run.
+    healed: &'a AtomicU64,
     parent_references: ReferenceSet,
     abort: AtomicBool,
     error: Mutex<Option<Error>>,
@@ -59,7 +69,8 @@ impl<'a> Context<'a> {
         packer: &'a Packer,
         sealer: &'a Sealer,
         started_ms: u64,
-        absent: HashSet<PackId>,
+        unusable: &'a Unusable,
+        healed: &'a AtomicU64,
         parent_references: ReferenceSet,
     ) -> Result<Self> {
         let chunker =
@@ -77,7 +88,8 @@ impl<'a> Context<'a> {
             reports: Mutex::default(),
             claimants: repository.claimants(),
             index_is_empty: AtomicBool::new(repository.index().is_empty()),
-            absent,
+            unusable,
+            healed,
             parent_references,
             abort: AtomicBool::new(false),
             error: Mutex::new(None),
@@ -142,7 +154,7 @@ impl<'a> Context<'a> {
         let mut best: Option<(bool, Coordinate)> = None;
         for place in index.places(id)? {
             let Some(info) = index.pack(place.pack) else { continue };
-            if self.absent.contains(&info.id) {
+            if self.unusable.doomed.contains(&info.id) || self.is_lost(&info.id) {
                 continue;
             }
             let toc = index.toc(place.pack)?;
@@ -171,7 +183,31 @@ impl<'a> Context<'a> {
         self.repository.keyring().chunk_id(kind, bytes)
     }
 
-    pub fn add_block(&self, block: SealedBlock) -> Result<()> {
-        if self.options.dry_run { Ok(()) } else { self.packer.add(block) }
+    /// Whether what a pack held must be stored again: it is missing, marked as
+    /// damaged, or did not give what this run wanted to read from it.
+    fn is_lost(&self, pack: &PackId) -> bool {
+        self.unusable.lost.contains(pack) || self.repository.is_failing(pack)
+    }
+
+    /// Counts a chunk that this run stores although the index has a place for it
+    /// that cannot be relied on.
+    pub fn count_if_healed(&self, id: &ChunkId) -> Result<()> {
+        // nearly always: no look-up more for every new chunk
+        if self.unusable.lost.is_empty() && self.repository.failing_packs().is_empty() {
+            return Ok(());
+        }
+        let index = self.repository.index();
+        let lost = |pack| index.pack(pack).is_some_and(|info| self.is_lost(&info.id));
+        if index.places(id)?.iter().any(|place| lost(place.pack)) {
+            self.healed.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Packs that no page of references is taken from.
+    pub fn unusable_packs(&self) -> HashSet<PackId> {
+        let mut packs = &self.unusable.doomed | &self.unusable.lost;
+        packs.extend(self.repository.failing_packs());
+        packs
     }
 }

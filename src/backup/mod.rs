@@ -15,10 +15,10 @@ use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use assemble::{Assembled, Assembler, Used};
-use context::Context;
+use context::{Context, Unusable};
 use parent::{Previous, StatListWriter};
 use plan::{Planner, WalkEnd};
 
@@ -32,6 +32,7 @@ use crate::repository::coordinates::ReferenceSet;
 use crate::repository::open::program;
 use crate::repository::packer::{self, Packer};
 use crate::repository::runs::Whereabouts;
+use crate::repository::snapshots::Listing;
 use crate::repository::{Error, ErrorKind, Repository, Result, now_ms};
 
 /// A stream that is not a file: standard input, the output of a command.
@@ -155,8 +156,14 @@ fn attempts(
     let attempts = if streams.is_empty() { ATTEMPTS } else { 1 };
     let mut streams = Some(streams);
     let mut gone = HashSet::new();
+    let healed = AtomicU64::new(0);
     for _ in 0..attempts {
-        let run = Run::start(repository, options, sources, progress, &mut gone)?;
+        let mut run = Run::start(repository, options, sources, &healed, progress)?;
+        if attempts == 1 {
+            // a stream cannot be read twice: what is missing must be known before
+            gone.extend(missing_packs(repository)?);
+        }
+        run.unusable.lost.extend(std::mem::take(&mut gone));
         match run.take(sources.roots, streams.take().unwrap_or_default()) {
             Ok(Some(report)) => return Ok(report),
             Ok(None) => given_up.push(run.id),
@@ -317,7 +324,8 @@ struct Run<'a> {
     progress: &'a dyn Progress,
     id: SnapshotId,
     started: u64,
-    absent: HashSet<PackId>,
+    unusable: Unusable,
+    healed: &'a AtomicU64,
     previous: Previous,
     parent_references: ReferenceSet,
 }
@@ -329,8 +337,8 @@ impl<'a> Run<'a> {
         repository: &'a Repository,
         options: &'a BackupOptions,
         sources: Sources<'a>,
+        healed: &'a AtomicU64,
         progress: &'a dyn Progress,
-        gone: &mut HashSet<PackId>,
     ) -> Result<Run<'a>> {
         progress.event(Event::Stage("opening"));
         let id = SnapshotId::random();
@@ -340,7 +348,7 @@ impl<'a> Run<'a> {
             let session = first_session(repository, options, SessionState::Start);
             repository.put_session(id, 1, &session, None)?;
         }
-        let run = Run::prepare(repository, options, sources, progress, gone, id);
+        let run = Run::prepare(repository, options, sources, healed, progress, id);
         run.inspect_err(|error| run_failed(repository, options, id, error))
     }
 
@@ -348,8 +356,8 @@ impl<'a> Run<'a> {
         repository: &'a Repository,
         options: &'a BackupOptions,
         Sources { recorded, labels, .. }: Sources<'a>,
+        healed: &'a AtomicU64,
         progress: &'a dyn Progress,
-        gone: &mut HashSet<PackId>,
         id: SnapshotId,
     ) -> Result<Run<'a>> {
         let started = now_ms();
@@ -361,15 +369,14 @@ impl<'a> Run<'a> {
         if !options.dry_run {
             adopt::adopt(repository, id, &Whereabouts::here(repository.id()), progress)?;
         }
-        let (snapshots, troubles) = repository.snapshots()?;
+        let Listing { snapshots, troubles, damaged, .. } = repository.list_snapshots()?;
         for trouble in troubles {
             progress.event(Event::Warning(&trouble.message));
         }
         let previous =
             Previous::choose(repository, &snapshots, &options.host, &options.profile, labels)?;
         let parent_references = previous.references(repository, &snapshots);
-        let mut absent = std::mem::take(gone);
-        absent.extend(doomed.packs);
+        let unusable = Unusable { doomed: doomed.packs, lost: damaged.into_iter().collect() };
         Ok(Run {
             repository,
             options,
@@ -378,7 +385,8 @@ impl<'a> Run<'a> {
             progress,
             id,
             started,
-            absent,
+            unusable,
+            healed,
             previous,
             parent_references,
         })
@@ -395,7 +403,8 @@ impl<'a> Run<'a> {
                 packer,
                 sealer,
                 self.started,
-                self.absent.clone(),
+                &self.unusable,
+                self.healed,
                 self.parent_references.clone(),
             )?;
             let read = self.read(&context, roots, streams);
@@ -490,7 +499,9 @@ impl<'a> Run<'a> {
         if self.options.dry_run {
             return Ok(Some(report));
         }
-        if unchanged && self.options.skip_if_unchanged && report.outcome == Outcome::Complete {
+        // what was stored again needs a snapshot that relies on it
+        let skip = unchanged && self.options.skip_if_unchanged && report.healed == 0;
+        if skip && report.outcome == Outcome::Complete {
             run_ended(self.repository, self.options, self.id, Some(context.packer));
             return Ok(Some(report));
         }
@@ -502,11 +513,15 @@ impl<'a> Run<'a> {
         }
         let references = self.repository.store_references(
             &used.set,
-            &self.absent,
+            &context.unusable_packs(),
             context.packer,
             context.sealer,
         )?;
         context.packer.flush()?;
+        for page in references.pages.iter().filter(|page| context.packer.is_claimed(page)) {
+            context.count_if_healed(page)?;
+        }
+        report.healed = self.healed.load(Ordering::Relaxed);
         let packs = context.packer.take_put();
         self.repository.put_segments(&packs)?;
         report.bytes_put = context.packer.bytes_put.load(Ordering::Relaxed);
@@ -541,7 +556,7 @@ impl<'a> Run<'a> {
             unused_patterns: self.options.rules.as_ref().map(|r| r.unused()).unwrap_or_default(),
             unchanged: false,
             bytes_put: 0,
-            healed: 0,
+            healed: self.healed.load(Ordering::Relaxed),
         }
     }
 

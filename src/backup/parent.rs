@@ -14,7 +14,7 @@ use crate::id::{ChunkId, RepositoryId, SnapshotId, WriterId, hex};
 use crate::repository::coordinates::ReferenceSet;
 use crate::repository::pages::TreeWalk;
 use crate::repository::snapshots::Snapshot;
-use crate::repository::{Error, Repository, Result};
+use crate::repository::{Error, ErrorKind, Repository, Result};
 
 const MAGIC: &[u8; 8] = b"eskstat1";
 /// Longest record a stat list may hold, in bytes.
@@ -106,7 +106,7 @@ impl Previous {
         let private = match repository.private_part(snapshot) {
             Ok(private) => private,
             // a damaged parent costs time, not the backup
-            Err(error) if error.kind == crate::repository::ErrorKind::Damage => {
+            Err(error) if error.kind == ErrorKind::Damage => {
                 return Ok(Previous::None);
             }
             Err(error) => return Err(error),
@@ -149,7 +149,13 @@ impl Iterator for Records<'_> {
     fn next(&mut self) -> Option<Result<Record>> {
         match self {
             Records::None => None,
-            Records::Tree(walk) => walk.next().map(|entry| entry.map(|entry| (entry, None))),
+            Records::Tree(walk) => loop {
+                match walk.next()? {
+                    // what a lost page named counts as new: only that is read again
+                    Err(error) if error.kind == ErrorKind::Damage => walk.skip_unreadable(),
+                    entry => return Some(entry.map(|entry| (entry, None))),
+                }
+            },
             Records::StatList(reader) => reader.next_record(),
         }
     }
@@ -167,7 +173,7 @@ impl PreviousEntries<'_> {
         loop {
             match self.entries.peek() {
                 None => return Ok(None),
-                Some(Err(error)) if error.kind == crate::repository::ErrorKind::Damage => {
+                Some(Err(error)) if error.kind == ErrorKind::Damage => {
                     return Ok(None);
                 }
                 Some(Err(error)) => return Err(error.clone()),

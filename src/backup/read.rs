@@ -14,10 +14,9 @@ use crate::files::{self, Found, Item as WalkItem, WalkOptions};
 use crate::format::ChunkKind;
 use crate::format::content::{Content, Item};
 use crate::format::entry::{Entry, EntryKind, MAX_INLINE_XATTR, Metadata};
-use crate::format::pack::Chunk;
 use crate::progress::Event;
 use crate::repository::Result;
-use crate::repository::packer::{BLOCK_CHUNKS, BLOCK_TARGET};
+use crate::repository::packer;
 
 /// Files from this size on are asked for their holes.
 const ASK_FOR_HOLES: u64 = 64 * 1024;
@@ -29,13 +28,13 @@ const MAX_XATTRS_INLINE: usize = 32 * 1024;
 pub struct Gather<'a> {
     context: &'a Context<'a>,
     kind: ChunkKind,
-    raw: Vec<u8>,
-    chunks: Vec<Chunk>,
+    blocks: packer::Gather<'a>,
 }
 
 impl<'a> Gather<'a> {
     pub fn new(context: &'a Context<'a>, kind: ChunkKind) -> Self {
-        Gather { context, kind, raw: Vec::with_capacity(BLOCK_TARGET), chunks: Vec::new() }
+        let blocks = packer::Gather::new(context.packer, context.sealer, kind);
+        Gather { context, kind, blocks }
     }
 
     /// Names a chunk and stores it if nobody has it. The id, and its coordinate
@@ -47,27 +46,16 @@ impl<'a> Gather<'a> {
         let known = context.known(&id)?;
         if known.is_none() && context.packer.claim(id) {
             context.bytes_added.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-            let full =
-                self.raw.len() + bytes.len() > BLOCK_TARGET || self.chunks.len() >= BLOCK_CHUNKS;
-            if full && !self.raw.is_empty() {
-                self.flush()?;
-            }
+            context.count_if_healed(&id)?;
             if !context.options.dry_run {
-                self.chunks.push(Chunk { id, length: bytes.len() as u32 });
-                self.raw.extend_from_slice(bytes);
+                self.blocks.add(id, bytes)?;
             }
         }
         Ok(Part { item, known })
     }
 
     pub fn flush(&mut self) -> Result<()> {
-        let chunks = std::mem::take(&mut self.chunks);
-        if !self.raw.is_empty() {
-            let block = self.context.sealer.seal(self.kind, &self.raw, chunks)?;
-            self.raw.clear();
-            self.context.add_block(block)?;
-        }
-        Ok(())
+        self.blocks.flush()
     }
 }
 

@@ -2,7 +2,7 @@
 //! one in the index, every block's bytes have the hash the table says, and with
 //! the keys for it every block opens and every chunk is the one it is named.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::ops::ControlFlow;
 use std::sync::{Mutex, PoisonError};
 
@@ -30,29 +30,30 @@ struct DataCheck<'a> {
     repository: &'a Repository,
     findings: &'a Findings,
     progress: &'a dyn Progress,
-    damaged: Mutex<Vec<(PackNumber, HashSet<u32>)>>,
+    marked: &'a BTreeSet<PackId>,
+    damaged: Mutex<Vec<(PackNumber, HashSet<u32>, bool)>>,
     error: Mutex<Option<Error>>,
 }
 
-/// Reads the chosen packs and adds what is damaged to `packs`.
+/// Reads the chosen packs, and those that marks call damaged in any case, and
+/// adds what is damaged to `packs`.
 pub(super) fn check(
     repository: &Repository,
-    subset: Subset,
+    subset: Option<Subset>,
+    marked: &BTreeSet<PackId>,
     packs: &mut Packs<'_>,
     findings: &Findings,
     progress: &dyn Progress,
 ) -> Result<()> {
-    let chosen = choose(subset, packs.listed.iter().map(|(id, length)| (*id, *length)).collect());
-    if chosen.len() < packs.listed.len() {
-        let (read, all) = (chosen.len(), packs.listed.len());
-        findings.unproven(&format!("only {read} of {all} packs were read"));
-    }
-    if !repository.keyring().may_read_content() {
-        let role = repository.keyring().role.name();
-        findings.unproven(&format!(
-            "a {role} key cannot open blocks of data and names: their stored bytes were compared \
-             with their hashes, and that they open was not seen"
-        ));
+    let all: Vec<_> = packs.listed.iter().map(|(id, length)| (*id, *length)).collect();
+    let mut chosen = subset.map_or(Vec::new(), |subset| choose(subset, all));
+    tell_unproven(repository, subset, (chosen.len(), packs.listed.len()), findings);
+    let more = marked.iter().filter_map(|id| Some((*id, *packs.listed.get(id)?)));
+    chosen.extend(more.collect::<Vec<_>>());
+    chosen.sort_unstable();
+    chosen.dedup();
+    if chosen.is_empty() {
+        return Ok(());
     }
     let listed: Vec<Listed> =
         chosen.iter().map(|(id, length)| Listed { key: pack_key(*id), length: *length }).collect();
@@ -63,6 +64,7 @@ pub(super) fn check(
         repository,
         findings,
         progress,
+        marked,
         damaged: Mutex::default(),
         error: Mutex::default(),
     };
@@ -73,10 +75,35 @@ pub(super) fn check(
     if let Some(error) = check.error.into_inner().unwrap_or_else(PoisonError::into_inner) {
         return Err(error);
     }
-    for (number, blocks) in check.damaged.into_inner().unwrap_or_else(PoisonError::into_inner) {
+    let damaged = check.damaged.into_inner().unwrap_or_else(PoisonError::into_inner);
+    for (number, blocks, unsound) in damaged {
         packs.add_blocks(number, blocks);
+        if unsound {
+            packs.add_unsound(number);
+        }
     }
     Ok(())
+}
+
+fn tell_unproven(
+    repository: &Repository,
+    subset: Option<Subset>,
+    (read, all): (usize, usize),
+    findings: &Findings,
+) {
+    if subset.is_none() {
+        return findings.unproven("bytes of packs were not read: --read-data does that");
+    }
+    if read < all {
+        findings.unproven(&format!("only {read} of {all} packs were read"));
+    }
+    if !repository.keyring().may_read_content() {
+        let role = repository.keyring().role.name();
+        findings.unproven(&format!(
+            "a {role} key cannot open blocks of data and names: their stored bytes were compared \
+             with their hashes, and that they open was not seen"
+        ));
+    }
 }
 
 /// The packs of a subset. The n-th of m parts is told by the pack's own name, so
@@ -106,8 +133,27 @@ impl DataCheck<'_> {
         ControlFlow::Break(())
     }
 
-    fn damaged(&self, number: PackNumber, blocks: HashSet<u32>) {
-        self.damaged.lock().unwrap_or_else(PoisonError::into_inner).push((number, blocks));
+    fn damaged(&self, number: PackNumber, blocks: HashSet<u32>, unsound: bool) {
+        let mut damaged = self.damaged.lock().unwrap_or_else(PoisonError::into_inner);
+        damaged.push((number, blocks, unsound));
+    }
+
+    /// A pack that the store does not give.
+    fn unreadable(&self, id: PackId, number: Option<PackNumber>, error: StoreError) -> Result<()> {
+        let Some(number) = number else {
+            return unreadable(&pack_key(id), error, self.findings);
+        };
+        match error.kind() {
+            StoreKind::Temporary | StoreKind::Permission => return Err(error.into()),
+            StoreKind::TooLarge => {
+                self.findings.about_pack(id, "is longer than any pack may be", None);
+            }
+            // a sector that cannot be read is damage like any other
+            _ => self.findings.about_pack(id, &format!("cannot be read: {error}"), None),
+        }
+        let blocks = self.repository.index().toc(number)?.toc.blocks.len() as u32;
+        self.damaged(number, (0..blocks).collect(), true);
+        Ok(())
     }
 
     fn pack(
@@ -124,13 +170,7 @@ impl DataCheck<'_> {
             // a prune may have taken it since; if it should be there, the next
             // look at the structure says so
             Err(error) if error.kind() == StoreKind::NotFound => Ok(()),
-            Err(error) => unreadable(&listed.key, error, self.findings).and_then(|()| {
-                number.map_or(Ok(()), |number| {
-                    let toc = self.repository.index().toc(number)?;
-                    self.damaged(number, (0..toc.toc.blocks.len() as u32).collect());
-                    Ok(())
-                })
-            }),
+            Err(error) => self.unreadable(id, number, error),
             Ok(bytes) => {
                 let length = bytes.len() as u64;
                 self.findings.count(|counts| {
@@ -150,27 +190,36 @@ impl DataCheck<'_> {
     fn read(&self, id: PackId, number: Option<PackNumber>, bytes: &[u8]) -> Result<()> {
         let key = pack_key(id);
         let named_right = blake3::hash(bytes).as_bytes() == &id.0;
-        if !named_right {
-            self.findings.damage(&key, "its bytes do not match its name", Some("PACK-6"));
-        }
-        let Some(number) = number else { return Ok(()) };
-        let toc = self.repository.index().toc(number)?;
-        let well = match self.table(id, bytes, &toc) {
-            Ok(()) => true,
-            Err(error) => {
-                self.findings.format(&key, &error);
-                false
+        let misnamed = "its bytes do not match its name";
+        let Some(number) = number else {
+            if !named_right {
+                let what = format!("{misnamed}; no segment lists it, so nothing relies on it");
+                self.findings.note(&key, &what, Some("PACK-6"));
             }
+            return Ok(());
         };
+        if !named_right {
+            self.findings.about_pack(id, misnamed, Some("PACK-6"));
+        }
+        let toc = self.repository.index().toc(number)?;
+        let table = self.table(id, bytes, &toc);
+        if let Err(error) = &table {
+            self.findings.pack_format(id, error);
+        }
         let mut blocks = HashSet::new();
         for at in 0..toc.toc.blocks.len() {
             if let Some(error) = self.block(&toc, at, bytes)? {
-                self.findings.error(super::Grade::Damage, &key, &error);
+                let what = error.message.strip_prefix(&format!("{key}: "));
+                self.findings.about_pack(id, what.unwrap_or(&error.message), None);
                 blocks.insert(at as u32);
             }
         }
-        if !named_right || !well || !blocks.is_empty() {
-            self.damaged(number, blocks);
+        if !named_right || table.is_err() || !blocks.is_empty() {
+            let unsound = table.is_err() || blocks.is_empty();
+            self.damaged(number, blocks, unsound);
+        } else if self.marked.contains(&id) {
+            let what = "is marked as damaged, but its bytes are what they should be";
+            self.findings.note(&key, what, None);
         }
         Ok(())
     }

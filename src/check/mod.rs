@@ -1,5 +1,5 @@
 //! Check: verifies a repository with whatever key is at hand, and says what that
-//! key could not prove. Reads; repairs nothing.
+//! key could not prove. Repairs nothing; all it writes is marks, when asked to.
 //!
 //! | module | |
 //! |---|---|
@@ -8,35 +8,41 @@
 //! | `segments` | index segments, and that the local index says the same |
 //! | `packs` | packs listed against packs indexed; where a chunk stands |
 //! | `references` | every coordinate lies in a pack that is there |
+//! | `recount` | reference sets against what trees reach |
 //! | `trees` | every path, page and chunk of the snapshots |
 //! | `data` | the bytes of packs: hash, blocks, chunk ids |
+//! | `healed` | damaged packs of which nothing is lost |
 //! | `affected` | which paths of which snapshots damage hits |
+//! | `marks` | say under snapshots which packs are damaged |
 //!
 //! What changes while it is looked at is no damage: when something is amiss and
 //! the store moved meanwhile, all is looked at again.
 
 mod affected;
 mod data;
+mod healed;
+mod marks;
 mod objects;
 mod packs;
+mod recount;
 mod references;
 mod report;
 mod segments;
 mod trees;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use crate::format::manifest::manifest_key;
-use crate::format::notes::{self, Mark, MarkKind};
-use crate::format::{Kind, manifest, pack, segment};
+use crate::format::{manifest, notes, pack, segment};
 use crate::id::{PackId, SnapshotId};
 use crate::progress::{Event, Progress};
 use crate::repository::commit::Doomed;
 use crate::repository::coordinates::Holders;
-use crate::repository::snapshots::{Snapshot, State};
-use crate::repository::{Error, ErrorKind, Repository, Result, now_ms};
+use crate::repository::snapshots::{Listing, Snapshot, State};
+use crate::repository::{Error, ErrorKind, Repository, Result};
 use crate::store::Listed;
 
+pub use marks::mark_damaged;
 pub use report::{
     Affected, AffectedWhat, CheckCounts, CheckReport, DamagedPack, Finding, MAX_FINDINGS,
 };
@@ -58,6 +64,8 @@ pub struct CheckOptions {
     pub read_data: Option<Subset>,
     /// Name every path that damage hits. Needs a key that may read.
     pub affected: bool,
+    /// Compute reference sets once more from the trees. Needs a key that may read.
+    pub refs: bool,
     /// Look at these snapshots only; at all without.
     pub snapshots: Option<Vec<SnapshotId>>,
 }
@@ -84,18 +92,16 @@ pub fn check(
         attempt += 1;
         progress.event(Event::Stage("the repository changed meanwhile: looking again"));
     };
-    let mut packs = structure.packs;
+    let Structure { mut packs, listing: _, snapshots, all, marked } = structure;
     packs.settle_blame();
-    if let Some(subset) = options.read_data {
-        data::check(repository, subset, &mut packs, &findings, progress)?;
-    } else {
-        findings.unproven("bytes of packs were not read: --read-data does that");
-    }
+    data::check(repository, options.read_data, &marked, &mut packs, &findings, progress)?;
+    let healed = healed::find(repository, &all, &packs, progress)?;
+    findings.settle_packs(&healed);
     let mut affected = Vec::new();
     if options.affected && !findings.is_empty() {
-        affected = affected::find(repository, &structure.snapshots, &packs, &findings, progress)?;
+        affected = affected::find(repository, &snapshots, &packs, &findings, progress)?;
     }
-    Ok(findings.into_report(packs.into_damaged(), affected))
+    Ok(findings.into_report(packs.into_damaged(&healed), affected))
 }
 
 fn refuse_senseless(options: &CheckOptions) -> Result<()> {
@@ -116,7 +122,12 @@ fn refuse_senseless(options: &CheckOptions) -> Result<()> {
 struct Structure<'a> {
     listing: Vec<Listed>,
     packs: packs::Packs<'a>,
+    /// The snapshots to look at.
     snapshots: Vec<Snapshot>,
+    /// All that are not being deleted.
+    all: Vec<Snapshot>,
+    /// Packs that marks call damaged.
+    marked: BTreeSet<PackId>,
 }
 
 fn look<'a>(
@@ -136,10 +147,21 @@ fn look<'a>(
     let listing = repository.store().list("")?;
     let trust = objects::trust(repository, findings)?;
     let trust = trust.as_ref().unwrap_or(repository.trust());
-    objects::check(repository, &listing, trust, findings, progress)?;
+    let snapshots_listed = repository.list_snapshots()?;
+    let settled = &snapshots_listed.settled_marks;
+    objects::check(repository, &listing, trust, settled, findings, progress)?;
     segments::check(repository, &listing, trust, findings, progress)?;
     let packs = packs::Packs::new(repository, &listing, &doomed, findings);
-    let snapshots = wanted_snapshots(repository, options, &doomed, findings)?;
+    let Listing { snapshots: mut all, damaged: marked, .. } = snapshots_listed;
+    all.retain(|snapshot| {
+        let going = doomed.manifests.contains(&snapshot.id);
+        if going {
+            let key = manifest_key(snapshot.id);
+            findings.note(&key, "is being deleted by a prune, and was not looked at", None);
+        }
+        !going
+    });
+    let snapshots = wanted_snapshots(&all, options, &doomed, findings);
     let holders = Holders::load(repository)?;
     let mut references = references::ReferenceCheck::new(repository, &packs, &holders, findings);
     progress.event(Event::Stage("checking references"));
@@ -149,7 +171,9 @@ fn look<'a>(
     }
     if repository.keyring().may_read_content() {
         progress.event(Event::Stage("walking trees"));
-        let mut trees = trees::TreeCheck::new(repository, &packs, findings, progress)?;
+        // with --refs every snapshot's set is compared, further below
+        let compare = !options.refs;
+        let mut trees = trees::TreeCheck::new(repository, &packs, findings, progress, compare)?;
         for snapshot in &snapshots {
             stop_if_interrupted(progress)?;
             trees.check(snapshot)?;
@@ -160,7 +184,10 @@ fn look<'a>(
             "a {role} key cannot open file names: that the trees are whole was not seen"
         ));
     }
-    Ok(Structure { listing, packs, snapshots })
+    if options.refs {
+        recount::check(repository, &snapshots, &holders, findings, progress)?;
+    }
+    Ok(Structure { listing, packs, snapshots, all, marked })
 }
 
 fn stop_if_interrupted(progress: &dyn Progress) -> Result<()> {
@@ -170,28 +197,21 @@ fn stop_if_interrupted(progress: &dyn Progress) -> Result<()> {
 /// Snapshots to look at: those that can be relied on first, so that a page that
 /// both kinds share is judged as theirs.
 fn wanted_snapshots(
-    repository: &Repository,
+    all: &[Snapshot],
     options: &CheckOptions,
     doomed: &Doomed,
     findings: &Findings,
-) -> Result<Vec<Snapshot>> {
-    let (mut snapshots, _) = repository.snapshots()?;
+) -> Vec<Snapshot> {
+    let mut snapshots = all.to_vec();
     if let Some(wanted) = &options.snapshots {
         for id in wanted {
-            if !snapshots.iter().any(|snapshot| snapshot.id == *id) {
+            let there = all.iter().any(|snapshot| snapshot.id == *id);
+            if !there && !doomed.manifests.contains(id) {
                 findings.damage(&manifest_key(*id), "is not there, or cannot be believed", None);
             }
         }
         snapshots.retain(|snapshot| wanted.contains(&snapshot.id));
     }
-    snapshots.retain(|snapshot| {
-        let going = doomed.manifests.contains(&snapshot.id);
-        if going {
-            let key = manifest_key(snapshot.id);
-            findings.note(&key, "is being deleted by a prune, and was not looked at", None);
-        }
-        !going
-    });
     for snapshot in &snapshots {
         let what = match snapshot.state {
             State::Confirmed => continue,
@@ -202,13 +222,14 @@ fn wanted_snapshots(
     }
     snapshots.sort_by_key(|snapshot| grade(snapshot) != Grade::Damage);
     findings.count(|counts| counts.snapshots = snapshots.len() as u64);
-    Ok(snapshots)
+    snapshots
 }
 
 /// What it means if something of a snapshot is missing: the commit check never
-/// said that an unconfirmed one was whole.
+/// said that an unconfirmed one was whole, and one that is forgotten was given up.
 fn grade(snapshot: &Snapshot) -> Grade {
-    if snapshot.state == State::Confirmed { Grade::Damage } else { Grade::Note }
+    let kept = snapshot.state == State::Confirmed && snapshot.forgotten.is_none();
+    if kept { Grade::Damage } else { Grade::Note }
 }
 
 /// Whether an error ends the check; the others are something it found.
@@ -226,23 +247,4 @@ fn moved_since(repository: &Repository, before: &[Listed]) -> Result<bool> {
         }
     }
     Ok(false)
-}
-
-/// Puts a mark on every snapshot that damage hits, so that the next backup
-/// stores those chunks again and no prune relies on the packs. The report must
-/// come from a check with `affected`. Returns how many marks were put.
-pub fn mark_damaged(repository: &Repository, report: &CheckReport) -> Result<u64> {
-    let packs: Vec<PackId> = report.damaged_packs.iter().map(|pack| pack.id).collect();
-    let hit: std::collections::BTreeSet<SnapshotId> =
-        report.affected.iter().map(|affected| affected.snapshot).collect();
-    let marks = repository.listed_keys(notes::MARKS)?;
-    for id in &hit {
-        let numbers = marks.iter().filter_map(|key| notes::mark_of_key(key));
-        let highest = numbers.filter(|(of, _)| of == id).map(|(_, number)| number).max();
-        let key = notes::new_mark_key(*id, highest.unwrap_or(0).saturating_add(1));
-        let kind = MarkKind::Damaged(packs.clone());
-        let mark = Mark { kind, time: now_ms(), kept: Vec::new() };
-        repository.put_object(Kind::Mark, &key, &mark.encode(), None)?;
-    }
-    Ok(hit.len() as u64)
 }

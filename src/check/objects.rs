@@ -2,7 +2,7 @@
 //! contents, and that it lies under the right name. Read from the store, never
 //! from the cache.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::ops::ControlFlow;
 use std::sync::{Mutex, PoisonError};
 
@@ -62,6 +62,8 @@ fn kind_of(key: &str) -> Option<Kind> {
 struct ObjectCheck<'a> {
     repository: &'a Repository,
     trust: &'a Trust,
+    /// Unreadable marks that a later one settled.
+    settled: &'a BTreeSet<String>,
     findings: &'a Findings,
     progress: &'a dyn Progress,
     error: Mutex<Option<Error>>,
@@ -71,6 +73,7 @@ pub(super) fn check(
     repository: &Repository,
     listing: &[Listed],
     trust: &Trust,
+    settled: &BTreeSet<String>,
     findings: &Findings,
     progress: &dyn Progress,
 ) -> Result<()> {
@@ -86,7 +89,7 @@ pub(super) fn check(
     progress.event(Event::Expect { files: objects.len() as u64, bytes: 0 });
     findings.count(|counts| counts.objects = objects.len() as u64);
     let error = Mutex::default();
-    let check = ObjectCheck { repository, trust, findings, progress, error };
+    let check = ObjectCheck { repository, trust, settled, findings, progress, error };
     let max_length = MAX_OBJECT as u64;
     let reading = Reading { threads: THREADS, budget_bytes: BUDGET_BYTES, max_length };
     read_many(&**repository.store(), &objects, reading, &|listed, read| check.object(listed, read));
@@ -172,6 +175,10 @@ impl ObjectCheck<'_> {
         match read {
             // what a sweep may remove may go at any time
             Err(error) if error.kind() == StoreKind::NotFound => {}
+            _ if self.settled.contains(key) => {
+                let what = "cannot be read; a later undo settled it: a prune deletes it";
+                self.findings.note(key, what, None);
+            }
             Err(error) => {
                 if let Err(error) = unreadable(key, error, self.findings) {
                     return stop(error);

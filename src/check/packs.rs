@@ -21,6 +21,8 @@ pub(super) struct Packs<'a> {
     pub listed: HashMap<PackId, u64>,
     /// What is wrong with packs; numbers of blocks, or everything.
     pub damaged: HashMap<PackNumber, Damage>,
+    /// Packs with damage outside of their blocks: in padding, header or table.
+    unsound: HashSet<PackNumber>,
     /// Blocks that could not be read when a page in them was wanted.
     suspects: Mutex<HashMap<PackNumber, HashSet<u32>>>,
 }
@@ -45,6 +47,7 @@ impl<'a> Packs<'a> {
             standing: HashSet::new(),
             listed,
             damaged: HashMap::new(),
+            unsound: HashSet::new(),
             suspects: Mutex::default(),
         };
         let mut indexed = HashSet::new();
@@ -60,12 +63,12 @@ impl<'a> Packs<'a> {
                     findings.note(&key, "is being deleted by a prune", None);
                 }
                 None => {
-                    findings.damage(&key, "is missing", None);
+                    findings.about_pack(info.id, "is missing", None);
                     packs.damaged.insert(number, Damage::Missing);
                 }
                 Some(length) => {
                     let what = format!("has {length} bytes where {} should be", info.length);
-                    findings.damage(&key, &what, None);
+                    findings.about_pack(info.id, &what, None);
                     packs.damaged.insert(number, Damage::Missing);
                 }
             }
@@ -92,6 +95,12 @@ impl<'a> Packs<'a> {
                 !blocks.contains(&(block as u32))
             }
         })
+    }
+
+    /// Whether a place stands in a pack that is damaged neither there nor outside
+    /// of its blocks.
+    pub fn stands_soundly(&self, place: Place) -> Result<bool> {
+        Ok(!self.unsound.contains(&place.pack) && self.stands(place)?)
     }
 
     /// Every place of a chunk in the index, and whether one of them stands.
@@ -140,16 +149,23 @@ impl<'a> Packs<'a> {
         }
     }
 
-    pub fn into_damaged(self) -> Vec<DamagedPack> {
+    /// Notes that a pack is damaged outside of its blocks.
+    pub fn add_unsound(&mut self, number: PackNumber) {
+        self.unsound.insert(number);
+        self.add_blocks(number, HashSet::new());
+    }
+
+    pub fn into_damaged(self, healed: &HashSet<PackId>) -> Vec<DamagedPack> {
         let index = self.repository.index();
         let damaged = self.damaged.into_iter().filter_map(|(number, damage)| {
             let id = index.pack(number)?.id;
+            let healed = healed.contains(&id);
             Some(match damage {
-                Damage::Missing => DamagedPack { id, missing: true, blocks: Vec::new() },
+                Damage::Missing => DamagedPack { id, missing: true, blocks: Vec::new(), healed },
                 Damage::Blocks(blocks) => {
                     let mut blocks: Vec<u32> = blocks.into_iter().collect();
                     blocks.sort_unstable();
-                    DamagedPack { id, missing: false, blocks }
+                    DamagedPack { id, missing: false, blocks, healed }
                 }
             })
         });

@@ -1,8 +1,10 @@
 //! What a check found.
 
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::format::FormatError;
+use crate::format::pack::pack_key;
 use crate::id::{PackId, SnapshotId};
 use crate::repository::Error;
 
@@ -28,6 +30,8 @@ pub struct DamagedPack {
     /// Numbers of the blocks whose bytes are damaged, if it is there and was
     /// read. None of them are when the damage lies between blocks.
     pub blocks: Vec<u32>,
+    /// All that kept snapshots use of it lies elsewhere too: nothing is lost.
+    pub healed: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,6 +102,10 @@ pub(super) enum Grade {
 struct Lists {
     damage: Vec<Finding>,
     notes: Vec<Finding>,
+    /// What is wrong with packs of the index, until it is known whether anything
+    /// is lost by it.
+    about_packs: BTreeMap<PackId, Vec<Finding>>,
+    pending: usize,
     left_out: u64,
     unproven: Vec<String>,
     counts: CheckCounts,
@@ -116,7 +124,7 @@ impl Findings {
 
     pub fn add(&self, grade: Grade, key: &str, what: &str, rule: Option<&'static str>) {
         let mut lists = self.lock();
-        if lists.damage.len() + lists.notes.len() >= MAX_FINDINGS {
+        if lists.damage.len() + lists.notes.len() + lists.pending >= MAX_FINDINGS {
             // one finding at least must say that there is damage
             let first_damage = grade == Grade::Damage && lists.damage.is_empty();
             if !first_damage {
@@ -141,18 +149,61 @@ impl Findings {
 
     /// Bytes that break a rule: damage, unless this program is only too old.
     pub fn format(&self, key: &str, error: &FormatError) {
-        if error.asks_for_upgrade() || error.rule == "PACK-3" {
-            self.note(key, &error.what, Some(error.rule));
-            self.unproven(&format!("{key}: {}", error.what));
-        } else {
+        if !self.is_too_new(key, error) {
             self.damage(key, &error.what, Some(error.rule));
         }
+    }
+
+    /// The same in a pack of the index.
+    pub fn pack_format(&self, pack: PackId, error: &FormatError) {
+        if !self.is_too_new(&pack_key(pack), error) {
+            self.about_pack(pack, &error.what, Some(error.rule));
+        }
+    }
+
+    fn is_too_new(&self, key: &str, error: &FormatError) -> bool {
+        let too_new = error.asks_for_upgrade() || error.rule == "PACK-3";
+        if too_new {
+            self.note(key, &error.what, Some(error.rule));
+            self.unproven(&format!("{key}: {}", error.what));
+        }
+        too_new
     }
 
     /// An error of the repository, whose message may repeat the object's key.
     pub fn error(&self, grade: Grade, key: &str, error: &Error) {
         let what = error.message.strip_prefix(key).and_then(|rest| rest.strip_prefix(": "));
         self.add(grade, key, what.unwrap_or(&error.message), None);
+    }
+
+    /// Something wrong with a pack of the index: damage, unless it turns out that
+    /// nothing is lost by it.
+    pub fn about_pack(&self, pack: PackId, what: &str, rule: Option<&'static str>) {
+        let mut lists = self.lock();
+        if lists.damage.len() + lists.notes.len() + lists.pending >= MAX_FINDINGS {
+            lists.left_out += 1;
+            return;
+        }
+        lists.pending += 1;
+        let finding = Finding { key: pack_key(pack), what: what.to_owned(), rule };
+        lists.about_packs.entry(pack).or_default().push(finding);
+    }
+
+    /// From here on, what was found of packs is damage, or no more than a note
+    /// for those that are `healed`.
+    pub fn settle_packs(&self, healed: &HashSet<PackId>) {
+        let mut lists = self.lock();
+        lists.pending = 0;
+        for (pack, findings) in std::mem::take(&mut lists.about_packs) {
+            if !healed.contains(&pack) {
+                lists.damage.extend(findings);
+                continue;
+            }
+            lists.notes.extend(findings.into_iter().map(|mut finding| {
+                finding.what.push_str("; healed: nothing that a kept snapshot uses is lost");
+                finding
+            }));
+        }
     }
 
     pub fn unproven(&self, what: &str) {
@@ -167,7 +218,8 @@ impl Findings {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.lock().damage.is_empty()
+        let lists = self.lock();
+        lists.damage.is_empty() && lists.about_packs.is_empty()
     }
 
     pub fn into_report(

@@ -5,17 +5,14 @@ use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::sync::{Mutex, PoisonError};
 
-use super::objects::unreadable;
 use super::report::Findings;
 use crate::format::FormatError;
 use crate::format::pack::pack_key;
-use crate::format::reader::Reader;
-use crate::format::segment::{
-    self, Directory, HEADER_LENGTH, MAX_SEGMENT, Segment, segment_of_key,
-};
+use crate::format::segment::{self, Directory, MAX_SEGMENT, segment_key, segment_of_key};
 use crate::id::{PackId, SegmentId, WriterId};
 use crate::progress::{Event, Progress};
 use crate::repository::keyring::Trust;
+use crate::repository::sync::OpenedSegment;
 use crate::repository::{Error, Repository, Result};
 use crate::store::{ErrorKind as StoreKind, Listed, Reading, StoreError, read_many};
 
@@ -29,6 +26,9 @@ struct SegmentCheck<'a> {
     progress: &'a dyn Progress,
     /// Packs that a segment in the store, whole and believed, lists.
     listed: Mutex<HashSet<PackId>>,
+    /// Segments that maintainers put others in the stead of.
+    superseded: Mutex<HashSet<SegmentId>>,
+    unreadable: Mutex<Vec<(SegmentId, String, Option<FormatError>)>>,
     error: Mutex<Option<Error>>,
 }
 
@@ -50,6 +50,8 @@ pub(super) fn check(
         findings,
         progress,
         listed: Mutex::default(),
+        superseded: Mutex::default(),
+        unreadable: Mutex::default(),
         error: Mutex::default(),
     };
     let max_length = MAX_SEGMENT as u64;
@@ -57,6 +59,7 @@ pub(super) fn check(
     read_many(&**repository.store(), &segments, reading, &|listed, read| {
         check.segment(listed, read)
     });
+    check.settle_unreadable();
     if let Some(error) = check.error.into_inner().unwrap_or_else(PoisonError::into_inner) {
         return Err(error);
     }
@@ -90,12 +93,21 @@ impl SegmentCheck<'_> {
             return stop(Error::interrupted());
         }
         let key = &listed.key;
+        let Some(id) = segment_of_key(key) else { return ControlFlow::Continue(()) };
         let result = match read {
-            Err(error) if error.kind() == StoreKind::NotFound => Ok(()),
-            Err(error) => unreadable(key, error, self.findings),
-            Ok(bytes) => match segment_of_key(key) {
-                Some(id) => self.whole(id, key, &bytes),
-                None => Ok(()),
+            Ok(bytes) => self.whole(id, key, &bytes),
+            Err(error) => match error.kind() {
+                StoreKind::NotFound => Ok(()),
+                StoreKind::Temporary | StoreKind::Permission => Err(error.into()),
+                StoreKind::TooLarge => {
+                    self.unreadable(id, "is longer than any such object may be".to_owned(), None);
+                    Ok(())
+                }
+                // a sector that cannot be read is damage like any other
+                _ => {
+                    self.unreadable(id, format!("cannot be read: {error}"), None);
+                    Ok(())
+                }
             },
         };
         match result {
@@ -105,41 +117,42 @@ impl SegmentCheck<'_> {
     }
 
     fn whole(&self, id: SegmentId, key: &str, bytes: &[u8]) -> Result<()> {
-        if blake3::hash(bytes).as_bytes() != &id.0 {
-            self.findings.damage(key, "its bytes do not match its name", Some("SEG-9"));
-            return Ok(());
-        }
-        match self.parse(bytes) {
-            Ok((signer, directory, frames)) => self.compare(key, signer, &directory, &frames),
+        match self.repository.open_segment(id, bytes, self.trust) {
+            Ok(OpenedSegment { signer, directory, frames }) => {
+                if self.trust.standing(signer).may_maintain() {
+                    let mut superseded =
+                        self.superseded.lock().unwrap_or_else(PoisonError::into_inner);
+                    superseded.extend(&directory.supersedes);
+                }
+                self.compare(key, signer, &directory, &frames)
+            }
             Err(error) => {
-                self.findings.format(key, &error);
+                self.unreadable(id, error.what.clone(), Some(error));
                 Ok(())
             }
         }
     }
 
-    fn parse<'b>(
-        &self,
-        bytes: &'b [u8],
-    ) -> std::result::Result<(WriterId, Directory, Vec<&'b [u8]>), FormatError> {
-        let segment = Segment::parse(bytes)?;
-        let unlisted = || FormatError::new("SEG-4", "is signed by nobody this repository lists");
-        let verify = self.trust.verify_key(segment.header.signer).ok_or_else(unlisted)?;
-        let repository = self.repository.id();
-        segment.verify(repository, verify)?;
-        let key = self.repository.keyring().index_key(segment.header.epoch)?;
-        let directory = segment.directory(repository, key)?;
-        let frames = segment.frames(&directory)?;
-        let mut pieces = Reader::new(bytes, "SEG-3");
-        pieces.take(HEADER_LENGTH + segment.header.directory_length as usize)?;
-        for piece in &directory.pieces {
-            let sealed = pieces.take(piece.sealed_length())?;
-            let rows = piece.open(repository, segment.header.epoch, key, sealed)?;
-            if rows.iter().any(|(_, pack)| *pack as usize >= directory.packs.len()) {
-                return Err(FormatError::new("SEG-6", "a look-up piece names no pack it lists"));
+    fn unreadable(&self, id: SegmentId, what: String, error: Option<FormatError>) {
+        let mut unreadable = self.unreadable.lock().unwrap_or_else(PoisonError::into_inner);
+        unreadable.push((id, what, error));
+    }
+
+    /// What cannot be read is damage, unless a maintainer put others in its stead.
+    fn settle_unreadable(&self) {
+        let mut unreadable = self.unreadable.lock().unwrap_or_else(PoisonError::into_inner);
+        let superseded = self.superseded.lock().unwrap_or_else(PoisonError::into_inner);
+        for (id, what, error) in unreadable.drain(..) {
+            let key = segment_key(id);
+            match error {
+                _ if superseded.contains(&id) => {
+                    let what = format!("{what}; others stand in its stead: a prune deletes it");
+                    self.findings.note(&key, &what, None);
+                }
+                Some(error) => self.findings.format(&key, &error),
+                None => self.findings.damage(&key, &what, None),
             }
         }
-        Ok((segment.header.signer, directory, frames))
     }
 
     fn compare(

@@ -44,6 +44,9 @@ pub(super) struct TreeCheck<'a> {
     packs: &'a Packs<'a>,
     findings: &'a Findings,
     progress: &'a dyn Progress,
+    /// Whether to compare what is reached with reference sets; a page that several
+    /// snapshots share is compared with the set of one of them.
+    compare: bool,
     pool: rayon::ThreadPool,
     seen: Mutex<HashMap<ChunkId, Seen>>,
 }
@@ -70,12 +73,14 @@ impl<'a> TreeCheck<'a> {
         packs: &'a Packs<'a>,
         findings: &'a Findings,
         progress: &'a dyn Progress,
+        compare: bool,
     ) -> Result<Self> {
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(THREADS)
             .build()
             .map_err(|error| Error::failed(format!("threads: {error}")))?;
-        Ok(TreeCheck { repository, packs, findings, progress, pool, seen: Mutex::default() })
+        let seen = Mutex::default();
+        Ok(TreeCheck { repository, packs, findings, progress, compare, pool, seen })
     }
 
     pub fn check(&mut self, snapshot: &Snapshot) -> Result<()> {
@@ -103,18 +108,23 @@ impl<'a> TreeCheck<'a> {
         Ok(())
     }
 
-    fn walk(&self, snapshot: &Snapshot, tree: Root, grade: Grade, key: &str) -> Result<Seen> {
+    /// What a snapshot's reference set names; nothing if it cannot be read.
+    fn references(&self, snapshot: &Snapshot) -> Result<Option<ReferenceSet>> {
         let mut references = ReferenceSet::default();
         let read = self.repository.references(snapshot.manifest.references, &mut |reference| {
             references.add_reference(reference);
             Ok(())
         });
-        let references = match read {
-            Ok(()) => Some(references),
-            Err(error) if ends_check(&error) => return Err(error),
+        match read {
+            Ok(()) => Ok(Some(references)),
+            Err(error) if ends_check(&error) => Err(error),
             // told of by who checks references
-            Err(_) => None,
-        };
+            Err(_) => Ok(None),
+        }
+    }
+
+    fn walk(&self, snapshot: &Snapshot, tree: Root, grade: Grade, key: &str) -> Result<Seen> {
+        let references = if self.compare { self.references(snapshot)? } else { None };
         let walk = Walk {
             check: self,
             grade,
@@ -131,7 +141,7 @@ impl<'a> TreeCheck<'a> {
                 "its reference set does not name {count} chunks that it uses, the first for \
                  {example:?}: a prune could take them"
             );
-            self.findings.add(grade, key, &what, None);
+            self.findings.add(grade, key, &what, Some("REF-3"));
         }
         Ok(seen)
     }

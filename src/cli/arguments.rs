@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::{
-    backup, cat, check, completions, diff, dump, find, forget, init, key, ls, man, prune, restore,
-    scrub, snapshots, stats, status, tag, undo,
+    backup, cat, check, completions, diff, dump, find, forget, init, key, ls, man, prune, repair,
+    restore, scrub, snapshots, stats, status, tag, undo,
 };
 
 /// Encrypted, deduplicating backup.
@@ -100,6 +100,7 @@ pub enum Command {
     Prune(prune::Arguments),
     Check(check::Arguments),
     Scrub(scrub::Arguments),
+    Repair(repair::Arguments),
     Key(key::Arguments),
     Cat(cat::Arguments),
     Completions(completions::Arguments),

@@ -15,7 +15,7 @@ use crate::check::{
 };
 use crate::format::entry::display_key;
 use crate::output;
-use crate::repository::{Repository, Result};
+use crate::repository::{Repository, Result, Standing};
 
 /// Verify the repository
 ///
@@ -38,9 +38,15 @@ pub struct Arguments {
     #[arg(long)]
     affected: bool,
 
-    /// Mark damaged packs, so that the next backup stores again what they held
-    #[arg(long, requires = "affected")]
-    mark: bool,
+    /// Compute reference sets once more from the trees, and compare
+    #[arg(long)]
+    refs: bool,
+
+    /// Do not mark damaged packs: nothing is written
+    ///
+    /// Without it damaged packs are marked, and the next backup stores again what they held.
+    #[arg(long)]
+    no_mark: bool,
 
     #[command(flatten)]
     narrow: Narrow,
@@ -64,10 +70,7 @@ pub fn run(context: &Context, arguments: &Arguments) -> Outcome {
     let checked = check(&repository, &options, &reporter);
     reporter.finish();
     let report = checked?;
-    let marks = match arguments.mark && !report.affected.is_empty() {
-        true => mark_damaged(&repository, &report)?,
-        false => 0,
-    };
+    let marks = if arguments.no_mark { 0 } else { mark(context, &repository, &report) };
     match context.json() {
         true => print_json(&repository, &report, marks)?,
         false => print(&report)?,
@@ -78,13 +81,27 @@ pub fn run(context: &Context, arguments: &Arguments) -> Outcome {
     Ok(when(!report.is_ok(), Exit::Damage))
 }
 
+/// Marks what is damaged. That it cannot be marked is no reason to hide what was
+/// found.
+fn mark(context: &Context, repository: &Repository, report: &CheckReport) -> u64 {
+    let standing = repository.trust().standing(repository.keyring().writer);
+    if report.damaged_packs.is_empty() || !matches!(standing, Standing::InForce(_)) {
+        return 0;
+    }
+    mark_damaged(repository, report).unwrap_or_else(|error| {
+        context.warn(&format!("the damaged packs could not be marked: {}", error.message));
+        0
+    })
+}
+
 fn options(
     context: &Context,
     repository: &Repository,
     arguments: &Arguments,
 ) -> Result<CheckOptions> {
     let read_data = arguments.read_data_subset.or(arguments.read_data.then_some(Subset::All));
-    let mut options = CheckOptions { read_data, affected: arguments.affected, snapshots: None };
+    let (affected, refs) = (arguments.affected, arguments.refs);
+    let mut options = CheckOptions { read_data, affected, refs, snapshots: None };
     if !arguments.snapshots.is_empty() {
         let snapshots = context.snapshots(repository)?;
         let id = |name: &String| {
@@ -172,7 +189,7 @@ fn print_json(repository: &Repository, report: &CheckReport, marks: u64) -> io::
     let packs: Vec<Value> = report
         .damaged_packs
         .iter()
-        .map(|pack| json!({ "id": pack.id.to_hex(), "missing": pack.missing, "blocks": pack.blocks }))
+        .map(|pack| json!({ "id": pack.id.to_hex(), "missing": pack.missing, "blocks": pack.blocks, "healed": pack.healed }))
         .collect();
     let counts = &report.counts;
     output.json(

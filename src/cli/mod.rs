@@ -39,6 +39,7 @@ mod key;
 mod ls;
 mod man;
 mod prune;
+mod repair;
 mod restore;
 mod scrub;
 mod snapshot_name;
@@ -91,6 +92,7 @@ fn run(arguments: Arguments) -> Exit {
         Command::Stats(arguments) => stats::run(&context, &arguments),
         Command::Forget(arguments) => forget::run(&context, &arguments),
         Command::Check(arguments) => check::run(&context, &arguments),
+        Command::Repair(arguments) => repair::run(&context, &arguments),
         Command::Scrub(arguments) => scrub::run(&context, &arguments),
         Command::Undo(arguments) => undo::run(&context, &arguments),
         Command::Prune(arguments) => prune::run(&context, &arguments),

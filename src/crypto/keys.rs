@@ -20,6 +20,7 @@ const SOURCE_LABEL: &str = "esker 1 source label";
 const SLOT_WRAP: &str = "esker 1 slot wrap";
 const SLOT_COMMITMENT: &str = "esker 1 slot commitment";
 const MACHINE: &str = "esker 1 machine";
+const CHECKED: &str = "esker 1 checked signature";
 const PASSWORD_TAG: &str = "esker 1 slot input password";
 const KEY_FILE_TAG: &str = "esker 1 slot input key file";
 
@@ -120,6 +121,11 @@ pub fn reference_cut(id_refs: &SecretKey) -> SecretKey {
 /// Key for the opaque labels of sources; a maintainer cannot guess paths with it.
 pub fn source_label(id_data: &SecretKey) -> SecretKey {
     derive(SOURCE_LABEL, id_data.bytes())
+}
+
+/// What a local cache proves with that a signature was checked before.
+pub fn checked(index: &SecretKey) -> SecretKey {
+    derive(CHECKED, index.bytes())
 }
 
 /// What a machine is called in one repository: tells nothing but that two runs

@@ -183,6 +183,7 @@ pub fn prune(
     let asked = PruneOptions { full, ..options.clone() };
     let (mut facts, looked) = look(repository, &asked, progress)?;
     let Looked { options, plan: Planned { plan, mut survey, origins } } = looked;
+    facts.full = plan.full;
     may_delete(repository, options.now)?;
     let superseded = repository.index().superseded()?;
     let mut report = PruneReport { plan, ..PruneReport::default() };
@@ -288,7 +289,7 @@ fn list(
         .filter(|id| !listing.snapshots.iter().any(|snapshot| snapshot.id == **id))
         .copied()
         .collect();
-    let facts = Facts { listing, runs: signs, plans: plans.announced, listed, went };
+    let facts = Facts { listing, runs: signs, plans: plans.announced, listed, full: false, went };
     Ok((facts, plans.unreadable))
 }
 
@@ -364,6 +365,13 @@ impl PruneReport {
             for pack in packs {
                 match mover.pack(*pack, survey, progress) {
                     Ok(()) => moved.push(*pack),
+                    // another prune was faster: what is needed lies elsewhere
+                    Err(error)
+                        if error.kind == ErrorKind::Damage
+                            && !repository.exists(&pack_key(*pack))? => {}
+                    // known to be damaged, and not all of it can be moved: check tells of it
+                    Err(error)
+                        if error.kind == ErrorKind::Damage && survey.damaged.contains(pack) => {}
                     Err(error) if error.kind == ErrorKind::Damage => {
                         self.damage.push(format!("{error}; {} stays", pack_key(*pack)));
                     }

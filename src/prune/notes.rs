@@ -49,13 +49,22 @@ pub(super) fn in_the_way(repository: &Repository, facts: &Facts, due: Due) -> Re
         let last = facts.runs.last_sign.get(run).copied();
         last.is_some_and(|last| last.saturating_add(KEEP_SIGNS_MS) <= due.now)
     };
+    // unreadable, and of no snapshot: nobody can tell how old it is
+    let unreadable = |run: &SnapshotId| {
+        facts.full && !facts.runs.last_sign.contains_key(run) && !manifests.contains(run)
+    };
     let went = |run: &SnapshotId| facts.went.contains(run) && !manifests.contains(run);
-    let idle = |run: &SnapshotId| confirmed.contains(run) || went(run) || long_over(run);
+    let idle = |run: &SnapshotId| {
+        confirmed.contains(run) || went(run) || long_over(run) || unreadable(run)
+    };
     let of_none = |id: Option<SnapshotId>| id.is_some_and(|id| !manifests.contains(&id));
     Ok(InTheWay {
         confirmations: only(confirmations, |key| of_none(snapshot_of_key(key, CONFIRMED))),
         sessions: only(sessions, |key| session_of_key(key).is_some_and(|(run, _)| idle(&run))),
-        marks: only(marks, |key| of_none(mark_of_key(key).map(|(id, _)| id))),
+        marks: only(marks, |key| {
+            let settled = facts.listing.settled_marks.contains(key);
+            settled || of_none(mark_of_key(key).map(|(id, _)| id))
+        }),
     })
 }
 

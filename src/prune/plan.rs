@@ -97,6 +97,8 @@ pub(super) struct Facts {
     pub runs: RunSigns,
     pub plans: Vec<Announced>,
     pub listed: HashMap<PackId, u64>,
+    /// Whether everything is looked at.
+    pub full: bool,
     /// Manifests that are known to be gone.
     pub went: HashSet<SnapshotId>,
 }
@@ -377,9 +379,11 @@ impl Judge<'_, '_> {
         let mut unused: u64 = live.iter().map(|pack| pack.free).sum();
         let unused_with_full: u64 = live.iter().map(|pack| pack.free_with_full).sum();
         plan.only_full_could_free = unused_with_full.saturating_sub(unused);
-        // a pack that another plan names and that is needed must be moved
-        let (forced, mut rest): (Vec<_>, Vec<_>) =
-            live.drain(..).partition(|pack| self.doomed.packs.contains(&pack.id));
+        // what another plan names, or is damaged in part, must be moved
+        let (forced, mut rest): (Vec<_>, Vec<_>) = live.drain(..).partition(|pack| {
+            self.doomed.packs.contains(&pack.id)
+                || survey.damaged.contains(&pack.id) && pack.length > 0
+        });
         // stable: the older first where the share is the same
         let share = |pack: &LivePack| pack.free * 1000 / pack.length.max(1);
         rest.sort_by_key(|pack| std::cmp::Reverse(share(pack)));
@@ -390,8 +394,7 @@ impl Judge<'_, '_> {
         plan.repack.extend(forced);
         for pack in rest {
             let moves = pack.length - pack.free.min(pack.length);
-            let sound = !survey.damaged.contains(&pack.id) && pack.length > 0;
-            if unused <= limit || pack.free == 0 || !sound || moves > budget {
+            if unused <= limit || pack.free == 0 || pack.length == 0 || moves > budget {
                 continue;
             }
             budget -= moves;

@@ -38,7 +38,6 @@ pub(super) struct Mover<'a> {
     sealer: &'a Sealer,
     recuts: bool,
     open: BTreeMap<(u8, WriterId), (ChunkKind, Open)>,
-    pub bytes_read: u64,
 }
 
 impl<'a> Mover<'a> {
@@ -48,7 +47,7 @@ impl<'a> Mover<'a> {
         sealer: &'a Sealer,
         recuts: bool,
     ) -> Self {
-        Mover { repository, packer, sealer, recuts, open: BTreeMap::new(), bytes_read: 0 }
+        Mover { repository, packer, sealer, recuts, open: BTreeMap::new() }
     }
 
     /// Moves what is needed of a pack. An error of the kind damage says that
@@ -63,17 +62,34 @@ impl<'a> Mover<'a> {
         let gone = || Error::damage(format!("{}: is not in the index any more", pack_key(pack)));
         let toc = index.toc(index.pack_number(pack).ok_or_else(gone)?)?;
         let live = live_blocks(&toc, survey)?;
-        for group in groups(&toc, &live) {
+        if survey.damaged.contains(&pack) {
+            // all or nothing: what was moved of a pack that stays would lie twice
+            self.each(&toc, &live, progress, &mut |_, block, stored| sound(&toc, block, stored))?;
+        }
+        self.each(&toc, &live, progress, &mut |mover, block, stored| {
+            mover.block(&toc, block, stored)
+        })
+    }
+
+    /// Reads blocks, neighbours together.
+    fn each(
+        &mut self,
+        toc: &PackToc,
+        live: &[LiveBlock],
+        progress: &dyn Progress,
+        work: &mut dyn FnMut(&mut Self, &LiveBlock, &[u8]) -> Result<()>,
+    ) -> Result<()> {
+        for group in groups(toc, live) {
             progress_check(progress)?;
-            let (start, end) = extent(&toc, group);
-            let bytes = self.repository.store().get_range(&pack_key(pack), start, end - start)?;
-            self.bytes_read += end - start;
+            let (start, end) = extent(toc, group);
+            let key = pack_key(toc.pack);
+            let bytes = self.repository.store().get_range(&key, start, end - start)?;
             progress.event(Event::Done { files: 0, bytes: end - start });
             for block in group {
-                let from = (offset(&toc, block.at) - start) as usize;
+                let from = (offset(toc, block.at) - start) as usize;
                 let length = toc.toc.blocks.get(block.at).map_or(0, |b| b.stored_length as usize);
                 let stored = bytes.get(from..from + length).unwrap_or_default();
-                self.block(&toc, block, stored)?;
+                work(self, block, stored)?;
             }
         }
         Ok(())
@@ -83,10 +99,7 @@ impl<'a> Mover<'a> {
         let no_block = || Error::damage(format!("{}: no such block", pack_key(toc.pack)));
         let block = toc.toc.blocks.get(live.at).ok_or_else(no_block)?;
         let session = toc.toc.sessions.get(usize::from(block.session)).ok_or_else(no_block)?;
-        if blake3::hash(stored).as_bytes()[..16] != block.stored_hash {
-            let message = format!("{}: a block's bytes are damaged [PACK-7]", pack_key(toc.pack));
-            return Err(Error::damage(message));
-        }
+        sound(toc, live, stored)?;
         let whole = live.needed.len() == block.chunks as usize;
         let small = (block.raw_length as usize) < BLOCK_TARGET / 4;
         let may_recut = self.recuts || block.kind == ChunkKind::Refs;
@@ -158,6 +171,15 @@ impl<'a> Mover<'a> {
         }
         self.packer.flush()
     }
+}
+
+/// Whether a block's bytes are what the table of contents says.
+fn sound(toc: &PackToc, live: &LiveBlock, stored: &[u8]) -> Result<()> {
+    let block = toc.toc.blocks.get(live.at);
+    if block.is_some_and(|b| blake3::hash(stored).as_bytes()[..16] == b.stored_hash) {
+        return Ok(());
+    }
+    Err(Error::damage(format!("{}: a block's bytes are damaged [PACK-7]", pack_key(toc.pack))))
 }
 
 fn live_blocks(toc: &PackToc, survey: &Survey<'_>) -> Result<Vec<LiveBlock>> {

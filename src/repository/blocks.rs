@@ -1,7 +1,8 @@
 //! Reads chunks: fetch the block, check its stored hash, open it, decode it,
 //! verify the chunk's id. A chunk is given out only after all of that.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use zeroize::Zeroizing;
@@ -13,7 +14,7 @@ use crate::compression::decompress;
 use crate::crypto::{SecretKey, open_in_place};
 use crate::format::pack::{Block, Session, SessionKey, pack_key};
 use crate::format::{ChunkKind, Kind, Place as SealPlace, block_place};
-use crate::id::{ChunkId, RepositoryId};
+use crate::id::{ChunkId, PackId, RepositoryId};
 use crate::progress::Silent;
 use crate::store::ErrorKind as StoreKind;
 
@@ -23,11 +24,15 @@ const LABEL_SESSION_KEY: &str = "esker session key";
 
 type BlockName = (u32, u32);
 
-/// Decoded blocks and opened session keys.
+/// Decoded blocks and opened session keys, and where damage was met.
 #[derive(Default)]
 pub struct BlockCache {
     blocks: Mutex<Blocks>,
     sessions: Mutex<HashMap<[u8; 32], SecretKey>>,
+    /// Packs that did not give a chunk they are said to hold.
+    failing: Mutex<HashSet<PackId>>,
+    /// Spares the lock as long as all is well.
+    some_fail: AtomicBool,
 }
 
 #[derive(Default)]
@@ -45,6 +50,11 @@ impl BlockCache {
         let (block, used) = blocks.decoded.get_mut(&name)?;
         *used = clock;
         Some(block.clone())
+    }
+
+    fn note_failing(&self, pack: PackId) {
+        self.failing.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).insert(pack);
+        self.some_fail.store(true, Ordering::Release);
     }
 
     fn put(&self, name: BlockName, block: Arc<Vec<u8>>) {
@@ -171,12 +181,37 @@ impl Repository {
         Err(trouble)
     }
 
+    /// Packs that, since the repository was opened, did not give a chunk they are
+    /// said to hold: none of them should be built upon.
+    pub fn failing_packs(&self) -> HashSet<PackId> {
+        if !self.blocks.some_fail.load(Ordering::Acquire) {
+            return HashSet::new();
+        }
+        self.blocks.failing.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+    }
+
+    /// Whether a pack is among [`failing_packs`](Self::failing_packs).
+    pub fn is_failing(&self, pack: &PackId) -> bool {
+        self.blocks.some_fail.load(Ordering::Acquire)
+            && self
+                .blocks
+                .failing
+                .lock()
+                .unwrap_or_else(|poisoned| poisoned.into_inner())
+                .contains(pack)
+    }
+
     fn read_chunk_once(&self, id: &ChunkId, kind: ChunkKind) -> Result<Vec<u8>> {
         let mut trouble = None;
         for place in self.index.places(id)? {
             match self.chunk_at(place, id, kind) {
                 Ok(bytes) => return Ok(bytes),
-                Err(error) if error.kind == ErrorKind::Damage => trouble = Some(error),
+                Err(error) if error.kind == ErrorKind::Damage => {
+                    if let Some(info) = self.index.pack(place.pack) {
+                        self.blocks.note_failing(info.id);
+                    }
+                    trouble = Some(error);
+                }
                 Err(error) => return Err(error),
             }
         }

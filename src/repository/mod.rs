@@ -18,6 +18,7 @@
 //! | `snapshots` | list snapshots and judge them |
 //! | `runs` | list runs: who signed in, and how far it came |
 //! | `judge` | which runs live, failed, or were interrupted |
+//! | `proofs` | signatures that were checked before |
 //! | `marks` | say something of a snapshot afterwards |
 //! | `clock` | whether this machine's time can be believed |
 
@@ -34,6 +35,7 @@ pub mod marks;
 pub mod open;
 pub mod packer;
 pub mod pages;
+mod proofs;
 pub mod runs;
 pub mod segments;
 pub mod snapshots;
@@ -65,6 +67,7 @@ pub struct Repository {
     pub(crate) blocks: blocks::BlockCache,
     pub(crate) local: local::LocalState,
     pub(crate) config: crate::format::config::Config,
+    pub(crate) proofs: proofs::Proofs,
     /// Whether a full store's reserve may be given up: to make room, not to fill it.
     pub(crate) may_use_reserve: AtomicBool,
 }

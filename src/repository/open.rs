@@ -199,6 +199,7 @@ impl Repository {
             blocks: BlockCache::default(),
             local,
             config,
+            proofs: Default::default(),
             may_use_reserve: false.into(),
         })
     }

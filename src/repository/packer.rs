@@ -108,6 +108,45 @@ impl Sealer {
     }
 }
 
+/// New chunks of one kind on their way into a block.
+pub struct Gather<'a> {
+    packer: &'a Packer,
+    sealer: &'a Sealer,
+    kind: ChunkKind,
+    raw: Vec<u8>,
+    chunks: Vec<Chunk>,
+}
+
+impl<'a> Gather<'a> {
+    pub fn new(packer: &'a Packer, sealer: &'a Sealer, kind: ChunkKind) -> Self {
+        Gather { packer, sealer, kind, raw: Vec::new(), chunks: Vec::new() }
+    }
+
+    /// Adds a chunk that the caller claimed.
+    pub fn add(&mut self, id: ChunkId, bytes: &[u8]) -> Result<()> {
+        let full = self.raw.len() + bytes.len() > BLOCK_TARGET || self.chunks.len() >= BLOCK_CHUNKS;
+        if full {
+            self.flush()?;
+        }
+        if self.raw.capacity() == 0 {
+            self.raw.reserve_exact(BLOCK_TARGET);
+        }
+        self.chunks.push(Chunk { id, length: bytes.len() as u32 });
+        self.raw.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    pub fn flush(&mut self) -> Result<()> {
+        let chunks = std::mem::take(&mut self.chunks);
+        if self.raw.is_empty() {
+            return Ok(());
+        }
+        let block = self.sealer.seal(self.kind, &self.raw, chunks)?;
+        self.raw.clear();
+        self.packer.add(block)
+    }
+}
+
 /// Where a chunk of this run is: its pack may still be open.
 #[derive(Clone, Copy)]
 enum NewPlace {

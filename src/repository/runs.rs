@@ -172,6 +172,7 @@ impl Repository {
         if !reading.troubles.is_empty() {
             self.index.forget_objects(reading.objects.keys().map(String::as_str));
         }
+        self.keep_proofs();
         runs.sort_by_key(|run| (run.started, run.id));
         Ok(RunListing { runs, troubles: reading.troubles })
     }

@@ -41,6 +41,8 @@ pub struct Snapshot {
     pub forgotten: Option<u64>,
     /// A confirmed manifest of the same writer replaces it.
     pub replaced: bool,
+    /// Packs that a mark on it calls damaged.
+    pub damaged: BTreeSet<PackId>,
 }
 
 impl Snapshot {
@@ -74,6 +76,12 @@ pub struct Listing {
     /// Snapshots of which a mark or confirmation could not be read: nobody
     /// knows what it says, so they stay.
     pub unclear: BTreeSet<SnapshotId>,
+    /// The highest number of a mark that could not be read and is not settled, for
+    /// each of those snapshots.
+    pub unreadable_marks: BTreeMap<SnapshotId, u64>,
+    /// Keys of marks that could not be read and that a later undo settled: they
+    /// count for nothing.
+    pub settled_marks: BTreeSet<String>,
     /// Packs that a mark calls damaged.
     pub damaged: BTreeSet<PackId>,
     /// The newest time that a manifest that is believed, the confirmation of
@@ -97,6 +105,9 @@ impl Repository {
         let mut fetched = Vec::new();
         for key in keys {
             if let Some(object) = self.index.cached_object(key) {
+                if let Some(proof) = object.proof {
+                    self.proofs.recall(key, proof);
+                }
                 found.insert(key.clone(), object.bytes);
                 continue;
             }
@@ -136,7 +147,7 @@ impl Repository {
         let verify = trust.verify_key(object.writer).ok_or_else(|| {
             FormatError::new("OBJ-7", "is signed by nobody this repository lists")
         })?;
-        object.verify(verify, &place)?;
+        self.verify_once(&object, &bytes, verify, &place)?;
         let text = object.open(self.keyring.index_key(object.epoch)?, &place)?;
         let writer = object.writer;
         Ok(Opened { writer, standing: trust.standing(writer), text, bytes })
@@ -201,6 +212,7 @@ impl Repository {
             let keys = objects.keys().map(String::as_str);
             self.index.forget_objects(keys);
         }
+        self.keep_proofs();
         mark_replaced(&mut snapshots);
         listing.snapshots = snapshots.into_values().collect();
         listing.snapshots.sort_by_key(|snapshot| (snapshot.manifest.started, snapshot.id));
@@ -245,6 +257,7 @@ impl Repository {
             pinned: false,
             forgotten: None,
             replaced: false,
+            damaged: BTreeSet::new(),
             manifest,
         })
     }
@@ -281,6 +294,7 @@ impl Repository {
         listing: &mut Listing,
     ) {
         let mut marks: Vec<(u64, bool, String, SnapshotId, Mark)> = Vec::new();
+        let mut unreadable = Vec::new();
         for key in keys {
             let (Some(bytes), Some((id, number))) = (objects.get(key), notes::mark_of_key(key))
             else {
@@ -303,11 +317,22 @@ impl Repository {
                 Err(error) => {
                     // one that was read and may not be said changes nothing
                     if error.rule != "MARK-3" {
-                        listing.unclear.insert(id);
+                        unreadable.push((id, number, key));
                     }
                     listing.troubles.push(Error::in_object(key, error));
                 }
             }
+        }
+        for (id, number, key) in unreadable {
+            let settles =
+                |(n, undo, _, of, _): &(u64, bool, _, _, _)| *undo && *of == id && *n > number;
+            if marks.iter().any(settles) {
+                listing.settled_marks.insert(key.clone());
+                continue;
+            }
+            listing.unclear.insert(id);
+            let highest = listing.unreadable_marks.entry(id).or_default();
+            *highest = number.max(*highest);
         }
         marks.sort_by(|a, b| (a.0, a.1, &a.2).cmp(&(b.0, b.1, &b.2)));
         for (.., id, mark) in marks {
@@ -397,7 +422,7 @@ fn apply(snapshot: &mut Snapshot, mark: Mark) {
             snapshot.tags.extend(new);
         }
         MarkKind::Pin(pinned) => snapshot.pinned = pinned,
-        MarkKind::Damaged(_) => {}
+        MarkKind::Damaged(packs) => snapshot.damaged.extend(packs),
     }
 }
 

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use super::Repository;
 use super::error::{Error, ErrorKind, Result};
 use super::index::{NewPack, NewSegment, PackNumber, PackToc};
-use super::keyring::Standing;
+use super::keyring::{Standing, Trust};
 use crate::format::FormatError;
 use crate::format::pack::{FOOTER_LENGTH, Footer, MAX_PACK, TocFrame, pack_key};
-use crate::format::segment::{self, MAX_SEGMENT, Segment};
+use crate::format::reader::Reader;
+use crate::format::segment::{self, Directory, HEADER_LENGTH, MAX_SEGMENT, Segment};
 use crate::id::{ObjectHash, PackId, SegmentId, WriterId};
 use crate::progress::{Event, Progress};
 use crate::store::ErrorKind as StoreKind;
@@ -19,6 +20,13 @@ const TAIL: u64 = 128 << 10;
 
 /// Objects of the index that could not be used, by key.
 pub type Troubles = Vec<Error>;
+
+/// A segment that is whole, with its tables still sealed.
+pub(crate) struct OpenedSegment<'b> {
+    pub signer: WriterId,
+    pub directory: Directory,
+    pub frames: Vec<&'b [u8]>,
+}
 
 impl Repository {
     /// Loads segments that are listed and not yet known, and forgets those that
@@ -117,6 +125,36 @@ impl Repository {
             Err(error) => return Err(error),
         }
         Ok(())
+    }
+
+    /// A segment read whole: its name, signature, directory, look-up pieces and
+    /// frames are what they should be. Its tables are not opened yet.
+    pub(crate) fn open_segment<'b>(
+        &self,
+        id: SegmentId,
+        bytes: &'b [u8],
+        trust: &Trust,
+    ) -> std::result::Result<OpenedSegment<'b>, FormatError> {
+        if blake3::hash(bytes).as_bytes() != &id.0 {
+            return Err(FormatError::new("SEG-9", "its bytes do not match its name"));
+        }
+        let segment = Segment::parse(bytes)?;
+        let (signer, epoch) = (segment.header.signer, segment.header.epoch);
+        let verify = trust.verify_key(signer).ok_or_else(|| unlisted("SEG-4"))?;
+        segment.verify(self.id(), verify)?;
+        let key = self.keyring.index_key(epoch)?;
+        let directory = segment.directory(self.id(), key)?;
+        let frames = segment.frames(&directory)?;
+        let mut pieces = Reader::new(bytes, "SEG-3");
+        pieces.take(HEADER_LENGTH + segment.header.directory_length as usize)?;
+        for piece in &directory.pieces {
+            let sealed = pieces.take(piece.sealed_length())?;
+            let rows = piece.open(self.id(), epoch, key, sealed)?;
+            if rows.iter().any(|(_, pack)| *pack as usize >= directory.packs.len()) {
+                return Err(FormatError::new("SEG-6", "a look-up piece names no pack it lists"));
+            }
+        }
+        Ok(OpenedSegment { signer, directory, frames })
     }
 
     fn read_segment(

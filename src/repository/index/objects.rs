@@ -57,6 +57,21 @@ impl Index {
         let _ = transaction.commit();
     }
 
+    /// Remembers of objects in the cache that their signatures were checked.
+    pub fn keep_proofs(&self, proofs: &[(String, ObjectHash)]) {
+        if proofs.is_empty() {
+            return;
+        }
+        let mut database = self.database();
+        let Ok(transaction) = database.transaction() else { return };
+        for (key, proof) in proofs {
+            let _ = transaction
+                .prepare_cached("UPDATE object SET proof = ?2 WHERE key = ?1")
+                .and_then(|mut statement| statement.execute(params![key, &proof.0[..]]));
+        }
+        let _ = transaction.commit();
+    }
+
     pub fn cached_page(&self, id: &ChunkId) -> Option<Vec<u8>> {
         self.database()
             .prepare_cached("SELECT bytes FROM page WHERE id = ?1")
