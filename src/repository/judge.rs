@@ -218,6 +218,7 @@ mod tests {
             pinned: false,
             forgotten: None,
             replaced: false,
+            damaged: Default::default(),
         }
     }
 

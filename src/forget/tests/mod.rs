@@ -74,6 +74,7 @@ fn snapshot(number: u32, started: u64) -> Snapshot {
         pinned: false,
         forgotten: None,
         replaced: false,
+        damaged: Default::default(),
     }
 }
 
