@@ -82,10 +82,14 @@ impl Merge {
         let frames = segment.frames(&directory).map_err(in_object)?;
         let mut packs = Vec::new();
         for (row, frame) in directory.packs.iter().zip(frames) {
-            let Some(number) = repository.index().pack_number(row.id) else { continue };
-            if leaving.contains(&row.id) {
+            if leaving.contains(&row.id) || repository.index().is_removed(row.id)? {
                 continue;
             }
+            // put since the index was brought up to date: what it lists would be
+            // lost with it, so it is left for a later prune
+            let number = repository.index().pack_number(row.id).ok_or_else(|| {
+                Error::damage(format!("{}: lists a pack not known yet", segment_key(id)))
+            })?;
             let pack =
                 repository.read_frame(row.id, row.length, frame, signer).map_err(in_object)?;
             // the index settled what a pack holds; a segment that says otherwise
