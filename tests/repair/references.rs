@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use esker::id::SnapshotId;
-use esker::repository::commit::ReferenceSet;
+use esker::repository::coordinates::ReferenceSet;
 use esker::repository::packer::with_packer;
 
 use super::*;
