@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use esker::backup::backup;
+use esker::backup::{BackupOptions, backup};
 use esker::check::{AffectedWhat, CheckOptions, CheckReport, Subset, check, mark_damaged};
 use esker::crypto::SecretKey;
 use esker::diff::{Change, ChangeKind, Side, diff};
@@ -556,11 +556,19 @@ fn diff_of_directories_compares_below_them_only() {
 
 #[test]
 fn diff_passes_over_pages_that_both_sides_share() {
-    let (store, _directory, ids) = history();
-    let counting = Arc::new(Counting::new(store));
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("file"), "the same").unwrap();
+    settle();
+    let counting = Arc::new(Counting::new(Arc::new(OpendalStore::memory().unwrap())));
     let store: Arc<dyn Store> = counting.clone();
+    init(&store);
     let repository = open(&store);
-    let (two, three) = (snapshot(&repository, ids[2]), snapshot(&repository, ids[3]));
+    // below the root: the directory for temporary files changes while this runs
+    let map = vec![(directory.path().to_owned(), "/tree".into())];
+    let options = BackupOptions { map, ..options(directory.path()) };
+    let mut take = || backup(&repository, &options, Vec::new(), &Silent).unwrap().snapshot.unwrap();
+    let ids = [take(), take()];
+    let (two, three) = (snapshot(&repository, ids[0]), snapshot(&repository, ids[1]));
     counting.reset();
     let side = |snapshot| Side { snapshot, key: None };
     diff(&repository, side(&two), side(&three), &mut |_| panic!("same tree")).unwrap();

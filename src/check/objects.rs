@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use super::report::{Findings, Grade};
 use crate::format::config::{CONFIG_KEY, Config};
 use crate::format::manifest::{self, Manifest, PrivatePart, manifest_key, snapshot_of_key};
-use crate::format::notes::{self, Confirmation, Mark, Record, Session, Sweep};
+use crate::format::notes::{self, Confirmation, Mark, Record, Session, SessionState, Sweep};
 use crate::format::object::{self, MAX_OBJECT};
 use crate::format::slot::{Slot, slot_key};
 use crate::format::update::{self, ConfigUpdate};
@@ -117,7 +117,11 @@ fn look_for_absent(repository: &Repository, objects: &[Listed], findings: &Findi
         // confirmation stays was taken by nobody who may
         let confirmation = notes::confirmation_key(*id);
         if is_there(repository, &confirmation)? && !is_there(repository, &manifest_key(*id))? {
-            findings.damage(&manifest_key(*id), "is missing, and was confirmed", None);
+            let key = manifest_key(*id);
+            match was_given_up(repository, *id)? {
+                true => findings.note(&confirmation, "confirms what its run gave up", None),
+                false => findings.damage(&key, "is missing, and was confirmed", None),
+            }
         }
     }
     for key in there.iter().filter(|key| key.starts_with(notes::MARKS)) {
@@ -126,6 +130,17 @@ fn look_for_absent(repository: &Repository, objects: &[Listed], findings: &Findi
         }
     }
     Ok(())
+}
+
+/// Whether the run of a snapshot never called it good: a sweep took the manifest
+/// before it was confirmed, and the run put another, or came no further.
+fn was_given_up(repository: &Repository, id: SnapshotId) -> Result<bool> {
+    let (snapshots, _) = repository.snapshots()?;
+    if snapshots.iter().any(|snapshot| snapshot.manifest.replaces == Some(id)) {
+        return Ok(true);
+    }
+    let runs = repository.list_runs()?.runs;
+    Ok(runs.iter().any(|run| run.id == id && run.state != SessionState::Ended))
 }
 
 fn is_there(repository: &Repository, key: &str) -> Result<bool> {

@@ -50,7 +50,12 @@ fn no_interleaving_loses_a_good_snapshot() {
     }
     let seconds = began.elapsed().as_secs();
     println!("{runs} interleavings, {steps} steps, {kept} snapshots kept, {seconds} s");
-    assert!(failed.is_empty(), "{} seeds failed; replay with ESKER_SEED={}", failed.len(), failed[0]);
+    assert!(
+        failed.is_empty(),
+        "{} seeds failed; replay with ESKER_SEED={}",
+        failed.len(),
+        failed[0]
+    );
 }
 
 #[test]
@@ -62,11 +67,18 @@ fn a_seed_always_makes_the_same_run() {
         let differs = first.trace.iter().zip(&second.trace).position(|(a, b)| a != b);
         let at = differs.unwrap_or(0);
         let around = |ran: &Ran| {
-            ran.trace.iter().skip(at.saturating_sub(3)).take(6).map(|s| format!("{s:?}")).collect::<Vec<_>>()
+            ran.trace
+                .iter()
+                .skip(at.saturating_sub(3))
+                .take(6)
+                .map(|s| format!("{s:?}"))
+                .collect::<Vec<_>>()
         };
         assert!(
             differs.is_none() && first.trace.len() == second.trace.len(),
-            "seed {seed}, step {at}: {:#?} {:#?}", around(&first), around(&second)
+            "seed {seed}, step {at}: {:#?} {:#?}",
+            around(&first),
+            around(&second)
         );
     }
 }

@@ -169,8 +169,7 @@ pub fn nothing_is_left_over(repository: &Repository) -> std::result::Result<(), 
     let (snapshots, _) = repository.snapshots().map_err(text)?;
     let needed = Needed::by(repository, &snapshots.iter().collect::<Vec<_>>()).map_err(text)?;
     let packs = packs(repository);
-    let listed: BTreeSet<PackId> =
-        repository.listed_packs().map_err(text)?.into_keys().collect();
+    let listed: BTreeSet<PackId> = repository.listed_packs().map_err(text)?.into_keys().collect();
     if let Some(unknown) = listed.iter().find(|id| !packs.contains_key(id)) {
         return Err(format!("left over: pack {unknown} is in no index"));
     }

@@ -275,8 +275,7 @@ impl State {
         }
         let behind = if self.lag > 0 { self.dice.below(self.lag as usize + 1) as u64 } else { 0 };
         self.ever.insert(key.to_owned(), object.len() as u64);
-        self.objects
-            .insert(key.to_owned(), Object { bytes: object, visible: self.clock + behind });
+        self.objects.insert(key.to_owned(), Object { bytes: object, visible: self.clock + behind });
         Ok(())
     }
 
@@ -403,9 +402,7 @@ impl Handle {
                 }
                 (Outcome::Crashed, Err(error(ErrorKind::Permanent, key).because("crashed")))
             }
-            None if full => {
-                (Outcome::Failed(ErrorKind::Full), Err(error(ErrorKind::Full, key)))
-            }
+            None if full => (Outcome::Failed(ErrorKind::Full), Err(error(ErrorKind::Full, key))),
             None if state.dice.likely(faults.refused) => {
                 let kind = ErrorKind::Temporary;
                 (Outcome::Failed(kind), Err(error(kind, key)))
