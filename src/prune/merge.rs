@@ -15,6 +15,8 @@ use crate::store::ErrorKind as StoreKind;
 const SMALL: u64 = 4 << 20;
 /// How many small ones there must be, so that merging pays.
 const ENOUGH: usize = 16;
+/// How many are merged at once, so that no prune pays for all that others left.
+const MOST: usize = 64;
 
 /// Segments to merge, and what they say.
 #[derive(Default)]
@@ -43,7 +45,8 @@ pub(super) fn plan(
     if small.len() < if eager { 2 } else { ENOUGH } {
         return Ok(merge);
     }
-    for id in small {
+    let most = if eager { usize::MAX } else { MOST };
+    for id in small.into_iter().take(most) {
         let key = segment_key(id);
         let bytes = match repository.store().get(&key, MAX_SEGMENT as u64) {
             Ok(bytes) => bytes,
@@ -90,14 +93,13 @@ impl Merge {
             let number = repository.index().pack_number(row.id).ok_or_else(|| {
                 Error::damage(format!("{}: lists a pack not known yet", segment_key(id)))
             })?;
-            let pack =
-                repository.read_frame(row.id, row.length, frame, signer).map_err(in_object)?;
             // the index settled what a pack holds; a segment that says otherwise
             // is not carried on
-            if !repository.says_the_same(number, &pack)? {
+            if !repository.index().has_frame(row.id, row.length, row.frame_hash) {
                 return Err(Error::damage(format!("{}: is disputed", segment_key(id))));
             }
-            let chunks = pack.toc.toc.chunks.iter().map(|chunk| chunk.id).collect();
+            let toc = repository.index().toc(number)?;
+            let chunks = toc.toc.chunks.iter().map(|chunk| chunk.id).collect();
             packs.push((row.id, ListedPack { length: row.length, frame: frame.to_vec(), chunks }));
         }
         if trust.standing(signer).may_maintain() {

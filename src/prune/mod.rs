@@ -357,8 +357,7 @@ impl PruneReport {
         let repository = sweeper.repository;
         let (run, level) = (SnapshotId::random(), options.compression);
         let survey = &mut *sweeper.survey;
-        survey.leaving = packs.iter().copied().collect();
-        survey.refresh(sweeper.origins, sweeper.full)?;
+        survey.refresh(sweeper.origins, sweeper.full, packs)?;
         let moved = with_packer(repository, run, now_ms(), level, |packer, sealer| {
             let mut mover = Mover::new(repository, packer, sealer, options.recuts);
             let mut moved = Vec::new();

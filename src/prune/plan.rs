@@ -157,7 +157,7 @@ pub(super) fn plan<'a>(
     }
     let judge = Judge { repository, facts, options, leaving: &leaving, doomed: &doomed };
     judge.packs(&asked, leftovers, &mut survey, &mut plan, progress)?;
-    survey.leaving.clear();
+    survey.set_leaving(&[]);
     Ok(Planned { plan, survey, origins })
 }
 
@@ -337,7 +337,7 @@ impl Judge<'_, '_> {
         if self.is_spared(toc, survey) {
             plan.spared += length;
         } else {
-            survey.leaving.insert(id);
+            survey.add_leaving(id);
             plan.dead.push(DeadPack { id, length });
         }
         Ok(None)

@@ -7,7 +7,7 @@ use crate::format::ChunkKind;
 use crate::format::pack::{Coordinate, PackKind};
 use crate::id::{ChunkId, PackId};
 use crate::repository::coordinates::Holders;
-use crate::repository::index::{PackToc, Place};
+use crate::repository::index::{PackNumber, PackToc, Place};
 use crate::repository::{ErrorKind, Repository, Result};
 
 /// What is known of the store when a pack is judged.
@@ -21,8 +21,11 @@ pub(super) struct Survey<'a> {
     pub condemned: HashSet<PackId>,
     /// Packs that a mark calls damaged: nothing relies on them.
     pub damaged: BTreeSet<PackId>,
-    /// Packs that this plan names.
-    pub leaving: HashSet<PackId>,
+    /// Packs in the index that exist, are in no other plan, and were not seen to
+    /// be damaged.
+    standing: HashSet<PackNumber>,
+    /// Numbers of the packs that this plan names.
+    going: HashSet<PackNumber>,
     holders: Holders,
     /// Chunks that are used where they are lost: wherever else they lie, they
     /// are needed.
@@ -43,7 +46,8 @@ impl<'a> Survey<'a> {
             listed,
             condemned,
             damaged,
-            leaving: HashSet::new(),
+            standing: HashSet::new(),
+            going: HashSet::new(),
             holders: Holders::default(),
             lost: HashSet::new(),
         }
@@ -70,11 +74,19 @@ impl<'a> Survey<'a> {
             }
         };
         self.staying.focus(focus)?;
+        self.find_standing();
         self.find_lost()
     }
 
     /// Looks again at what may have changed with new packs in the index.
-    pub fn refresh(&mut self, origins: &BTreeSet<Origin>, all: bool) -> Result<()> {
+    pub fn refresh(
+        &mut self,
+        origins: &BTreeSet<Origin>,
+        all: bool,
+        leaving: &[PackId],
+    ) -> Result<()> {
+        self.find_standing();
+        self.set_leaving(leaving);
         self.holders = if all {
             Holders::load(self.repository)?
         } else {
@@ -101,12 +113,30 @@ impl<'a> Survey<'a> {
     /// Whether a pack exists, is indexed, is in no plan, and was not seen to be
     /// damaged.
     fn stands(&self, place: &Place) -> bool {
-        self.repository.index().pack(place.pack).is_some_and(|info| {
-            self.listed.get(&info.id) == Some(&info.length)
-                && !self.condemned.contains(&info.id)
-                && !self.damaged.contains(&info.id)
-                && !self.leaving.contains(&info.id)
-        })
+        self.standing.contains(&place.pack) && !self.going.contains(&place.pack)
+    }
+
+    fn find_standing(&mut self) {
+        let packs = self.repository.index().packs().into_iter();
+        self.standing = packs
+            .filter(|(_, info)| {
+                self.listed.get(&info.id) == Some(&info.length)
+                    && !self.condemned.contains(&info.id)
+                    && !self.damaged.contains(&info.id)
+            })
+            .map(|(number, _)| number)
+            .collect();
+    }
+
+    /// These packs, and no others, are named by this plan.
+    pub fn set_leaving(&mut self, packs: &[PackId]) {
+        let number = |pack: &PackId| self.repository.index().pack_number(*pack);
+        self.going = packs.iter().filter_map(number).collect();
+    }
+
+    /// This plan names one pack more.
+    pub fn add_leaving(&mut self, pack: PackId) {
+        self.going.extend(self.repository.index().pack_number(pack));
     }
 
     /// Whether a coordinate that `pack` holds lies in another pack that stands.

@@ -107,8 +107,7 @@ impl Sweeper<'_, '_> {
         self.survey.listed = self.facts.listed.clone();
         self.survey.condemned = Doomed::of(&self.facts.plans).packs;
         self.survey.damaged = self.facts.listing.damaged.clone();
-        self.survey.leaving = wanted.packs.iter().copied().collect();
-        self.survey.refresh(self.origins, self.full)?;
+        self.survey.refresh(self.origins, self.full, &wanted.packs)?;
         let mut decided = Decided { manifests, ..Decided::default() };
         for pack in &wanted.packs {
             if self.may_go(*pack, wanted)? {
@@ -117,7 +116,7 @@ impl Sweeper<'_, '_> {
                 decided.kept.push(*pack);
             }
         }
-        self.survey.leaving.clear();
+        self.survey.set_leaving(&[]);
         Ok(decided)
     }
 

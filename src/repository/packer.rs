@@ -21,6 +21,7 @@ use crate::format::pack::{
     Birth, Block, Chunk, Coordinate, ForeignRun, MAX_BLOCKS, MAX_CHUNKS, MAX_SESSIONS, PackKind,
     Session, SessionKey, Toc, header, pack_key,
 };
+use crate::format::segment::frame_hash;
 use crate::format::{ChunkKind, block_place, padded_length};
 use crate::id::{ChunkId, PackId, SnapshotId};
 use crate::store::Store;
@@ -292,7 +293,8 @@ impl PutPack {
     }
 
     pub fn as_new_pack(&self, signer: crate::id::WriterId) -> NewPack {
-        NewPack { id: self.id, length: self.length, signer, toc: self.toc.clone() }
+        let frame_hash = frame_hash(&self.frame);
+        NewPack { id: self.id, length: self.length, signer, frame_hash, toc: self.toc.clone() }
     }
 }
 

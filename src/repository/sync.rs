@@ -190,6 +190,10 @@ impl Repository {
             if self.index.is_removed(row.id)? {
                 continue;
             }
+            if self.index.has_frame(row.id, row.length, row.frame_hash) {
+                known.push(row.id);
+                continue;
+            }
             let read = self.read_frame(row.id, row.length, frame, signer);
             match (self.index.pack_number(row.id), read) {
                 (Some(number), Ok(pack)) if !self.says_the_same(number, &pack)? => {
@@ -272,6 +276,7 @@ impl Repository {
         frame: &[u8],
         listed_by: WriterId,
     ) -> std::result::Result<NewPack, FormatError> {
+        let frame_hash = segment::frame_hash(frame);
         let frame = TocFrame::parse(frame)?;
         let signer = frame.footer.signer;
         let verify = self.trust.verify_key(signer).ok_or_else(|| unlisted("TOC-1"))?;
@@ -288,7 +293,8 @@ impl Repository {
         if !standing.may_maintain() && !taken_over {
             toc.foreign.clear();
         }
-        Ok(NewPack { id: pack, length, signer, toc: Arc::new(PackToc::new(pack, toc)) })
+        let toc = Arc::new(PackToc::new(pack, toc));
+        Ok(NewPack { id: pack, length, signer, frame_hash, toc })
     }
 
     /// Whether this client may build on chunks of a pack: its table and a

@@ -50,6 +50,8 @@ pub struct PackInfo {
     pub has_foreign: bool,
     /// Who signed its table of contents.
     pub signer: WriterId,
+    /// Hash of the table as it lies in the pack: the one that was believed.
+    pub frame_hash: [u8; 16],
     /// Who signed the segments that list it.
     pub listed_by: Vec<WriterId>,
 }
@@ -59,6 +61,8 @@ pub struct NewPack {
     pub id: PackId,
     pub length: u64,
     pub signer: WriterId,
+    /// Hash of the table as it lies in the pack.
+    pub frame_hash: [u8; 16],
     pub toc: Arc<PackToc>,
 }
 
@@ -74,6 +78,7 @@ impl NewPack {
             chunks: toc.chunks.len() as u32,
             has_foreign: !toc.foreign.is_empty(),
             signer: self.signer,
+            frame_hash: self.frame_hash,
             listed_by: vec![listed_by],
         }
     }
@@ -286,6 +291,13 @@ impl Index {
         self.table().by_number.get(&number).cloned()
     }
 
+    /// Whether this very table of contents of a pack was believed before.
+    pub fn has_frame(&self, id: PackId, length: u64, frame_hash: [u8; 16]) -> bool {
+        let table = self.table();
+        let info = table.by_id.get(&id).and_then(|number| table.by_number.get(number));
+        info.is_some_and(|info| (info.length, info.frame_hash) == (length, frame_hash))
+    }
+
     pub fn pack_number(&self, id: PackId) -> Option<PackNumber> {
         self.table().by_id.get(&id).copied()
     }
@@ -384,7 +396,7 @@ impl Index {
 fn read_packs(database: &Connection) -> rusqlite::Result<PackTable> {
     let mut table = PackTable::default();
     let mut packs = database.prepare(
-        "SELECT number, id, length, kind, birth, run, chunks, has_foreign, signer FROM pack
+        "SELECT number, id, length, kind, birth, run, chunks, has_foreign, signer, frame FROM pack
          WHERE id NOT IN (SELECT pack FROM removed)",
     )?;
     let rows = packs.query_map([], |row| {
@@ -397,6 +409,7 @@ fn read_packs(database: &Connection) -> rusqlite::Result<PackTable> {
             chunks: row.get(6)?,
             has_foreign: row.get(7)?,
             signer: WriterId(row.get(8)?),
+            frame_hash: row.get(9)?,
             listed_by: Vec::new(),
         };
         Ok((row.get::<_, PackNumber>(0)?, info))

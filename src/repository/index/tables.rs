@@ -11,7 +11,7 @@ use crate::format::pack::Toc;
 use crate::id::{ChunkId, PackId, SegmentId};
 
 /// Raise it whenever the tables change: an older database is thrown away.
-const SCHEMA: i64 = 5;
+const SCHEMA: i64 = 6;
 
 const TABLES: &str = "
 CREATE TABLE segment (id BLOB PRIMARY KEY, signer BLOB NOT NULL) WITHOUT ROWID;
@@ -20,7 +20,8 @@ CREATE TABLE superseded (old BLOB, segment BLOB, PRIMARY KEY (old, segment)) WIT
 CREATE TABLE pack (
     number INTEGER PRIMARY KEY AUTOINCREMENT, id BLOB NOT NULL UNIQUE, length INTEGER NOT NULL,
     kind INTEGER NOT NULL, birth INTEGER NOT NULL, run BLOB NOT NULL, chunks INTEGER NOT NULL,
-    has_foreign INTEGER NOT NULL, signer BLOB NOT NULL, toc BLOB NOT NULL);
+    has_foreign INTEGER NOT NULL, signer BLOB NOT NULL, frame BLOB NOT NULL,
+    toc BLOB NOT NULL);
 CREATE TABLE segment_pack (pack INTEGER, segment BLOB, PRIMARY KEY (pack, segment)) WITHOUT ROWID;
 CREATE INDEX pack_of_segment ON segment_pack (segment);
 CREATE TABLE carried (origin BLOB, pack INTEGER, PRIMARY KEY (origin, pack)) WITHOUT ROWID;
@@ -79,10 +80,11 @@ pub fn write_pack(connection: &Connection, pack: &NewPack) -> rusqlite::Result<P
     let toc = &pack.toc.toc;
     let number = connection
         .prepare_cached(
-            "INSERT INTO pack (id, length, kind, birth, run, chunks, has_foreign, signer, toc)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+            "INSERT INTO pack
+             (id, length, kind, birth, run, chunks, has_foreign, signer, frame, toc)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
              ON CONFLICT (id) DO UPDATE SET length = ?2, kind = ?3, birth = ?4, run = ?5,
-             chunks = ?6, has_foreign = ?7, signer = ?8, toc = ?9
+             chunks = ?6, has_foreign = ?7, signer = ?8, frame = ?9, toc = ?10
              RETURNING number",
         )?
         .query_row(
@@ -95,6 +97,7 @@ pub fn write_pack(connection: &Connection, pack: &NewPack) -> rusqlite::Result<P
                 toc.chunks.len() as i64,
                 !toc.foreign.is_empty(),
                 &pack.signer.0[..],
+                &pack.frame_hash[..],
                 toc.encode(),
             ],
             |row| row.get(0),
