@@ -1,6 +1,6 @@
 //! Brings the local index up to what the listed segments say.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::Repository;
@@ -297,28 +297,19 @@ impl Repository {
         Ok(NewPack { id: pack, length, signer, frame_hash, toc })
     }
 
-    /// Whether this client may build on chunks of a pack: its table and a
-    /// segment that lists it are both signed by writers in force that share the
-    /// domain, or by maintainers on behalf of such a writer.
+    /// Whose chunks this client may build on: see [`Claimants`].
     pub(crate) fn claimants(&self) -> Claimants {
-        let mut worth = HashMap::new();
+        let mut claimants = Claimants { own: HashSet::new(), carriers: HashSet::new() };
         for writer in &self.trust.update().writers {
-            let worth_of = match self.trust.standing(writer.id) {
-                Standing::InForce(role)
-                    if role.may_maintain() && role != crate::format::slot::Role::Full =>
-                {
-                    Worth::Carrier
-                }
-                Standing::InForce(role)
-                    if role.may_write() && writer.domain == self.keyring.domain =>
-                {
-                    Worth::Own
-                }
-                _ => continue,
-            };
-            worth.insert(writer.id, worth_of);
+            let Standing::InForce(role) = self.trust.standing(writer.id) else { continue };
+            if role.may_maintain() {
+                claimants.carriers.insert(writer.id);
+            }
+            if role.may_write() && writer.domain == self.keyring.domain {
+                claimants.own.insert(writer.id);
+            }
         }
-        Claimants { worth }
+        claimants
     }
 }
 
@@ -326,32 +317,29 @@ fn unlisted(rule: &'static str) -> FormatError {
     FormatError::new(rule, "is signed by nobody this repository lists")
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Worth {
-    /// A writer of this client's domain.
-    Own,
-    /// A maintainer, who moves what others claimed.
-    Carrier,
-}
-
-/// Whose claims this client deduplicates against.
+/// Whose claims this client deduplicates against: a pack's table and a segment
+/// that lists it are signed by writers in force, and the chunk is claimed by one
+/// that shares the domain.
 pub struct Claimants {
-    worth: HashMap<WriterId, Worth>,
+    /// Writers of this client's domain.
+    own: HashSet<WriterId>,
+    /// Those who may move what others claimed.
+    carriers: HashSet<WriterId>,
 }
 
 impl Claimants {
     pub fn may_use(&self, info: &super::index::PackInfo, toc: &PackToc, ordinal: u16) -> bool {
-        if !info.listed_by.iter().any(|writer| self.worth.contains_key(writer)) {
+        let in_force = |id: &WriterId| self.own.contains(id) || self.carriers.contains(id);
+        if !info.listed_by.iter().any(in_force) {
             return false;
         }
-        match self.worth.get(&info.signer) {
-            Some(Worth::Own) => true,
-            Some(Worth::Carrier) => {
-                let block = toc.toc.blocks.get(toc.block_of(ordinal));
-                let session = block.and_then(|b| toc.toc.sessions.get(usize::from(b.session)));
-                session.is_some_and(|s| self.worth.get(&s.writer) == Some(&Worth::Own))
-            }
-            None => false,
+        if !self.carriers.contains(&info.signer) {
+            return self.own.contains(&info.signer);
         }
+        // who may move others' blocks names beside each who claimed it: for what
+        // he puts himself that is he
+        let block = toc.toc.blocks.get(toc.block_of(ordinal));
+        let session = block.and_then(|b| toc.toc.sessions.get(usize::from(b.session)));
+        session.is_some_and(|session| self.own.contains(&session.writer))
     }
 }
