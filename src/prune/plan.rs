@@ -8,13 +8,14 @@ use super::reasons::{Reason, RunSigns, going, refuse_unbelieved};
 use super::survey::{Survey, origins_of};
 use super::usage::{Focus, Origin, Usage};
 use super::{PruneOptions, progress_check};
+use crate::format::manifest::manifest_key;
 use crate::format::pack::{PackKind, pack_key};
 use crate::id::{PackId, SnapshotId};
 use crate::progress::{Event, Progress};
 use crate::repository::commit::{Announced, Doomed};
 use crate::repository::index::{PackInfo, PackToc};
-use crate::repository::snapshots::{Listing, Snapshot};
-use crate::repository::{Error, Repository, Result};
+use crate::repository::snapshots::{Listing, Snapshot, State};
+use crate::repository::{Error, ErrorKind, Repository, Result};
 
 /// A pack that can go as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,14 +115,17 @@ pub(super) fn plan<'a>(
     );
     let mut plan = Plan { manifests, full, ..Plan::default() };
     let leftovers = leftovers(repository, facts, &mut plan);
-    let asked = if full {
-        repository.index().packs().into_iter().map(|(_, info)| info.id).collect()
-    } else {
-        touched(repository, facts, &leaving, &survey, &doomed)?
+    let touched = match full {
+        true => None,
+        false => touched(repository, facts, &leaving, &survey, &doomed)?,
     };
+    plan.full = touched.is_none();
+    let asked = touched.unwrap_or_else(|| {
+        repository.index().packs().into_iter().map(|(_, info)| info.id).collect()
+    });
     let origins = origins(repository, &asked, &survey, &leftovers)?;
-    let focus = || if full { Focus::All } else { Focus::Some(origins.clone()) };
-    survey.focus(focus())?;
+    let focus = || if plan.full { Focus::All } else { Focus::Some(origins.clone()) };
+    survey.focus(focus()).map_err(|error| stopped_by(repository, facts, &plan, error))?;
     if leaving.focus(focus()).is_err() {
         leaving = Usage::new(repository);
     }
@@ -133,10 +137,42 @@ pub(super) fn plan<'a>(
 
 /// Adds a snapshot that stays. One that cannot be read stops the prune.
 pub(super) fn add(staying: &mut Usage<'_>, snapshot: &Snapshot) -> Result<()> {
-    staying.add(snapshot.manifest.references).map_err(|error| {
-        let what = "what it uses cannot be read, so nothing was deleted";
-        Error::new(error.kind, format!("snapshot {}: {what}: {error}", snapshot.id))
-    })
+    let added = staying.add(snapshot.manifest.references);
+    added.map_err(|error| cannot_be_read(staying.repository(), snapshot, &error))
+}
+
+/// The snapshot that an error in reading pages comes from, named.
+fn stopped_by(repository: &Repository, facts: &Facts, plan: &Plan, error: Error) -> Error {
+    let mut staying =
+        facts.listing.snapshots.iter().filter(|snapshot| !plan.manifests.contains_key(&snapshot.id));
+    let named = staying.find_map(|snapshot| {
+        let read = repository.references(snapshot.manifest.references, &mut |_| Ok(()));
+        read.err().map(|error| cannot_be_read(repository, snapshot, &error))
+    });
+    named.unwrap_or(error)
+}
+
+/// What is gone with its manifest is no damage, nor is what a manifest names that
+/// is not confirmed: a run whose packs were swept before it put its manifest will
+/// find out, and make another.
+fn cannot_be_read(repository: &Repository, snapshot: &Snapshot, error: &Error) -> Error {
+    let id = snapshot.id;
+    let nothing_deleted = "so nothing was deleted: try again";
+    if error.kind == ErrorKind::Damage {
+        if let Ok(false) = repository.exists(&manifest_key(id)) {
+            let message = format!("snapshot {id}: went meanwhile, {nothing_deleted}: {error}");
+            return Error::new(ErrorKind::TryLater, message);
+        }
+        if snapshot.state == State::Unconfirmed {
+            let message = format!(
+                "snapshot {id}: is not confirmed, and what it uses is gone, \
+                 {nothing_deleted} when its backup has ended: {error}"
+            );
+            return Error::new(ErrorKind::TryLater, message);
+        }
+    }
+    let what = "what it uses cannot be read, so nothing was deleted";
+    Error::new(error.kind, format!("snapshot {id}: {what}: {error}"))
 }
 
 /// Packs in the store that no segment lists: what runs that ended early left,
@@ -161,16 +197,20 @@ fn leftovers(repository: &Repository, facts: &Facts, plan: &mut Plan) -> Vec<Arc
 
 /// Packs that may have become free: those that what goes names and nothing that
 /// stays does on the same page, those of runs that made no snapshot, those that
-/// were moved and not deleted, and those another plan names.
+/// were moved and not deleted, and those another plan names. Nothing when pages
+/// of what goes cannot be read: then it takes a look at everything.
 fn touched(
     repository: &Repository,
     facts: &Facts,
     leaving: &Usage<'_>,
     survey: &Survey<'_>,
     doomed: &Doomed,
-) -> Result<BTreeSet<PackId>> {
+) -> Result<Option<BTreeSet<PackId>>> {
     let index = repository.index();
-    let (pages, mut named) = leaving.beyond(&survey.staying)?;
+    let (pages, mut named) = match leaving.beyond(&survey.staying) {
+        Err(error) if error.kind == ErrorKind::Damage => return Ok(None),
+        beyond => beyond?,
+    };
     let mut touched = BTreeSet::new();
     let id_of = |number| index.pack(number).map(|info| info.id);
     for page in &pages {
@@ -198,7 +238,7 @@ fn touched(
     touched.extend(packs.filter(|info| failed(info)).map(|info| info.id));
     touched.extend(doomed.packs.iter().filter(|id| index.pack_number(**id).is_some()));
     touched.extend(survey.unreliable());
-    Ok(touched)
+    Ok(Some(touched))
 }
 
 /// Every origin pack whose use must be known to judge the packs asked about.

@@ -69,6 +69,10 @@ impl<'a> Usage<'a> {
         }
     }
 
+    pub fn repository(&self) -> &'a Repository {
+        self.repository
+    }
+
     /// Adds the set below `root`.
     pub fn add(&mut self, root: Root) -> Result<()> {
         let leaf = Leaf { id: root.id, from: None, to: None };

@@ -224,7 +224,7 @@ fn judge(
     let store = Handle::alone(world);
     let first = open(store.clone(), FULL, None);
     oracle::all_kept(&first, kept)?;
-    oracle::is_whole(&first)?;
+    oracle::is_whole(&first, kept)?;
     let undisturbed = plot.faults.full.is_none()
         && (plot.faults.lost, plot.faults.refused) == (0, 0)
         && plot.scripts.iter().all(|script| script.ends.interrupted.is_none());
@@ -243,8 +243,7 @@ fn judge(
     }
     let last = open(store, FULL, None);
     oracle::all_kept(&last, kept)?;
-    oracle::is_whole(&last)?;
+    oracle::is_whole(&last, kept)?;
     oracle::nothing_is_left_over(&last)?;
-    let plans = last.store().list("sweeps/").map_err(|error| error.to_string())?;
-    if plans.is_empty() { Ok(()) } else { Err(format!("left over: plans {plans:?}")) }
+    oracle::no_plan_is_left_over(&last)
 }
