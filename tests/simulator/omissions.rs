@@ -37,27 +37,27 @@ fn a_backup_that_does_not_list_plans() {
 
 #[test]
 fn a_backup_that_looks_before_it_puts_its_manifest() {
-    check(Sabotage::CheckBeforeManifest, 0);
+    check(Sabotage::CheckBeforeManifest, 6);
 }
 
 #[test]
 fn a_backup_that_takes_the_index_for_existence() {
-    check(Sabotage::IndexIsExistence, 0);
+    check(Sabotage::IndexIsExistence, 73);
 }
 
 #[test]
 fn a_backup_that_does_not_look_after_it_confirmed() {
-    check(Sabotage::NoLookAfterConfirm, 0);
+    check(Sabotage::NoLookAfterConfirm, 36);
 }
 
 #[test]
 fn a_backup_that_does_not_list_plans_after_it_confirmed() {
-    check(Sabotage::NoPlanLookAfterConfirm, 0);
+    check(Sabotage::NoPlanLookAfterConfirm, 36);
 }
 
 #[test]
 fn a_prune_that_does_not_list_manifests_again() {
-    check(Sabotage::NoSnapshotRelist, 0);
+    check(Sabotage::NoSnapshotRelist, 6);
 }
 
 #[test]
@@ -72,10 +72,10 @@ fn a_prune_that_does_not_list_plans_again() {
 
 #[test]
 fn somebody_who_removes_plans_of_others() {
-    check(Sabotage::ForeignPlanRemoval, 0);
+    check(Sabotage::ForeignPlanRemoval, 143);
 }
 
 #[test]
 fn an_undo_that_does_not_look() {
-    check(Sabotage::BlindUndo, 0);
+    check(Sabotage::BlindUndo, 3);
 }
