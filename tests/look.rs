@@ -566,7 +566,7 @@ fn diff_passes_over_pages_that_both_sides_share() {
     // below the root: the directory for temporary files changes while this runs
     let map = vec![(directory.path().to_owned(), "/tree".into())];
     let options = BackupOptions { map, ..options(directory.path()) };
-    let mut take = || backup(&repository, &options, Vec::new(), &Silent).unwrap().snapshot.unwrap();
+    let take = || backup(&repository, &options, Vec::new(), &Silent).unwrap().snapshot.unwrap();
     let ids = [take(), take()];
     let (two, three) = (snapshot(&repository, ids[0]), snapshot(&repository, ids[1]));
     counting.reset();

@@ -156,12 +156,16 @@ fn look<'a>(
         let (facts, options) = settle(repository, options, progress)?;
         match plan::plan(repository, &facts, &options, progress) {
             Ok(plan) => return Ok((facts, Looked { options, plan })),
-            Err(error) if error.kind == ErrorKind::Damage && is_stale(repository, &facts)? => {}
+            Err(error) if may_be_stale(&error) && is_stale(repository, &facts)? => {}
             Err(error) => return Err(error),
         }
     }
     let message = "other prunes take what this one is looking at: try again when they are done";
     Err(Error::new(ErrorKind::TryLater, message))
+}
+
+fn may_be_stale(error: &Error) -> bool {
+    matches!(error.kind, ErrorKind::Damage | ErrorKind::TryLater)
 }
 
 /// Whether a snapshot that was listed is not there any more.

@@ -14,7 +14,7 @@ use crate::id::{PackId, SnapshotId};
 use crate::progress::{Event, Progress};
 use crate::repository::commit::{Announced, Doomed};
 use crate::repository::index::{PackInfo, PackToc};
-use crate::repository::snapshots::{Listing, Snapshot};
+use crate::repository::snapshots::{Listing, Snapshot, State};
 use crate::repository::{Error, ErrorKind, Repository, Result};
 
 /// A pack that can go as it is.
@@ -146,12 +146,12 @@ pub(super) fn plan<'a>(
         false => touched(repository, facts, &leaving, &survey, &doomed)?,
     };
     plan.full = touched.is_none();
-    let full = plan.full;
-    let everything = || repository.index().packs().into_iter().map(|(_, info)| info.id).collect();
-    let asked = touched.unwrap_or_else(everything);
+    let asked = touched.unwrap_or_else(|| {
+        repository.index().packs().into_iter().map(|(_, info)| info.id).collect()
+    });
     let origins = origins(repository, &asked, &survey, &leftovers)?;
-    let focus = || if full { Focus::All } else { Focus::Some(origins.clone()) };
-    survey.focus(focus())?;
+    let focus = || if plan.full { Focus::All } else { Focus::Some(origins.clone()) };
+    survey.focus(focus()).map_err(|error| stopped_by(repository, facts, &plan, error))?;
     if leaving.focus(focus()).is_err() {
         leaving = Usage::new(repository);
     }
@@ -168,12 +168,44 @@ pub(super) fn add(
     staying: &mut Usage<'_>,
     snapshot: &Snapshot,
 ) -> Result<()> {
-    let Err(error) = staying.add(snapshot.manifest.references) else { return Ok(()) };
-    if error.kind == ErrorKind::Damage && !repository.exists(&manifest_key(snapshot.id))? {
-        return Ok(());
+    match staying.add(snapshot.manifest.references) {
+        Err(error) if error.kind == ErrorKind::Damage => {
+            match repository.exists(&manifest_key(snapshot.id))? {
+                true => Err(cannot_be_read(snapshot, &error)),
+                false => Ok(()),
+            }
+        }
+        result => result,
+    }
+}
+
+/// The snapshot that an error in reading pages comes from, named.
+fn stopped_by(repository: &Repository, facts: &Facts, plan: &Plan, error: Error) -> Error {
+    let mut staying = facts
+        .listing
+        .snapshots
+        .iter()
+        .filter(|snapshot| !plan.manifests.contains_key(&snapshot.id));
+    let named = staying.find_map(|snapshot| {
+        let read = repository.references(snapshot.manifest.references, &mut |_| Ok(()));
+        read.err().map(|error| cannot_be_read(snapshot, &error))
+    });
+    named.unwrap_or(error)
+}
+
+/// What a manifest names that is not confirmed may be gone: a run whose packs
+/// were swept before it put its manifest will find out, and make another.
+fn cannot_be_read(snapshot: &Snapshot, error: &Error) -> Error {
+    let id = snapshot.id;
+    if error.kind == ErrorKind::Damage && snapshot.state == State::Unconfirmed {
+        let message = format!(
+            "snapshot {id}: is not confirmed, and what it uses is gone, \
+             so nothing was deleted: try again when its backup has ended: {error}"
+        );
+        return Error::new(ErrorKind::TryLater, message);
     }
     let what = "what it uses cannot be read, so nothing was deleted";
-    Err(Error::new(error.kind, format!("snapshot {}: {what}: {error}", snapshot.id)))
+    Error::new(error.kind, format!("snapshot {id}: {what}: {error}"))
 }
 
 /// Packs in the store that no segment lists: what runs that ended early left,
@@ -209,9 +241,8 @@ fn touched(
 ) -> Result<Option<BTreeSet<PackId>>> {
     let index = repository.index();
     let (pages, mut named) = match leaving.beyond(&survey.staying) {
-        Ok(beyond) => beyond,
         Err(error) if error.kind == ErrorKind::Damage => return Ok(None),
-        Err(error) => return Err(error),
+        beyond => beyond?,
     };
     let mut touched = BTreeSet::new();
     let id_of = |number| index.pack(number).map(|info| info.id);

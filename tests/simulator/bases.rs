@@ -16,7 +16,7 @@ use esker::format::update;
 use esker::id::{ObjectHash, SnapshotId};
 use esker::keys::{self, AddOptions};
 use esker::progress::{Progress, Silent};
-use esker::prune::{PruneOptions, prune};
+use esker::prune::{PruneOptions, plan_only, prune};
 use esker::repository::local::CacheRoot;
 use esker::repository::{InitOptions, NewSlot, Repository, Result, Unlock, now_ms};
 use esker::store::{Faulty, Store};
@@ -49,6 +49,8 @@ pub struct Tree {
 pub struct Base {
     pub objects: Objects,
     pub snapshots: Vec<Known>,
+    /// Whether a prune would find something to move.
+    pub moves: bool,
 }
 
 /// A snapshot that was reported good.
@@ -215,8 +217,10 @@ fn make(number: usize, lags: bool) -> Base {
     if lags {
         state_lag(&open(store.clone(), FULL, None));
     }
+    let repository = open(store, FULL, None);
+    let plan = plan_only(&repository, &thorough(&repository), &Silent).unwrap();
     let mut objects = world.objects();
     objects.values_mut().for_each(|object| object.visible = BEGINNING);
     nature::restore();
-    Base { objects, snapshots }
+    Base { objects, snapshots, moves: !plan.repack.is_empty() }
 }

@@ -16,7 +16,7 @@ pub fn times() -> u64 {
     if std::env::var("ESKER_TEST_LONG").is_ok_and(|value| value == "yes") { 20 } else { 1 }
 }
 
-fn tell(seed: u64, ran: &Ran) {
+pub fn tell(seed: u64, ran: &Ran) {
     for step in &ran.trace {
         eprintln!("{step}");
     }

@@ -13,7 +13,7 @@ use crate::bases::{self, BASES, FULL, FULL_TOO, LAG_S, MAINTAIN, WRITE, base, op
 use crate::dice::Dice;
 use crate::nature;
 use crate::oracle;
-use crate::sabotage::{Sabotage, Victim};
+use crate::sabotage::Sabotage;
 use crate::world::{Actor, Ends, Faults, Handle, Pace, Step, World};
 
 const DAY_MS: i64 = 24 * 3_600_000;
@@ -71,25 +71,36 @@ impl Plot {
             base: dice.below(BASES),
             lag: false,
             faults: Faults::default(),
-            pace: pace(&mut dice),
+            // few changes, each where it counts
+            pace: Pace { switch: 20, switch_at_steps: dice.pick(&[100, 250]) },
             actors: Vec::new(),
             scripts: Vec::new(),
             sabotage: Some(sabotage),
         };
-        let mut tasks = vec![prune_task(&mut dice)];
-        match sabotage.victim() {
-            Victim::Undo => tasks.push(Task::Undo { choice: dice.below(4) }),
-            Victim::Backup | Victim::Prune | Victim::None => tasks.push(backup_task(&mut dice)),
+        if sabotage == Sabotage::NoPlanRelist {
+            // both must want to move something
+            while !base(plot.base, false).moves {
+                plot.base = dice.below(BASES);
+            }
         }
+        let mut tasks = vec![thorough_prune(&mut dice)];
         match sabotage {
-            Sabotage::NoPlanRelist => tasks.push(prune_task(&mut dice)),
-            Sabotage::NoConfirmRelist => tasks.push(Task::Undo { choice: dice.below(4) }),
-            Sabotage::ForeignPlanRemoval => tasks.push(Task::RemovePlans),
-            _ if dice.likely(300) => tasks.push(prune_task(&mut dice)),
-            _ => {}
+            Sabotage::NoPlanRelist => tasks.push(thorough_prune(&mut dice)),
+            Sabotage::BlindUndo | Sabotage::NoConfirmRelist => {
+                tasks.push(Task::Undo { choice: dice.below(4) });
+            }
+            _ => tasks.push(backup_task(&mut dice)),
+        }
+        if sabotage == Sabotage::ForeignPlanRemoval {
+            tasks.push(Task::RemovePlans);
         }
         for task in tasks {
             plot.add(&mut dice, vec![task], false);
+        }
+        plot.actors.iter_mut().for_each(|actor| (actor.skew, actor.sleeps_at) = (0, None));
+        if sabotage == Sabotage::NoPlanRelist {
+            // what it moves looks older than where it was moved from
+            plot.actors[0].skew = -10 * DAY_MS;
         }
         plot
     }
@@ -154,6 +165,12 @@ fn prune_task(dice: &mut Dice) -> Task {
         recuts: dice.likely(700),
         grace: dice.pick(&[0, 0, 0, DAY_MS as u64]),
     }
+}
+
+/// Moves whatever it can.
+fn thorough_prune(dice: &mut Dice) -> Task {
+    let key = dice.pick(&[FULL, FULL_TOO, MAINTAIN]);
+    Task::Prune { key, full: true, max_unused: 0.0, recuts: true, grace: 0 }
 }
 
 /// Chance and time are the whole process's: one run at a time.
@@ -224,7 +241,7 @@ fn judge(
     let store = Handle::alone(world);
     let first = open(store.clone(), FULL, None);
     oracle::all_kept(&first, kept)?;
-    oracle::is_whole(&first)?;
+    oracle::is_whole(&first, kept)?;
     let undisturbed = plot.faults.full.is_none()
         && (plot.faults.lost, plot.faults.refused) == (0, 0)
         && plot.scripts.iter().all(|script| script.ends.interrupted.is_none());
@@ -243,8 +260,7 @@ fn judge(
     }
     let last = open(store, FULL, None);
     oracle::all_kept(&last, kept)?;
-    oracle::is_whole(&last)?;
+    oracle::is_whole(&last, kept)?;
     oracle::nothing_is_left_over(&last)?;
-    let plans = last.store().list("sweeps/").map_err(|error| error.to_string())?;
-    if plans.is_empty() { Ok(()) } else { Err(format!("left over: plans {plans:?}")) }
+    oracle::no_plan_is_left_over(&last)
 }

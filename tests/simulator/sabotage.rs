@@ -14,7 +14,9 @@ pub enum Sabotage {
     NoPlanListing,
     /// A backup looks first and puts the manifest afterwards.
     CheckBeforeManifest,
-    /// A backup takes packs that the index tells of for existing.
+    /// A backup takes packs that its index tells of for existing, and looks at
+    /// nothing anew: segments that remove packs are never forgotten, so that the
+    /// newest index alone would do.
     IndexIsExistence,
     /// A backup does not look again after it confirmed.
     NoLookAfterConfirm,
@@ -45,7 +47,7 @@ pub enum Victim {
 /// What the sabotage of one life remembers.
 #[derive(Default)]
 pub struct Memory {
-    /// Listings before a plan was announced.
+    /// Listings before a plan was announced, until they were shown once more.
     before: BTreeMap<String, Vec<Listed>>,
     /// The plan of its own that is announced.
     announced: Option<String>,
@@ -89,6 +91,10 @@ impl Sabotage {
         if key.starts_with("confirmed/") {
             memory.confirmed = true;
         }
+        if self == Sabotage::IndexIsExistence && key.starts_with("index/") {
+            let own = Listed { key: key.to_owned(), length: object.len() as u64 };
+            memory.before.entry("index/".to_owned()).or_default().push(own);
+        }
         // the next put is that of the confirmation, if the look found all there
         let held_back = memory.held_back.take().filter(|_| memory.confirmed);
         held_back.into_iter().chain([(key.to_owned(), object)]).collect()
@@ -125,6 +131,9 @@ impl Sabotage {
                 Vec::new()
             }
             (Sabotage::IndexIsExistence, "packs/") => all_ever(),
+            (Sabotage::IndexIsExistence, "index/") => {
+                memory.before.entry(prefix.to_owned()).or_insert(listed).clone()
+            }
             (Sabotage::BlindUndo, "sweeps/") => Vec::new(),
             (Sabotage::BlindUndo, "packs/") => all_ever(),
             (Sabotage::NoPlanRelist, "sweeps/") if memory.announced.is_some() => {
@@ -134,8 +143,10 @@ impl Sabotage {
             | (Sabotage::NoConfirmRelist, "confirmed/" | "marks/") => {
                 if memory.announced.is_none() {
                     memory.before.insert(prefix.to_owned(), listed.clone());
+                    return listed;
                 }
-                memory.before.get(prefix).cloned().unwrap_or(listed)
+                // what is listed after the second look is no part of it
+                memory.before.remove(prefix).unwrap_or(listed)
             }
             _ => listed,
         }
