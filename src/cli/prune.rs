@@ -43,7 +43,7 @@ pub struct How {
     #[arg(long, value_name = "DURATION", default_value = "7d", value_parser = grace)]
     pub grace: u64,
 
-    /// Share of unneeded bytes that may stay in packs, in percent
+    /// Share of unneeded bytes that may stay in the packs looked at, in percent
     #[arg(long, value_name = "PERCENT", default_value_t = MAX_UNUSED * 100.0, value_parser = percent)]
     pub max_unused: f64,
 
@@ -102,17 +102,17 @@ pub fn run(context: &Context, arguments: &Arguments) -> Outcome {
         print_plan(context, &plan?)?;
         return Ok(Exit::Ok);
     }
-    let damaged = prune_and_tell(context, &repository, &options)?;
+    let exit = prune_and_tell(context, &repository, &options)?;
     tell_outlook(context, &repository, &options)?;
-    Ok(when(damaged, Exit::Damage))
+    Ok(exit)
 }
 
-/// Prunes and says what came of it. Whether damage was met.
+/// Prunes and says what came of it.
 pub fn prune_and_tell(
     context: &Context,
     repository: &Repository,
     options: &PruneOptions,
-) -> Result<bool, super::Stop> {
+) -> Outcome {
     let reporter = context.reporter();
     let pruned = prune::prune(repository, options, &reporter);
     reporter.finish();
@@ -127,7 +127,11 @@ pub fn prune_and_tell(
     } else {
         sentences(&report).iter().for_each(|line| context.say(line));
     }
-    Ok(!report.damage.is_empty())
+    if let Some(stopped) = &report.stopped {
+        context.warn(stopped);
+    }
+    let incomplete = when(report.stopped.is_some(), Exit::TryLater);
+    Ok(if report.damage.is_empty() { incomplete } else { Exit::Damage })
 }
 
 /// Says what space comes back when, without failing anything for it.
@@ -296,6 +300,7 @@ fn report_json(report: &PruneReport) -> Value {
         "segments_deleted": report.segments_deleted,
         "notes_deleted": report.notes_deleted,
         "plan": plan_json(&report.plan),
+        "stopped": report.stopped,
         "damage": report.damage,
     })
 }

@@ -35,15 +35,16 @@ pub use self::reasons::{Reason, SILENCE_MS};
 use self::plan::{Facts, Planned, unreadable_sentence};
 use self::reasons::{Due, RunSigns};
 use self::repack::Mover;
+use self::survey::Survey;
 use self::sweep::{Sweeper, Wanted};
 use crate::format::Kind;
-use crate::format::notes::{Record, Sweep, record_key, sweep_key};
+use crate::format::notes::{Record, SESSIONS, Sweep, record_key, session_of_key, sweep_key};
 use crate::format::pack::pack_key;
 use crate::id::{PackId, SnapshotId, SweepId};
 use crate::progress::{Event, Progress};
 use crate::repository::clock::believable_now;
 use crate::repository::judge::{Cause, Judge, RunState};
-use crate::repository::packer::with_packer;
+use crate::repository::packer::{Packer, Sealer, with_packer};
 use crate::repository::runs::Whereabouts;
 use crate::repository::{Error, ErrorKind, Repository, Result, now_ms};
 
@@ -112,6 +113,8 @@ pub struct PruneReport {
     pub packs_kept: u64,
     pub segments_deleted: u64,
     pub notes_deleted: u64,
+    /// Why not all was moved that should have been.
+    pub stopped: Option<String>,
     /// Damage that was met: what it concerns stays.
     pub damage: Vec<String>,
 }
@@ -188,7 +191,7 @@ pub fn prune(
     let (mut facts, looked) = look(repository, &asked, progress)?;
     let Looked { options, plan: Planned { plan, mut survey, origins } } = looked;
     facts.full = plan.full;
-    may_delete(repository, options.now)?;
+    may_delete(repository, &facts, options.now)?;
     let superseded = repository.index().superseded()?;
     let mut report = PruneReport { plan, ..PruneReport::default() };
     let unreadable = report.plan.unreadable.iter();
@@ -266,6 +269,8 @@ fn list(
     now: u64,
     progress: &dyn Progress,
 ) -> Result<(Facts, UnreadablePlans)> {
+    let signed = repository.listed_keys(SESSIONS)?;
+    let signed = signed.iter().filter_map(|key| Some(session_of_key(key)?.0)).collect();
     let listing = repository.list_snapshots()?;
     for trouble in &listing.troubles {
         progress.event(Event::Warning(&trouble.message));
@@ -293,7 +298,8 @@ fn list(
         .filter(|id| !listing.snapshots.iter().any(|snapshot| snapshot.id == **id))
         .copied()
         .collect();
-    let facts = Facts { listing, runs: signs, plans: plans.announced, listed, full: false, went };
+    let facts =
+        Facts { listing, runs: signs, plans: plans.announced, listed, full: false, signed, went };
     Ok((facts, plans.unreadable))
 }
 
@@ -304,12 +310,21 @@ fn unreadable_plan(error: &Error) -> Error {
     ))
 }
 
-/// Puts an empty plan and deletes it: a store that does not delete says so
-/// before anything is announced.
-fn may_delete(repository: &Repository, time: u64) -> Result<()> {
-    let key = sweep_key(SweepId::random());
-    let nothing = Sweep { manifests: Vec::new(), packs: Vec::new(), time, kept: Vec::new() };
-    repository.put_object(Kind::Sweep, &key, &nothing.encode(), None)?;
+/// Deletes an empty plan, one that an earlier try left or one put for it: a store
+/// that does not delete says so before anything is announced.
+fn may_delete(repository: &Repository, facts: &Facts, time: u64) -> Result<()> {
+    let is_empty = |sweep: &Sweep| sweep.manifests.is_empty() && sweep.packs.is_empty();
+    let left = facts.plans.iter().find(|plan| is_empty(&plan.sweep));
+    let key = match left {
+        Some(plan) => plan.key.clone(),
+        None => {
+            let key = sweep_key(SweepId::random());
+            let (manifests, packs) = (Vec::new(), Vec::new());
+            let nothing = Sweep { manifests, packs, time, kept: Vec::new() };
+            repository.put_object(Kind::Sweep, &key, &nothing.encode(), None)?;
+            key
+        }
+    };
     repository.store().delete(&key).map_err(sweep::deleting)
 }
 
@@ -339,8 +354,8 @@ impl PruneReport {
     fn sweep_dead(&mut self, sweeper: &mut Sweeper<'_, '_>) -> Result<()> {
         let wanted = Wanted {
             manifests: self.plan.manifests.clone(),
-            packs: self.plan.dead.iter().map(|pack| pack.id).collect(),
-            unreadable: self.plan.dead.iter().map(|pack| pack.id).collect(),
+            packs: self.plan.dead.iter().chain(&self.plan.broken).map(|pack| pack.id).collect(),
+            broken: self.plan.broken.iter().map(|pack| pack.id).collect(),
             tidy: true,
         };
         let swept = sweeper.sweep(&wanted)?;
@@ -362,43 +377,66 @@ impl PruneReport {
         let (run, level) = (SnapshotId::random(), options.compression);
         let survey = &mut *sweeper.survey;
         survey.refresh(sweeper.origins, sweeper.full, packs)?;
+        let mut unlisted = Vec::new();
         let moved = with_packer(repository, run, now_ms(), level, |packer, sealer| {
-            let mut mover = Mover::new(repository, packer, sealer, options.recuts);
-            let mut moved = Vec::new();
-            for pack in packs {
-                match mover.pack(*pack, survey, progress) {
-                    Ok(()) => moved.push(*pack),
-                    // another prune was faster: what is needed lies elsewhere
-                    Err(error)
-                        if error.kind == ErrorKind::Damage
-                            && !repository.exists(&pack_key(*pack))? => {}
-                    // known to be damaged, and not all of it can be moved: check tells of it
-                    Err(error)
-                        if error.kind == ErrorKind::Damage && survey.damaged.contains(pack) => {}
-                    Err(error) if error.kind == ErrorKind::Damage => {
-                        self.damage.push(format!("{error}; {} stays", pack_key(*pack)));
-                    }
-                    Err(error) => return Err(error),
-                }
-            }
-            mover.finish()?;
+            let moved = self.move_packs(packs, survey, options, progress, (packer, sealer));
             let put = packer.take_put();
+            unlisted.extend(put.iter().map(|pack| pack.id));
+            let moved = moved?;
             self.bytes_put += put.iter().map(|pack| pack.length).sum::<u64>();
             repository.put_segments(&put)?;
+            unlisted.clear();
             Ok(moved)
         });
         let moved = match moved {
             Ok(moved) => moved,
-            Err(error) if error.kind == ErrorKind::Full => {
-                progress.event(Event::Warning(&format!("{error}: what is needed was not moved")));
+            Err(error) => {
+                // what was put so far is of no use; if it stays, the next prune takes it
+                if !unlisted.is_empty() {
+                    let _ = sweeper.sweep(&Wanted { packs: unlisted, ..Wanted::default() });
+                }
+                if error.kind != ErrorKind::Full {
+                    return Err(error);
+                }
+                self.stopped = Some(format!("{error}: what is needed was not moved"));
                 return Ok(false);
             }
-            Err(error) => return Err(error),
         };
         self.packs_repacked += moved.len() as u64;
         let swept = sweeper.sweep(&Wanted { packs: moved, ..Wanted::default() })?;
         self.count(swept);
         Ok(true)
+    }
+
+    /// Moves packs, all of it acknowledged when this returns. Which were moved.
+    fn move_packs(
+        &mut self,
+        packs: &[PackId],
+        survey: &Survey<'_>,
+        options: &PruneOptions,
+        progress: &dyn Progress,
+        (packer, sealer): (&Packer, &Sealer),
+    ) -> Result<Vec<PackId>> {
+        let repository = survey.repository;
+        let mut mover = Mover::new(repository, packer, sealer, options.recuts);
+        let mut moved = Vec::new();
+        for pack in packs {
+            match mover.pack(*pack, survey, progress) {
+                Ok(()) => moved.push(*pack),
+                // another prune was faster: what is needed lies elsewhere
+                Err(error)
+                    if error.kind == ErrorKind::Damage
+                        && !repository.exists(&pack_key(*pack))? => {}
+                // known to be damaged, and not all of it can be moved: check tells of it
+                Err(error) if error.kind == ErrorKind::Damage && survey.damaged.contains(pack) => {}
+                Err(error) if error.kind == ErrorKind::Damage => {
+                    self.damage.push(format!("{error}; {} stays", pack_key(*pack)));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        mover.finish()?;
+        Ok(moved)
     }
 
     fn count(&mut self, swept: sweep::Swept) {

@@ -51,7 +51,10 @@ pub(super) fn in_the_way(repository: &Repository, facts: &Facts, due: Due) -> Re
     };
     // unreadable, and of no snapshot: nobody can tell how old it is
     let unreadable = |run: &SnapshotId| {
-        facts.full && !facts.runs.last_sign.contains_key(run) && !manifests.contains(run)
+        facts.full
+            && facts.signed.contains(run)
+            && !facts.runs.last_sign.contains_key(run)
+            && !manifests.contains(run)
     };
     let went = |run: &SnapshotId| facts.went.contains(run) && !manifests.contains(run);
     let idle = |run: &SnapshotId| {

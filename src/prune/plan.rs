@@ -4,18 +4,22 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use super::reasons::{Reason, RunSigns, going, refuse_unbelieved};
+use super::reasons::{Reason, RunSigns, SILENCE_MS, going, refuse_unbelieved};
 use super::survey::{Survey, origins_of};
 use super::usage::{Focus, Origin, Usage};
 use super::{PruneOptions, progress_check};
 use crate::format::manifest::manifest_key;
-use crate::format::pack::{PackKind, pack_key};
+use crate::format::pack::{MAX_PACK, PackKind, pack_key, parse_header};
 use crate::id::{PackId, SnapshotId};
 use crate::progress::{Event, Progress};
 use crate::repository::commit::{Announced, Doomed};
 use crate::repository::index::{PackInfo, PackToc};
 use crate::repository::snapshots::{Listing, Snapshot, State};
 use crate::repository::{Error, ErrorKind, Repository, Result};
+use crate::store::ErrorKind as StoreKind;
+
+/// How long a pack that was moved and not listed yet is left to its prune, in ms.
+const MOVED_MS: u64 = 3600 * 1000;
 
 /// A pack that can go as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +53,8 @@ pub struct Plan {
     pub only_full_could_free: u64,
     /// Bytes of packs nobody uses, kept because their run may still be at it.
     pub spared: u64,
+    /// Packs in no index whose bytes are not what their name says.
+    pub broken: Vec<DeadPack>,
     /// Packs that cannot be judged, and why.
     pub unreadable: Vec<(PackId, String)>,
     /// Whether all packs were looked at.
@@ -57,13 +63,17 @@ pub struct Plan {
 
 impl Plan {
     pub fn is_empty(&self) -> bool {
-        self.manifests.is_empty() && self.dead.is_empty() && self.repack.is_empty()
+        self.manifests.is_empty()
+            && self.dead.is_empty()
+            && self.broken.is_empty()
+            && self.repack.is_empty()
     }
 
     /// About how many requests to the store it takes to carry this out.
     pub fn requests(&self) -> Requests {
         let moved: u64 = self.repack.iter().map(|pack| pack.length - pack.free).sum();
-        let (dead, moving) = (self.dead.len() as u64, self.repack.len() as u64);
+        let dead = (self.dead.len() + self.broken.len()) as u64;
+        let moving = self.repack.len() as u64;
         let sweeps = 2 + u64::from(moving > 0);
         Requests {
             lists: 8 * sweeps,
@@ -77,7 +87,7 @@ impl Plan {
 
     /// Bytes that come free.
     pub fn freed(&self) -> u64 {
-        let dead: u64 = self.dead.iter().map(|pack| pack.length).sum();
+        let dead: u64 = self.dead.iter().chain(&self.broken).map(|pack| pack.length).sum();
         dead + self.repack.iter().map(|pack| pack.free).sum::<u64>()
     }
 }
@@ -99,6 +109,8 @@ pub(super) struct Facts {
     pub listed: HashMap<PackId, u64>,
     /// Whether everything is looked at.
     pub full: bool,
+    /// Runs that had left signs of life before anything else was listed.
+    pub signed: HashSet<SnapshotId>,
     /// Manifests that are known to be gone.
     pub went: HashSet<SnapshotId>,
 }
@@ -140,7 +152,7 @@ pub(super) fn plan<'a>(
         facts.listing.damaged.clone(),
     );
     let mut plan = Plan { manifests, full, ..Plan::default() };
-    let leftovers = leftovers(repository, facts, &mut plan);
+    let leftovers = leftovers(repository, facts, options.now, &mut plan)?;
     let touched = match full {
         true => None,
         false => touched(repository, facts, &leaving, &survey, &doomed)?,
@@ -151,10 +163,10 @@ pub(super) fn plan<'a>(
     });
     let origins = origins(repository, &asked, &survey, &leftovers)?;
     let focus = || if plan.full { Focus::All } else { Focus::Some(origins.clone()) };
-    survey.focus(focus()).map_err(|error| stopped_by(repository, facts, &plan, error))?;
     if leaving.focus(focus()).is_err() {
         leaving = Usage::new(repository);
     }
+    survey.focus(focus()).map_err(|error| stopped_by(repository, facts, &plan, error))?;
     let judge = Judge { repository, facts, options, leaving: &leaving, doomed: &doomed };
     judge.packs(&asked, leftovers, &mut survey, &mut plan, progress)?;
     survey.set_leaving(&[]);
@@ -210,7 +222,12 @@ fn cannot_be_read(snapshot: &Snapshot, error: &Error) -> Error {
 
 /// Packs in the store that no segment lists: what runs that ended early left,
 /// or what one is about to list.
-fn leftovers(repository: &Repository, facts: &Facts, plan: &mut Plan) -> Vec<Arc<PackToc>> {
+fn leftovers(
+    repository: &Repository,
+    facts: &Facts,
+    now: u64,
+    plan: &mut Plan,
+) -> Result<Vec<Arc<PackToc>>> {
     let mut leftovers = Vec::new();
     let mut unlisted: Vec<(PackId, u64)> = facts
         .listed
@@ -222,10 +239,39 @@ fn leftovers(repository: &Repository, facts: &Facts, plan: &mut Plan) -> Vec<Arc
     for (id, length) in unlisted {
         match repository.own_toc(id, length) {
             Ok(toc) => leftovers.push(toc),
-            Err(error) => plan.unreadable.push((id, error.message)),
+            // another prune took it
+            Err(error)
+                if error.kind == ErrorKind::Damage && !repository.exists(&pack_key(id))? => {}
+            Err(error) if error.kind == ErrorKind::Damage => {
+                if plan.full && is_broken(repository, id, now)? {
+                    plan.broken.push(DeadPack { id, length });
+                } else {
+                    plan.unreadable.push((id, error.message));
+                }
+            }
+            // of a newer version, say: left alone
+            Err(error) if error.kind == ErrorKind::Failed => {
+                plan.unreadable.push((id, error.message));
+            }
+            Err(error) => return Err(error),
         }
     }
-    leftovers
+    Ok(leftovers)
+}
+
+/// Whether a pack is not what its name says, and has not been for long: what an
+/// upload that was cut off left. All others that cannot be read may be somebody
+/// else's.
+pub(super) fn is_broken(repository: &Repository, id: PackId, now: u64) -> Result<bool> {
+    let bytes = match repository.store().get(&pack_key(id), MAX_PACK) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == StoreKind::NotFound => return Ok(false),
+        Err(error) if error.kind() == StoreKind::TooLarge => return Ok(true),
+        Err(error) => return Err(error.into()),
+    };
+    let young = parse_header(&bytes)
+        .is_ok_and(|(_, birth)| (birth.0 >> 20).saturating_add(SILENCE_MS) > now);
+    Ok(*blake3::hash(&bytes).as_bytes() != id.0 && !young)
 }
 
 /// Packs that may have become free: those that what goes names and nothing that
@@ -329,7 +375,7 @@ impl Judge<'_, '_> {
             // what is needed of it and not listed anywhere: an index to repair
             live.extend(self.pack(&toc, survey, plan)?.filter(|_| false));
         }
-        self.unreadable(survey, plan);
+        self.broken(survey, plan)?;
         self.choose(live, survey, plan);
         Ok(())
     }
@@ -387,19 +433,24 @@ impl Judge<'_, '_> {
                 .any(|usage| usage.uses(&coordinate) || usage.needs_page(&chunk.id))
         });
         let began = toc.toc.birth.0 >> 20;
+        // what a prune moved nobody waits for but that prune
+        let carried: u32 = toc.toc.foreign.iter().map(|run| run.count).sum();
+        if carried as usize == toc.toc.chunks.len() {
+            return began.saturating_add(MOVED_MS) > self.options.now;
+        }
         !is_used && !self.facts.runs.is_over(toc.toc.run, began, self.options.now)
     }
 
-    /// Packs without a readable table go only when everything that is used was
-    /// found elsewhere, which only a look at everything can tell.
-    fn unreadable(&self, survey: &Survey<'_>, plan: &mut Plan) {
-        if !plan.full || plan.unreadable.is_empty() || !survey.nothing_is_missing() {
-            return;
+    /// Broken packs go only when everything that is used was found elsewhere,
+    /// which only a look at everything can tell.
+    fn broken(&self, survey: &Survey<'_>, plan: &mut Plan) -> Result<()> {
+        if plan.broken.is_empty() || survey.nothing_is_missing()? {
+            return Ok(());
         }
-        for (id, _) in std::mem::take(&mut plan.unreadable) {
-            let length = survey.listed.get(&id).copied().unwrap_or(0);
-            plan.dead.push(DeadPack { id, length });
-        }
+        let why = "something that is used is missing: it may be in here";
+        let kept = std::mem::take(&mut plan.broken).into_iter();
+        plan.unreadable.extend(kept.map(|pack| (pack.id, why.to_owned())));
+        Ok(())
     }
 
     /// Picks what to move: where most of a pack comes free, the older first,

@@ -67,14 +67,17 @@ impl<'a> Survey<'a> {
     /// Counts what is used of `origins`, or of everything, and finds out which
     /// of it is lost.
     pub fn focus(&mut self, focus: Focus) -> Result<()> {
-        self.holders = match &focus {
-            Focus::All => Holders::load(self.repository)?,
-            Focus::Some(origins) => {
-                Holders::of(self.repository, &origins.iter().map(|(_, pack)| *pack).collect())?
-            }
+        let origins: Option<BTreeSet<PackId>> = match &focus {
+            Focus::All => None,
+            Focus::Some(origins) => Some(origins.iter().map(|(_, pack)| *pack).collect()),
         };
+        // pages first: to read one may bring the index up to date
         self.staying.focus(focus)?;
         self.find_standing();
+        self.holders = match origins {
+            None => Holders::load(self.repository)?,
+            Some(origins) => Holders::of(self.repository, &origins)?,
+        };
         self.find_lost()
     }
 
@@ -188,17 +191,22 @@ impl<'a> Survey<'a> {
         Ok(true)
     }
 
-    /// Whether all that is used lies in packs that stand. Asks about what is in
-    /// focus.
-    pub fn nothing_is_missing(&self) -> bool {
-        self.staying.used().references().all(|reference| {
+    /// Whether all that is used, pages included, lies in packs that stand. Asks
+    /// about what is in focus.
+    pub fn nothing_is_missing(&self) -> Result<bool> {
+        for page in self.staying.pages() {
+            if !self.repository.index().places(page)?.iter().any(|place| self.stands(place)) {
+                return Ok(false);
+            }
+        }
+        Ok(self.staying.used().references().all(|reference| {
             reference.ordinals().all(|ordinal| {
                 let (birth, pack) = (reference.birth, reference.pack);
                 let places =
                     self.holders.places(self.repository, &Coordinate { birth, pack, ordinal });
                 places.iter().any(|place| self.stands(place))
             })
-        })
+        }))
     }
 }
 

@@ -6,18 +6,19 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::merge::{self, Merge};
 use super::notes::{self, InTheWay};
-use super::plan::{Facts, add};
+use super::plan::{Facts, add, is_broken};
 use super::reasons::{Due, Reason, going, refuse_unbelieved};
 use super::survey::Survey;
 use super::usage::Origin;
 use crate::format::Kind;
 use crate::format::manifest::manifest_key;
 use crate::format::notes::{Sweep, confirmation_key, sweep_key};
-use crate::format::pack::pack_key;
+use crate::format::pack::{Toc, pack_key};
 use crate::format::segment::segment_key;
 use crate::id::{PackId, SegmentId, SnapshotId, SweepId};
 use crate::progress::{Event, Progress};
 use crate::repository::commit::{Announced, Doomed};
+use crate::repository::index::PackToc;
 use crate::repository::{Error, ErrorKind, Repository, Result};
 use crate::store::{ErrorKind as StoreKind, StoreError};
 
@@ -26,8 +27,8 @@ use crate::store::{ErrorKind as StoreKind, StoreError};
 pub(super) struct Wanted {
     pub manifests: BTreeMap<SnapshotId, Reason>,
     pub packs: Vec<PackId>,
-    /// Packs whose own table cannot be read, in a look at everything.
-    pub unreadable: HashSet<PackId>,
+    /// Of the packs, those that were seen to be broken, in a look at everything.
+    pub broken: HashSet<PackId>,
     /// Whether what is only in the way goes too: notes of what is gone,
     /// segments that were superseded, plans that nothing is left of.
     pub tidy: bool,
@@ -132,12 +133,25 @@ impl Sweeper<'_, '_> {
             };
         };
         match self.repository.own_toc(pack, *length) {
-            Ok(toc) => self.survey.is_dead(&toc),
-            Err(error) if error.kind == ErrorKind::Damage => {
-                Ok(wanted.unreadable.contains(&pack) && self.survey.nothing_is_missing())
-            }
+            Ok(toc) => self.may_take(&toc),
+            Err(error) if error.kind == ErrorKind::Damage => Ok(wanted.broken.contains(&pack)
+                && is_broken(self.repository, pack, self.due.now)?
+                && self.survey.nothing_is_missing()?),
             Err(error) => Err(error),
         }
+    }
+
+    /// Whether nothing of a pack is needed, neither where its chunks are said to
+    /// have been born, nor as its own: whose word counts may change.
+    fn may_take(&self, toc: &PackToc) -> Result<bool> {
+        if !self.survey.is_dead(toc)? {
+            return Ok(false);
+        }
+        if toc.toc.foreign.is_empty() {
+            return Ok(true);
+        }
+        let own = Toc { foreign: Vec::new(), ..toc.toc.clone() };
+        self.survey.is_dead(&PackToc::new(toc.pack, own))
     }
 
     fn delete(&mut self, wanted: &Wanted, decided: Decided) -> Result<Swept> {

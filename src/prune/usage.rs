@@ -15,7 +15,9 @@ use crate::repository::{Error, Repository, Result};
 /// Where a reference stands in the order of a set.
 pub(super) type Origin = (Birth, PackId);
 
-/// A page with references, and the bounds of what it can hold.
+/// A page with references, and the bounds that one parent tells of it. A parent
+/// may lie: another that tells other bounds is believed as well.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct Leaf {
     id: ChunkId,
     from: Option<Origin>,
@@ -50,11 +52,21 @@ impl Focus {
 pub(super) struct Usage<'a> {
     repository: &'a Repository,
     pages: HashSet<ChunkId>,
+    /// Inner pages that were read, at the level they were read for.
+    inner: HashSet<(ChunkId, u8)>,
     leaves: Vec<Leaf>,
+    known_leaves: HashSet<Leaf>,
     /// How many of the leaves were read with the focus.
     read: usize,
     focus: Option<Focus>,
     used: ReferenceSet,
+}
+
+/// What one set adds, until all of it was read.
+#[derive(Default)]
+struct Fresh {
+    pages: Vec<ChunkId>,
+    inner: Vec<(ChunkId, u8)>,
 }
 
 impl<'a> Usage<'a> {
@@ -62,7 +74,9 @@ impl<'a> Usage<'a> {
         Usage {
             repository,
             pages: HashSet::new(),
+            inner: HashSet::new(),
             leaves: Vec::new(),
+            known_leaves: HashSet::new(),
             read: 0,
             focus: None,
             used: ReferenceSet::default(),
@@ -73,36 +87,47 @@ impl<'a> Usage<'a> {
     /// that could not be read must not look as if it had been.
     pub fn add(&mut self, root: Root) -> Result<()> {
         let leaves = self.leaves.len();
-        let mut fresh = Vec::new();
+        let mut fresh = Fresh::default();
         let leaf = Leaf { id: root.id, from: None, to: None };
         let added = self.descend(leaf, root.level, &mut fresh).and_then(|()| self.read_leaves());
         if added.is_err() {
-            self.leaves.truncate(leaves);
+            for leaf in self.leaves.drain(leaves..) {
+                self.known_leaves.remove(&leaf);
+            }
             self.read = self.read.min(leaves);
-            fresh.iter().for_each(|id| {
+            fresh.pages.iter().for_each(|id| {
                 self.pages.remove(id);
+            });
+            fresh.inner.iter().for_each(|page| {
+                self.inner.remove(page);
             });
         }
         added
     }
 
-    fn descend(&mut self, page: Leaf, level: u8, fresh: &mut Vec<ChunkId>) -> Result<()> {
-        if !self.pages.insert(page.id) {
-            return Ok(());
+    /// What an inner page says depends on nothing above it: the last of its
+    /// children has no end.
+    fn descend(&mut self, page: Leaf, level: u8, fresh: &mut Fresh) -> Result<()> {
+        if self.pages.insert(page.id) {
+            fresh.pages.push(page.id);
         }
-        fresh.push(page.id);
         if level == 0 {
-            self.leaves.push(page);
+            if self.known_leaves.insert(page) {
+                self.leaves.push(page);
+            }
             return Ok(());
         }
+        if !self.inner.insert((page.id, level)) {
+            return Ok(());
+        }
+        fresh.inner.push((page.id, level));
         let children = match self.repository.reference_page(Root { id: page.id, level })? {
             Page::RefsChildren(children) => children,
             _ => return Err(Error::damage(format!("page {} is of another kind", page.id))),
         };
-        let mut ends = children.iter().skip(1).map(|next| Some((next.birth, next.pack)));
+        let mut ends = children.iter().skip(1).map(|next| (next.birth, next.pack));
         for child in &children {
-            let to = ends.next().flatten().or(page.to);
-            let from = Some((child.birth, child.pack));
+            let (from, to) = (Some((child.birth, child.pack)), ends.next());
             self.descend(Leaf { id: child.id, from, to }, level - 1, fresh)?;
         }
         Ok(())
@@ -146,6 +171,11 @@ impl<'a> Usage<'a> {
 
     pub fn needs_page(&self, id: &ChunkId) -> bool {
         self.pages.contains(id)
+    }
+
+    /// All pages that are needed by id.
+    pub fn pages(&self) -> impl Iterator<Item = &ChunkId> {
+        self.pages.iter()
     }
 
     /// Pages that `other` does not need, and what the leaves among them name.

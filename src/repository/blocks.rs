@@ -43,6 +43,10 @@ struct Blocks {
 }
 
 impl BlockCache {
+    pub fn clear(&self) {
+        *self.blocks.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Blocks::default();
+    }
+
     fn get(&self, name: BlockName) -> Option<Arc<Vec<u8>>> {
         let mut blocks = self.blocks.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         blocks.clock += 1;

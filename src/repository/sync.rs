@@ -8,7 +8,7 @@ use super::error::{Error, ErrorKind, Result};
 use super::index::{NewPack, NewSegment, PackNumber, PackToc};
 use super::keyring::{Standing, Trust};
 use crate::format::FormatError;
-use crate::format::pack::{FOOTER_LENGTH, Footer, MAX_PACK, TocFrame, pack_key};
+use crate::format::pack::{FOOTER_LENGTH, Footer, MAX_PACK, Toc, TocFrame, pack_key};
 use crate::format::reader::Reader;
 use crate::format::segment::{self, Directory, HEADER_LENGTH, MAX_SEGMENT, Segment};
 use crate::id::{ObjectHash, PackId, SegmentId, WriterId};
@@ -38,6 +38,8 @@ impl Repository {
             Err(error) if error.kind == ErrorKind::Cache => {
                 progress.event(Event::Warning(&error.message));
                 self.index.leave_disk()?;
+                // blocks are named by numbers that mean other packs now
+                self.blocks.clear();
                 self.sync_once(progress)
             }
             result => result,
@@ -229,7 +231,8 @@ impl Repository {
     }
 
     /// What a pack says itself that it holds: the table that it ends in, read from
-    /// the store.
+    /// the store, with all foreign origins that it claims, whether they count or
+    /// not.
     pub fn own_toc(&self, id: PackId, length: u64) -> Result<Arc<PackToc>> {
         let key = pack_key(id);
         let in_object = |error| Error::in_object(&key, error);
@@ -247,8 +250,8 @@ impl Repository {
             end = tail(frame_length as u64)?;
         }
         let frame = end.get(end.len() - frame_length..).ok_or_else(short)?;
-        let lister = self.index.lister(id, &self.trust).unwrap_or(self.keyring.writer);
-        Ok(self.read_frame(id, length, frame, lister).map_err(in_object)?.toc)
+        let (_, toc) = self.open_frame(length, frame).map_err(in_object)?;
+        Ok(Arc::new(PackToc::new(id, toc)))
     }
 
     /// Two segments tell different things of one pack. What a pack holds is
@@ -267,8 +270,25 @@ impl Repository {
         self.index.replace_table(&own)
     }
 
+    /// A table of contents as it was signed, and by which listed writer.
+    fn open_frame(
+        &self,
+        length: u64,
+        frame: &[u8],
+    ) -> std::result::Result<(WriterId, Toc), FormatError> {
+        let frame = TocFrame::parse(frame)?;
+        let signer = frame.footer.signer;
+        let verify = self.trust.verify_key(signer).ok_or_else(|| unlisted("TOC-1"))?;
+        frame.verify(self.id(), verify)?;
+        let toc = frame.open(self.id(), self.keyring.index_key(frame.footer.epoch)?)?;
+        if !toc.fits(length) {
+            return Err(FormatError::new("PACK-6", "the table tells of more than the pack holds"));
+        }
+        Ok((signer, toc))
+    }
+
     /// A table of contents that some listed writer signed, as a segment by
-    /// `listed_by` carries it.
+    /// `listed_by` carries it: with the foreign origins that count.
     pub(crate) fn read_frame(
         &self,
         pack: PackId,
@@ -277,14 +297,7 @@ impl Repository {
         listed_by: WriterId,
     ) -> std::result::Result<NewPack, FormatError> {
         let frame_hash = segment::frame_hash(frame);
-        let frame = TocFrame::parse(frame)?;
-        let signer = frame.footer.signer;
-        let verify = self.trust.verify_key(signer).ok_or_else(|| unlisted("TOC-1"))?;
-        frame.verify(self.id(), verify)?;
-        let mut toc = frame.open(self.id(), self.keyring.index_key(frame.footer.epoch)?)?;
-        if !toc.fits(length) {
-            return Err(FormatError::new("PACK-6", "the table tells of more than the pack holds"));
-        }
+        let (signer, mut toc) = self.open_frame(length, frame)?;
         // only a maintainer may say that a chunk was born elsewhere; once he is
         // revoked, another must have taken over his packs
         let standing = self.trust.standing(signer);

@@ -60,18 +60,19 @@ pub fn run(context: &Context, arguments: &Arguments) -> Outcome {
         forgotten?;
         shown.print()?;
     }
-    let mut damaged = !listing.troubles.is_empty();
+    let mut exit = when(!listing.troubles.is_empty(), Exit::Damage);
     if !arguments.dry_run {
         let options = PruneOptions {
             trust_clock: arguments.trust_clock,
             ..arguments.how.options(&repository, now_ms)
         };
         if arguments.prune {
-            damaged |= prune::prune_and_tell(context, &repository, &options)?;
+            let pruned = prune::prune_and_tell(context, &repository, &options)?;
+            exit = if exit == Exit::Ok { pruned } else { exit };
         }
         prune::tell_outlook(context, &repository, &options)?;
     }
-    Ok(when(damaged, Exit::Damage))
+    Ok(exit)
 }
 
 /// The time that age is judged by, and that marks are dated.
