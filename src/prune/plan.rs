@@ -143,8 +143,11 @@ pub(super) fn add(staying: &mut Usage<'_>, snapshot: &Snapshot) -> Result<()> {
 
 /// The snapshot that an error in reading pages comes from, named.
 fn stopped_by(repository: &Repository, facts: &Facts, plan: &Plan, error: Error) -> Error {
-    let mut staying =
-        facts.listing.snapshots.iter().filter(|snapshot| !plan.manifests.contains_key(&snapshot.id));
+    let mut staying = facts
+        .listing
+        .snapshots
+        .iter()
+        .filter(|snapshot| !plan.manifests.contains_key(&snapshot.id));
     let named = staying.find_map(|snapshot| {
         let read = repository.references(snapshot.manifest.references, &mut |_| Ok(()));
         read.err().map(|error| cannot_be_read(repository, snapshot, &error))

@@ -18,12 +18,27 @@ use crate::world::{Ends, Handle, World};
 
 #[derive(Clone, Debug)]
 pub enum Task {
-    Backup { tree: usize, key: u8, profile: &'static str },
+    Backup {
+        tree: usize,
+        key: u8,
+        profile: &'static str,
+    },
     /// Of what is there then, the snapshot of this number; its mark is dated
     /// so many ms ahead.
-    Forget { choice: usize, ahead: i64 },
-    Undo { choice: usize },
-    Prune { key: u8, full: bool, max_unused: f64, recuts: bool, grace: u64 },
+    Forget {
+        choice: usize,
+        ahead: i64,
+    },
+    Undo {
+        choice: usize,
+    },
+    Prune {
+        key: u8,
+        full: bool,
+        max_unused: f64,
+        recuts: bool,
+        grace: u64,
+    },
     /// Removes every plan it sees, as nobody must.
     RemovePlans,
 }

@@ -145,8 +145,7 @@ fn init(store: &Arc<dyn Store>) {
         stretching: Stretching { memory_kib: 64, passes: 1, lanes: 1 },
     };
     Repository::init(store, &options).unwrap();
-    for (number, role) in
-        [(WRITE, Role::Write), (MAINTAIN, Role::Maintain), (FULL_TOO, Role::Full)]
+    for (number, role) in [(WRITE, Role::Write), (MAINTAIN, Role::Maintain), (FULL_TOO, Role::Full)]
     {
         let options = AddOptions {
             role,

@@ -67,7 +67,7 @@ fn a_prune_that_does_not_list_confirmations_and_marks_again() {
 
 #[test]
 fn a_prune_that_does_not_list_plans_again() {
-    check(Sabotage::NoPlanRelist, 0);
+    check(Sabotage::NoPlanRelist, 352);
 }
 
 #[test]

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use esker::check::{CheckOptions, Finding, Subset, check};
 use esker::format::ChunkKind;
 use esker::format::content::{Content, Item, Root};
-use esker::format::manifest::manifest_key;
 use esker::format::entry::{Entry, EntryKind, display_key};
+use esker::format::manifest::manifest_key;
 use esker::format::page::{Page, PageKind};
 use esker::id::{ChunkId, PackId, SnapshotId};
 use esker::progress::Silent;
@@ -195,8 +195,7 @@ pub fn nothing_is_left_over(repository: &Repository) -> std::result::Result<(), 
     let (snapshots, _) = repository.snapshots().map_err(text)?;
     let needed = Needed::by(repository, &snapshots.iter().collect::<Vec<_>>()).map_err(text)?;
     let packs = packs(repository);
-    let listed: BTreeSet<PackId> =
-        repository.listed_packs().map_err(text)?.into_keys().collect();
+    let listed: BTreeSet<PackId> = repository.listed_packs().map_err(text)?.into_keys().collect();
     if let Some(unknown) = listed.iter().find(|id| !packs.contains_key(id)) {
         return Err(format!("left over: pack {unknown} is in no index"));
     }

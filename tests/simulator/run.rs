@@ -194,6 +194,7 @@ pub fn run(seed: u64, mut plot: Plot) -> Ran {
     for (actor, script) in plot.scripts.iter().cloned().enumerate() {
         let (stage, ended) = (stage.clone(), ended.clone());
         thread::spawn(move || {
+            nature::this_is(actor);
             stage.act(actor, &script);
             let _ = ended.send(());
         });
