@@ -24,6 +24,9 @@ fn check(sabotage: Sabotage, known: u64) {
     let Some((seed, ran)) = found else {
         panic!("without a step, {sabotage:?}, nothing was lost in {TRIES} runs")
     };
+    // with the step all is well: it is the omission that loses
+    let honest = run(seed, Plot::sabotaged(seed, sabotage).honest());
+    assert_eq!(honest.wrong, None, "{sabotage:?}, seed {seed}, with the step");
     if seed != known {
         tell(seed, &ran);
         println!("{sabotage:?}: seed {seed} finds {}", ran.wrong.unwrap_or_default());
