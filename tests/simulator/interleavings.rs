@@ -1,11 +1,11 @@
-//! Many runs, and seeds that once failed.
+//! Many runs, and that a seed always makes the same one.
 
 use std::time::Instant;
 
 use crate::run::{Plot, Ran, alone, run};
 
 /// Runs of one test.
-const RUNS: u64 = 1000;
+const RUNS: u64 = 600;
 
 fn setting(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
@@ -66,14 +66,7 @@ fn a_seed_always_makes_the_same_run() {
         let second = run(seed, Plot::new(seed));
         let differs = first.trace.iter().zip(&second.trace).position(|(a, b)| a != b);
         let at = differs.unwrap_or(0);
-        let around = |ran: &Ran| {
-            ran.trace
-                .iter()
-                .skip(at.saturating_sub(3))
-                .take(6)
-                .map(|s| format!("{s:?}"))
-                .collect::<Vec<_>>()
-        };
+        let around = |ran: &Ran| ran.trace.iter().skip(at).take(3).cloned().collect::<Vec<_>>();
         assert!(
             differs.is_none() && first.trace.len() == second.trace.len(),
             "seed {seed}, step {at}: {:#?} {:#?}",

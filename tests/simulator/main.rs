@@ -10,7 +10,8 @@
 //! | `bases` | repositories and directories that runs begin with |
 //! | `oracle` | what must hold, found out the naive way |
 //! | `sabotage` | the protocol with one safety step left out |
-//! | `interleavings` | many runs; seeds that once failed |
+//! | `interleavings` | many runs, and that a seed always makes the same |
+//! | `found` | what runs found, each made short |
 //! | `omissions` | every safety step left out, and the loss found |
 //! | `plans` | prune's plan against the naive oracle, over random histories |
 //! | `nature` | chance and time as the simulation wants them |
@@ -24,6 +25,7 @@
 mod actors;
 mod bases;
 mod dice;
+mod found;
 mod interleavings;
 mod nature;
 mod omissions;

@@ -21,7 +21,7 @@ use crate::oracle::{self, Needed};
 use crate::run::alone;
 use crate::world::{Handle, World};
 
-const HISTORIES: u64 = 60;
+const HISTORIES: u64 = 40;
 const MINUTE_MS: u64 = 60_000;
 
 /// What a plan would leave, by the naive oracle.

@@ -105,6 +105,15 @@ impl Plot {
         plot
     }
 
+    /// The same with nothing left out.
+    pub fn honest(mut self) -> Plot {
+        self.sabotage = None;
+        for script in &mut self.scripts {
+            script.tasks.retain(|task| !matches!(task, Task::RemovePlans));
+        }
+        self
+    }
+
     fn add(&mut self, dice: &mut Dice, tasks: Vec<Task>, disturbed: bool) {
         let mut ends = Ends::default();
         if disturbed && dice.likely(400) {
@@ -194,6 +203,7 @@ pub fn run(seed: u64, mut plot: Plot) -> Ran {
     for (actor, script) in plot.scripts.iter().cloned().enumerate() {
         let (stage, ended) = (stage.clone(), ended.clone());
         thread::spawn(move || {
+            nature::this_is(actor);
             stage.act(actor, &script);
             let _ = ended.send(());
         });

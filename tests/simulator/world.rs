@@ -129,7 +129,7 @@ pub struct World {
 impl World {
     pub fn new(objects: Objects, dice: Dice, actors: Vec<Actor>, pace: Pace) -> Arc<World> {
         let ever = objects.iter().map(|(key, o)| (key.clone(), o.bytes.len() as u64)).collect();
-        nature::set_clock(BEGINNING);
+        nature::set_clocks(BEGINNING);
         Arc::new(World {
             state: Mutex::new(State {
                 objects,
@@ -177,7 +177,7 @@ impl World {
     pub fn pass(&self, ms: u64) {
         let mut state = self.lock();
         state.clock += ms;
-        nature::set_clock(state.clock);
+        nature::set_clocks(state.clock);
     }
 
     pub fn objects(&self) -> Objects {
@@ -212,7 +212,7 @@ impl World {
         let hop = state.dice.below(longest_hop) as u64;
         state.clock += 1 + hop;
         let skew = state.actors[actor].skew;
-        nature::set_clock(state.clock.saturating_add_signed(skew));
+        nature::set_clock(actor, state.clock.saturating_add_signed(skew));
         state
     }
 }
