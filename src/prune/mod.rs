@@ -156,7 +156,9 @@ fn look<'a>(
     progress: &dyn Progress,
 ) -> Result<(Facts, Looked<'a>)> {
     for _ in 0..8 {
-        let (facts, options) = settle(repository, options, progress)?;
+        let (facts, mut options) = settle(repository, options, progress)?;
+        // a prune that did not finish may have left what nobody would look at
+        options.full |= !facts.plans.is_empty();
         match plan::plan(repository, &facts, &options, progress) {
             Ok(plan) => return Ok((facts, Looked { options, plan })),
             Err(error) if may_be_stale(&error) && is_stale(repository, &facts)? => {}
@@ -207,7 +209,8 @@ pub fn prune(
         progress,
         superseded: &superseded,
     };
-    report.sweep_dead(&mut sweeper)?;
+    // stays announced to the end: whoever finds it knows that a prune did not finish
+    let announced = report.sweep_dead(&mut sweeper)?;
     let rounds = rounds(&report.plan);
     for round in rounds {
         progress_check(progress)?;
@@ -215,6 +218,7 @@ pub fn prune(
             break;
         }
     }
+    sweeper.withdraw(announced)?;
     // the space is there again that may have been given up to get so far
     let _ = repository.store().restore_reserve();
     repository.local().end_prune(if full { 0 } else { ended.unwrap_or(0) + 1 });
@@ -310,10 +314,13 @@ fn unreadable_plan(error: &Error) -> Error {
     ))
 }
 
+fn is_empty(sweep: &Sweep) -> bool {
+    sweep.manifests.is_empty() && sweep.packs.is_empty()
+}
+
 /// Deletes an empty plan, one that an earlier try left or one put for it: a store
 /// that does not delete says so before anything is announced.
 fn may_delete(repository: &Repository, facts: &Facts, time: u64) -> Result<()> {
-    let is_empty = |sweep: &Sweep| sweep.manifests.is_empty() && sweep.packs.is_empty();
     let left = facts.plans.iter().find(|plan| is_empty(&plan.sweep));
     let key = match left {
         Some(plan) => plan.key.clone(),
@@ -351,7 +358,7 @@ fn progress_check(progress: &dyn Progress) -> Result<()> {
 
 impl PruneReport {
     /// The first round: manifests, whole packs, and what is in the way.
-    fn sweep_dead(&mut self, sweeper: &mut Sweeper<'_, '_>) -> Result<()> {
+    fn sweep_dead(&mut self, sweeper: &mut Sweeper<'_, '_>) -> Result<String> {
         let wanted = Wanted {
             manifests: self.plan.manifests.clone(),
             packs: self.plan.dead.iter().chain(&self.plan.broken).map(|pack| pack.id).collect(),
@@ -359,8 +366,9 @@ impl PruneReport {
             tidy: true,
         };
         let swept = sweeper.sweep(&wanted)?;
+        let announced = swept.announced.clone();
         self.count(swept);
-        Ok(())
+        Ok(announced)
     }
 
     /// Moves what is needed of these packs, and sweeps them. False when the
@@ -393,7 +401,9 @@ impl PruneReport {
             Err(error) => {
                 // what was put so far is of no use; if it stays, the next prune takes it
                 if !unlisted.is_empty() {
-                    let _ = sweeper.sweep(&Wanted { packs: unlisted, ..Wanted::default() });
+                    let wanted = Wanted { packs: unlisted, ..Wanted::default() };
+                    let swept = sweeper.sweep(&wanted);
+                    let _ = swept.and_then(|swept| sweeper.withdraw(swept.announced));
                 }
                 if error.kind != ErrorKind::Full {
                     return Err(error);
@@ -404,6 +414,7 @@ impl PruneReport {
         };
         self.packs_repacked += moved.len() as u64;
         let swept = sweeper.sweep(&Wanted { packs: moved, ..Wanted::default() })?;
+        sweeper.withdraw(swept.announced.clone())?;
         self.count(swept);
         Ok(true)
     }

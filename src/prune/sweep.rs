@@ -44,6 +44,8 @@ pub(super) struct Swept {
     pub kept: Vec<PackId>,
     pub segments: u64,
     pub notes: u64,
+    /// The key of the announcement, which is still there.
+    pub announced: String,
 }
 
 pub(super) struct Sweeper<'a, 's> {
@@ -79,9 +81,14 @@ impl Sweeper<'_, '_> {
                 return Err(error);
             }
         };
-        let swept = self.delete(wanted, decided)?;
-        self.delete_keys(vec![key])?;
+        let mut swept = self.delete(wanted, decided)?;
+        swept.announced = key;
         Ok(swept)
+    }
+
+    /// Takes an announcement away: all that it named is settled.
+    pub fn withdraw(&self, announced: String) -> Result<()> {
+        self.delete_keys(vec![announced])
     }
 
     /// Lists everything anew, in the order that makes it safe, and decides.
@@ -171,7 +178,7 @@ impl Sweeper<'_, '_> {
             self.survey.listed.remove(pack);
         }
         self.facts.went.extend(&ids);
-        let mut swept = Swept { manifests: ids, packs, bytes, kept, segments: 0, notes: 0 };
+        let mut swept = Swept { manifests: ids, packs, bytes, kept, ..Swept::default() };
         if wanted.tidy {
             swept.segments = self.delete_superseded()?;
             swept.notes = self.delete_notes()?;

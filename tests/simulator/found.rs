@@ -97,8 +97,8 @@ fn a_snapshot_that_another_prune_deletes_meanwhile_is_no_damage() {
     });
     let repository = open(meanwhile, FULL, None);
     let patient = PruneOptions { grace: 24 * 3_600_000, ..thorough(&repository) };
-    let error = prune(&repository, &patient, &Silent).unwrap_err();
-    assert_eq!(error.kind, ErrorKind::TryLater, "{error}");
+    let report = prune(&repository, &patient, &Silent).unwrap();
+    assert!(report.damage.is_empty(), "{:?}", report.damage);
     nature::restore();
 }
 
