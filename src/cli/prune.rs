@@ -202,7 +202,7 @@ fn sentences(report: &PruneReport) -> Vec<String> {
 /// What a plan leaves, and why.
 fn left(plan: &Plan) -> Vec<String> {
     let mut lines = Vec::new();
-    if plan.unused_kept > 0 {
+    if plan.unused_kept >= 1024 {
         let size = output::size(plan.unused_kept);
         lines.push(format!("{size} that nobody needs stay in packs: less than --max-unused"));
     }
