@@ -105,3 +105,26 @@ fn what_a_leaver_did_at_the_last_moment_is_taken_over() {
         assert!(read_all(&admin(&store), second).is_ok());
     }
 }
+
+/// Whose claim a chunk is goes with the chunk when a prune moves it: a writer
+/// finds his own again, and nobody finds another domain's.
+#[test]
+fn moved_chunks_stay_in_their_domain() {
+    let store = init();
+    add(&store, Role::Write, 2);
+    let directory = tempfile::tempdir().unwrap();
+    let (_, report) = save_and_move(&store, 2, ADMIN, directory.path());
+    assert!(report.packs_repacked > 0, "{report:?}");
+    // the same content elsewhere, where no parent tells of it
+    let put = |number: u8| {
+        let elsewhere = tempfile::tempdir().unwrap();
+        tree(elsewhere.path(), &["kept"]);
+        try_backup(&open(&store, number), elsewhere.path()).unwrap().bytes_put
+    };
+    let by_writer = put(2);
+    assert!(by_writer < 100_000, "{by_writer}");
+    let by_full = put(ADMIN);
+    assert!(by_full > 200_000, "{by_full}");
+    let again = put(ADMIN);
+    assert!(again < 100_000, "{again}");
+}
