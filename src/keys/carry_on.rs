@@ -136,7 +136,7 @@ impl<'r> Handover<'r> {
         &self,
         id: SegmentId,
         bytes: &'b [u8],
-    ) -> std::result::Result<Option<(Directory, Vec<&'b [u8]>)>, FormatError> {
+    ) -> std::result::Result<Option<Opened<'b>>, FormatError> {
         let segment = Segment::parse(bytes)?;
         if segment.header.signer != self.writer || blake3::hash(bytes).as_bytes() != &id.0 {
             return Ok(None);
@@ -226,6 +226,9 @@ impl<'r> Handover<'r> {
         })
     }
 }
+
+/// A segment's directory, and the frame of each pack it lists.
+type Opened<'b> = (Directory, Vec<&'b [u8]>);
 
 /// What one look found to take over.
 #[derive(Default)]
