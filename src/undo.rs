@@ -8,6 +8,7 @@ use crate::format::manifest::manifest_key;
 use crate::format::notes::{MarkKind, confirmation_key};
 use crate::id::SnapshotId;
 use crate::progress::{Event, Progress};
+use crate::repository::commit::Doomed;
 use crate::repository::coordinates::ReferenceSet;
 use crate::repository::snapshots::Snapshot;
 use crate::repository::{Error, ErrorKind, Repository, Result};
@@ -74,19 +75,19 @@ fn undo_one(
 ) -> Result<Undone> {
     let Some(forgotten) = snapshot.forgotten else { return Ok(Undone::NotForgotten) };
     repository.put_mark(snapshot.id, MarkKind::Undo, now)?;
-    let missing = match what_is_missing(repository, snapshot, progress) {
-        Ok(None) => return Ok(Undone::Recovered),
-        Ok(Some(missing)) => missing,
-        // what cannot be read cannot be called recovered
-        Err(error) if error.kind == ErrorKind::Damage => error.message,
-        Err(error) => {
-            // nor can what could not be looked at; the first time still counts
-            let _ = repository.put_mark(snapshot.id, MarkKind::Forget, forgotten);
-            return Err(error);
+    match what_is_missing(repository, snapshot, progress) {
+        Ok(None) => Ok(Undone::Recovered),
+        Ok(Some(missing)) => {
+            repository.put_mark(snapshot.id, MarkKind::Forget, forgotten)?;
+            Ok(Undone::TooLate(missing))
         }
-    };
-    repository.put_mark(snapshot.id, MarkKind::Forget, forgotten)?;
-    Ok(Undone::TooLate(missing))
+        Err(error) => {
+            // what could not be looked at, or read, cannot be called recovered;
+            // the first time still counts
+            let _ = repository.put_mark(snapshot.id, MarkKind::Forget, forgotten);
+            Err(error)
+        }
+    }
 }
 
 /// Lists plans, then looks at all that the snapshot needs.
@@ -96,27 +97,46 @@ fn what_is_missing(
     progress: &dyn Progress,
 ) -> Result<Option<String>> {
     let look = repository.look(progress)?;
-    if look.doomed.manifests.contains(&snapshot.id) {
-        return Ok(Some("a prune is deleting it".to_owned()));
-    }
-    for (key, what) in [
-        (manifest_key(snapshot.id), "its manifest is gone"),
-        (confirmation_key(snapshot.id), "its confirmation is gone"),
-    ] {
-        if !repository.exists(&key)? {
-            return Ok(Some(what.to_owned()));
-        }
+    if let Some(going) = what_of_it_goes(repository, snapshot.id, &look.doomed)? {
+        return Ok(Some(going.to_owned()));
     }
     let mut set = ReferenceSet::default();
     let mut pages = Vec::new();
-    repository.reference_pages(snapshot.manifest.references, &mut |id, references| {
+    let read = repository.reference_pages(snapshot.manifest.references, &mut |id, references| {
         pages.push(id);
         references.iter().for_each(|reference| set.add_reference(reference));
         Ok(())
-    })?;
-    if repository.all_stands(&look, &set, &pages)? {
-        Ok(None)
-    } else {
-        Ok(Some("data it needs is gone, or about to be deleted".to_owned()))
+    });
+    match read {
+        Ok(()) if repository.all_stands(&look, &set, &pages)? => Ok(None),
+        Ok(()) => Ok(Some("data it needs is gone, or about to be deleted".to_owned())),
+        // a page may have gone in a sweep that took the manifest before
+        Err(error) if error.kind == ErrorKind::Damage => {
+            match what_of_it_goes(repository, snapshot.id, &look.doomed)? {
+                Some(going) => Ok(Some(going.to_owned())),
+                None => Err(error),
+            }
+        }
+        Err(error) => Err(error),
     }
+}
+
+/// What of a snapshot's own objects is gone, or named by a plan.
+fn what_of_it_goes(
+    repository: &Repository,
+    id: SnapshotId,
+    doomed: &Doomed,
+) -> Result<Option<&'static str>> {
+    if doomed.manifests.contains(&id) {
+        return Ok(Some("a prune is deleting it"));
+    }
+    for (key, what) in [
+        (manifest_key(id), "its manifest is gone"),
+        (confirmation_key(id), "its confirmation is gone"),
+    ] {
+        if !repository.exists(&key)? {
+            return Ok(Some(what));
+        }
+    }
+    Ok(None)
 }

@@ -362,7 +362,7 @@ impl<'a> Run<'a> {
     ) -> Result<Run<'a>> {
         let started = now_ms();
         repository.sync_index(progress)?;
-        let (doomed, troubles) = repository.doomed()?;
+        let (doomed, troubles) = repository.surely_doomed()?;
         for trouble in troubles {
             progress.event(Event::Warning(&trouble.message));
         }

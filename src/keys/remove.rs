@@ -1,10 +1,11 @@
 //! `key remove`: shuts a key out.
 //!
 //! Order: what a maintainer did to the index is taken over, then one update
-//! revokes the writer (and makes a new epoch), then the slot is deleted. After a
-//! crash the same command goes on where it ended.
+//! revokes the writer (and makes a new epoch), then what he did to the index in
+//! between is taken over, then the slot is deleted. After a crash the same
+//! command goes on where it ended.
 
-use super::carry_on::{Carried, carry_on};
+use super::carry_on::{Carried, Handover};
 use super::change::change;
 use super::rotate::{RotateReport, rotate, rotate_with};
 use super::{in_force, root, slots};
@@ -121,9 +122,9 @@ fn revoke(
     progress: &dyn Progress,
 ) -> Result<()> {
     let writer = slot.writer;
+    let mut handover = Handover::new(repository, writer, options.distrust_since);
     if slot.role.may_maintain() {
-        let since = options.distrust_since;
-        report.carried = carry_on(repository, writer, since, progress)?;
+        handover.carry_on(progress)?;
     }
     let mut judged = judge(repository, writer, options)?;
     let revocation = Revocation { writer, at: now_ms(), standing: judged.standing.clone() };
@@ -137,6 +138,11 @@ fn revoke(
     } else {
         RotateReport::without_new_epoch(&change(repository, edit)?)
     };
+    if slot.role.may_maintain() && writer != repository.keyring().writer {
+        // what a prune of his did between the look and the update
+        handover.carry_on(progress)?;
+    }
+    report.carried = handover.report();
     // a run that ended between the look and the update said that its snapshot is
     // good: look again
     let again = judge(repository, writer, options)?;

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use super::blocks::is_gone;
 use super::coordinates::{Holders, ReferenceSet};
 use super::error::{Error, ErrorKind, Result};
-use super::keyring::Standing;
+use super::keyring::{Standing, Trust};
 use super::packer::{BLOCK_TARGET, Packer, Sealer};
 use super::sync::Troubles;
 use super::{Repository, now_ms};
@@ -19,7 +19,7 @@ use crate::format::notes::{self, Confirmation, Session, Sweep, confirmation_key,
 use crate::format::object::{self, Contents};
 use crate::format::pack::{self, Chunk, Coordinate, pack_of_key};
 use crate::format::page::{FinishedPage, PageBuilder, PageKind};
-use crate::format::{ChunkKind, Kind, Place};
+use crate::format::{ChunkKind, FormatError, Kind, Place};
 use crate::id::{ChunkId, ObjectHash, PackId, SnapshotId};
 use crate::progress::Progress;
 use crate::store::ErrorKind as StoreKind;
@@ -140,30 +140,44 @@ impl Repository {
         Ok((doomed, unreadable.chain(plans.ignored).collect()))
     }
 
+    /// What plans name, for those who rely on data, and plans that announce nothing.
+    ///
+    /// Fails when a plan cannot be read: whatever is relied on might be in it.
+    pub fn surely_doomed(&self) -> Result<(Doomed, Troubles)> {
+        let plans = self.announced()?;
+        if let Some((_, error)) = plans.unreadable.first() {
+            return Err(Error::damage(format!(
+                "{error}: it may name what is relied on here; \
+                 run `esker prune --drop-unreadable-plans` while no other prune runs"
+            )));
+        }
+        Ok((Doomed::of(&plans.announced), plans.ignored))
+    }
+
     /// The plans in `sweeps/`. Those by others than maintainers announce nothing.
     pub fn announced(&self) -> Result<Plans> {
         let mut plans = Plans::default();
+        let mut objects = HashMap::new();
         for key in self.listed_keys(notes::SWEEPS)? {
-            let bytes = match self.store.get(&key, object::MAX_OBJECT as u64) {
-                Ok(bytes) => bytes.to_vec(),
-                Err(error) if is_gone(&error) => continue,
+            match self.store.get(&key, object::MAX_OBJECT as u64) {
+                Ok(bytes) => drop(objects.insert(key, bytes.to_vec())),
+                Err(error) if is_gone(&error) => {}
                 Err(error)
                     if matches!(error.kind(), StoreKind::TooLarge | StoreKind::Unreadable) =>
                 {
                     plans.unreadable.push((key, error.into()));
-                    continue;
                 }
                 Err(error) => return Err(error.into()),
-            };
-            let opened =
-                self.open_object(Kind::Sweep, &key, bytes, &self.trust).and_then(|opened| {
-                    let may = match opened.standing {
-                        Standing::InForce(role) | Standing::Revoked(role) => role.may_maintain(),
-                        Standing::Unknown => false,
-                    };
-                    Ok((may, Sweep::parse(&opened.text)?))
-                });
-            match opened {
+            }
+        }
+        // loaded after the listing it judges, when somebody new signed
+        let reloaded =
+            if self.has_unknown_signer(&objects) { Some(self.reload_trust()?) } else { None };
+        let trust = reloaded.as_ref().unwrap_or(&self.trust);
+        let mut objects: Vec<_> = objects.into_iter().collect();
+        objects.sort_unstable();
+        for (key, bytes) in objects {
+            match self.open_plan(&key, bytes, trust) {
                 Ok((true, sweep)) => plans.announced.push(Announced { key, sweep }),
                 Ok((false, _)) => {
                     let error = Error::damage(format!("{key}: is signed by no maintainer"));
@@ -176,6 +190,22 @@ impl Repository {
             }
         }
         Ok(plans)
+    }
+
+    /// A plan, and whether its signer may announce one. What a maintainer
+    /// announced before he was revoked may be half deleted.
+    fn open_plan(
+        &self,
+        key: &str,
+        bytes: Vec<u8>,
+        trust: &Trust,
+    ) -> std::result::Result<(bool, Sweep), FormatError> {
+        let opened = self.open_object(Kind::Sweep, key, bytes, trust)?;
+        let may = match opened.standing {
+            Standing::InForce(role) | Standing::Revoked(role) => role.may_maintain(),
+            Standing::Unknown => false,
+        };
+        Ok((may, Sweep::parse(&opened.text)?))
     }
 
     /// Packs in the store, with their lengths.
@@ -266,7 +296,7 @@ impl Repository {
             let confirmed = confirmation_key(manifest.id);
             self.put_object(Kind::Confirmation, &confirmed, &confirmation.encode(), None)?;
             self.wait_for_listings();
-            let (doomed, _) = self.doomed()?;
+            let (doomed, _) = self.surely_doomed()?;
             let stays = !doomed.manifests.contains(&manifest.id)
                 && self.exists(&key)?
                 && self.exists(&confirmed)?;
@@ -304,14 +334,7 @@ impl Repository {
     /// Fails when a plan cannot be read: whatever is relied on might be in it.
     pub fn look(&self, progress: &dyn Progress) -> Result<Look> {
         self.wait_for_listings();
-        let plans = self.announced()?;
-        if let Some((_, error)) = plans.unreadable.first() {
-            return Err(Error::damage(format!(
-                "{error}: it may name what is relied on here; \
-                 run `esker prune --drop-unreadable-plans` while no other prune runs"
-            )));
-        }
-        let doomed = Doomed::of(&plans.announced);
+        let (doomed, _) = self.surely_doomed()?;
         self.sync_index(progress)?;
         Ok(Look { doomed, listed: self.listed_packs()? })
     }

@@ -3,5 +3,6 @@
 mod changes;
 mod forgeries;
 mod leaving;
+mod prunes;
 mod roles;
 mod support;
