@@ -8,6 +8,7 @@ use crate::format::manifest::manifest_key;
 use crate::format::notes::{MarkKind, confirmation_key};
 use crate::id::SnapshotId;
 use crate::progress::{Event, Progress};
+use crate::repository::chains::Chains;
 use crate::repository::coordinates::ReferenceSet;
 use crate::repository::snapshots::Snapshot;
 use crate::repository::{Error, ErrorKind, Repository, Result};
@@ -52,18 +53,8 @@ pub fn undo(
 
 /// The forgotten manifests that this one replaces, one after the other.
 fn chain(all: &[Snapshot], snapshot: &Snapshot) -> Vec<SnapshotId> {
-    let mut replaced = Vec::new();
-    let mut next = snapshot.manifest.replaces;
-    while let Some(before) = all.iter().find(|before| Some(before.id) == next) {
-        if replaced.contains(&before.id) {
-            break;
-        }
-        if before.forgotten.is_some() {
-            replaced.push(before.id);
-        }
-        next = before.manifest.replaces;
-    }
-    replaced
+    let replaced = Chains::of(all).replaced_by(snapshot).into_iter();
+    replaced.filter(|before| before.forgotten.is_some()).map(|before| before.id).collect()
 }
 
 fn undo_one(
