@@ -17,6 +17,7 @@ use esker::repair::{SnapshotsOptions, SnapshotsReport, repair_snapshots};
 use esker::repository::now_ms;
 use esker::repository::snapshots::Listing;
 use esker::store::{OpendalStore, Store};
+use esker::undo::{Undone, undo_unreadable};
 use support::{init, open};
 
 struct Fixture {
@@ -138,6 +139,41 @@ fn what_is_replaced_stays_with_a_successor_that_nobody_can_judge() {
     fixture.put(successor, MarkKind::Forget);
     assert_eq!(fixture.prune().manifests.len(), 2);
     fixture.is_clean();
+}
+
+#[test]
+fn junk_with_the_highest_number_is_settled_too() {
+    let fixture = fixture();
+    let [first, _] = fixture.ids;
+    for number in [notes::MAX_NUMBER, notes::MAX_NUMBER - 1, notes::FIRST_ABSURD_MARK - 1] {
+        fixture.junk(first, number);
+        fixture.put(first, MarkKind::Forget);
+        assert!(fixture.forgotten(first), "{number}");
+        fixture.put(first, MarkKind::Undo);
+        assert!(!fixture.forgotten(first), "{number}");
+        fixture.is_clean();
+    }
+    fixture.put(first, MarkKind::Forget);
+    assert_eq!(fixture.prune().manifests, [first]);
+    fixture.is_clean();
+}
+
+#[test]
+fn an_undo_settles_what_cannot_be_read() {
+    let fixture = fixture();
+    let [first, second] = fixture.ids;
+    fixture.junk(first, 1);
+    fixture.flip(&manifest_key(second));
+    fixture.put(second, MarkKind::Forget);
+    let repository = open(&fixture.store);
+    let listing = fixture.listing();
+    let undo = |id| undo_unreadable(&repository, &listing, id, now_ms()).unwrap();
+    assert_eq!(undo(first), Some(Undone::Settled));
+    assert_eq!(undo(second), Some(Undone::Unbelieved));
+    let listing = fixture.listing();
+    assert!(listing.unclear.is_empty() && listing.unbelieved[0].forgotten.is_none());
+    let undo = |id| undo_unreadable(&repository, &listing, id, now_ms()).unwrap();
+    assert_eq!((undo(first), undo(second)), (None, Some(Undone::NotForgotten)));
 }
 
 #[test]

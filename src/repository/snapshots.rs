@@ -415,9 +415,11 @@ impl ListedMark {
         self.mark.kind == MarkKind::Undo
     }
 
-    /// Whether an unreadable mark counts for nothing because of this one.
+    /// Whether an unreadable mark counts for nothing because of this one. Where
+    /// there is no room above it, any undo will do.
     fn settles(&self, id: SnapshotId, number: u64) -> bool {
-        self.is_undo() && self.id == id && self.number > number
+        let is_above = self.number > number || number >= notes::FIRST_ABSURD_MARK;
+        self.is_undo() && self.id == id && is_above
     }
 
     /// Whether, whatever an unreadable mark says, its snapshot is forgotten.
