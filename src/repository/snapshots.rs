@@ -85,7 +85,8 @@ pub struct Listing {
     /// Packs that a mark calls damaged.
     pub damaged: BTreeSet<PackId>,
     /// The newest time that a manifest that is believed, the confirmation of
-    /// one, or a mark tells, in ms since 1970.
+    /// one, or a mark tells, in ms since 1970. What runs and the store tell, too, is
+    /// in [`Repository::newest_time`].
     pub newest_time: u64,
 }
 
@@ -312,13 +313,20 @@ impl Repository {
                 let mark = Mark::parse(&opened.text)?;
                 let own = snapshots.get(&id).is_some_and(|s| s.manifest.writer == opened.writer);
                 if mark_is_allowed(&mark.kind, opened.standing, own) {
-                    Ok(mark)
+                    // whoever was revoked must not set everybody's clock
+                    let tells_time = matches!(opened.standing, Standing::InForce(_));
+                    Ok((mark, tells_time))
                 } else {
                     Err(FormatError::new("MARK-3", "is signed by a key without the right for it"))
                 }
             });
             match read {
-                Ok(mark) => marks.push(ListedMark { id, number, key: key.clone(), mark }),
+                Ok((mark, tells_time)) => {
+                    if tells_time {
+                        listing.newest_time = listing.newest_time.max(mark.time);
+                    }
+                    marks.push(ListedMark { id, number, key: key.clone(), mark });
+                }
                 Err(error) => {
                     // one that was read and may not be said changes nothing
                     let changes_nothing = error.rule == "MARK-3";
@@ -343,7 +351,6 @@ impl Repository {
         // of equal numbers an undo counts last, else the greater name
         marks.sort_by(|a, b| (a.number, a.is_undo(), &a.key).cmp(&(b.number, b.is_undo(), &b.key)));
         for ListedMark { id, mark, .. } in marks {
-            listing.newest_time = listing.newest_time.max(mark.time);
             if let MarkKind::Damaged(packs) = &mark.kind {
                 listing.damaged.extend(packs);
             }
