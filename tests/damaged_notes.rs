@@ -12,10 +12,12 @@ use esker::format::manifest::manifest_key;
 use esker::format::notes::{self, Confirmation, MarkKind, confirmation_key};
 use esker::id::SnapshotId;
 use esker::progress::Silent;
-use esker::prune::{PruneOptions, PruneReport, prune};
+use esker::prune::{PruneOptions, PruneReport, outlook, prune};
 use esker::repair::{SnapshotsOptions, SnapshotsReport, repair_snapshots};
 use esker::repository::now_ms;
+use esker::repository::runs::Whereabouts;
 use esker::repository::snapshots::Listing;
+use esker::status::{overview, undo_until};
 use esker::store::{OpendalStore, Store};
 use esker::undo::{Undone, undo_unreadable};
 use support::{init, open};
@@ -104,7 +106,9 @@ fn what_may_be_undone_stays_and_a_later_forget_mark_counts() {
     let [first, _] = fixture.ids;
     fixture.put(first, MarkKind::Forget);
     fixture.junk(first, 2);
-    assert!(fixture.prune().manifests.is_empty(), "the last word may be an undo");
+    let report = fixture.prune();
+    assert!(report.manifests.is_empty(), "the last word may be an undo");
+    assert_eq!(report.plan.held.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [first]);
     fixture.put(first, MarkKind::Forget);
     assert!(fixture.repair().settled.is_empty(), "what was forgotten since stays forgotten");
     assert!(fixture.forgotten(first));
@@ -174,6 +178,26 @@ fn an_undo_settles_what_cannot_be_read() {
     assert!(listing.unclear.is_empty() && listing.unbelieved[0].forgotten.is_none());
     let undo = |id| undo_unreadable(&repository, &listing, id, now_ms()).unwrap();
     assert_eq!((undo(first), undo(second)), (None, Some(Undone::NotForgotten)));
+}
+
+#[test]
+fn a_manifest_that_cannot_be_read_is_forgotten_and_goes_after_its_grace() {
+    let fixture = fixture();
+    let [first, second] = fixture.ids;
+    fixture.flip(&manifest_key(first));
+    let repository = open(&fixture.store);
+    let options = PruneOptions::new(&repository);
+    let refused = || prune(&repository, &options, &Silent).unwrap_err().message;
+    assert!(refused().contains(&format!("`esker forget {first}`")), "{}", refused());
+    fixture.put(second, MarkKind::Forget);
+    fixture.put(first, MarkKind::Forget);
+    assert!(refused().contains("the next prune after its grace takes it"), "{}", refused());
+    let later = outlook(&repository, &options, &Silent).unwrap();
+    assert!(later.len() == 1 && later[0].snapshots == 2, "{later:?}");
+    let overview = overview(&repository, &Whereabouts::here(repository.id()), now_ms()).unwrap();
+    assert!(undo_until(&overview.unbelieved[0]).unwrap() > now_ms());
+    assert_eq!(fixture.prune().manifests.len(), 2);
+    fixture.is_clean();
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use super::reasons::{Reason, RunSigns, going, refuse_unbelieved};
+use super::reasons::{Reason, RunSigns, going, held, refuse_unbelieved};
 use super::survey::{Survey, origins_of};
 use super::usage::{Focus, Origin, Usage};
 use super::{PruneOptions, progress_check};
@@ -41,6 +41,8 @@ pub struct LivePack {
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
     pub manifests: BTreeMap<SnapshotId, Reason>,
+    /// Forgotten snapshots that stay although their grace is over, and why.
+    pub held: Vec<(SnapshotId, &'static str)>,
     pub dead: Vec<DeadPack>,
     pub repack: Vec<LivePack>,
     /// Bytes of what is not needed and stays: moving it would not pay.
@@ -139,7 +141,8 @@ pub(super) fn plan<'a>(
         doomed.packs.clone(),
         facts.listing.damaged.clone(),
     );
-    let mut plan = Plan { manifests, full, ..Plan::default() };
+    let held = held(&facts.listing, &manifests, options.due());
+    let mut plan = Plan { manifests, held, full, ..Plan::default() };
     let leftovers = leftovers(repository, facts, &mut plan);
     let touched = match full {
         true => None,

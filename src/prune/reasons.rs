@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use crate::id::SnapshotId;
 use crate::repository::Error;
 use crate::repository::chains::Chains;
-use crate::repository::snapshots::{Listing, Snapshot, State};
+use crate::repository::snapshots::{Listing, Snapshot, State, Unbelieved};
 
 /// How long a run may be silent before what it left is swept, in ms.
 pub const SILENCE_MS: u64 = 3 * 24 * 3600 * 1000;
@@ -112,17 +112,39 @@ fn add_replaced(listing: &Listing, chains: &Chains<'_>, going: &mut BTreeMap<Sna
     }
 }
 
+/// Why a forgotten one stays of which a mark cannot be read.
+const TAKEN_BACK: &str =
+    "a mark put since cannot be read and may take that back: undo it, then forget it again";
+
 /// A manifest that nobody can read may use anything: nothing may go.
 pub fn refuse_unbelieved(
     listing: &Listing,
     going: &BTreeMap<SnapshotId, Reason>,
 ) -> Result<(), Error> {
-    match listing.unbelieved.iter().find(|unbelieved| !going.contains_key(&unbelieved.id)) {
-        None => Ok(()),
-        Some(unbelieved) => Err(Error::damage(format!(
-            "{}: it may use anything, so nothing was deleted; \
-             if it is not needed, `esker forget {}` lets the next prune go on",
-            unbelieved.error, unbelieved.id
-        ))),
-    }
+    let staying = listing.unbelieved.iter().find(|other| !going.contains_key(&other.id));
+    let Some(Unbelieved { id, error, forgotten }) = staying else { return Ok(()) };
+    let what_to_do = match forgotten {
+        Some(_) if listing.unclear.contains(id) => TAKEN_BACK.to_owned(),
+        Some(_) => "it is forgotten, and the next prune after its grace takes it".to_owned(),
+        None => format!("if it is not needed, `esker forget {id}` lets the next prune go on"),
+    };
+    let what = "it may use anything, so nothing was deleted";
+    Err(Error::damage(format!("{error}: {what}; {what_to_do}")))
+}
+
+/// Forgotten snapshots that stay although their grace is over, and why.
+pub fn held(
+    listing: &Listing,
+    going: &BTreeMap<SnapshotId, Reason>,
+    due: Due,
+) -> Vec<(SnapshotId, &'static str)> {
+    let is_held = |snapshot: &&Snapshot| {
+        let is_due = snapshot.forgotten.is_some_and(|time| due.is_due(time));
+        is_due && !going.contains_key(&snapshot.id)
+    };
+    let why = |snapshot: &Snapshot| match listing.unclear.contains(&snapshot.id) {
+        true => TAKEN_BACK,
+        false => "what replaces it stays",
+    };
+    listing.snapshots.iter().filter(is_held).map(|s| (s.id, why(s))).collect()
 }
