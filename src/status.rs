@@ -8,7 +8,7 @@ use crate::id::SnapshotId;
 use crate::repository::judge::{Judge, RunState};
 use crate::repository::marks::DEFAULT_GRACE_MS;
 use crate::repository::runs::{Run, Whereabouts};
-use crate::repository::snapshots::{Snapshot, State};
+use crate::repository::snapshots::{Snapshot, State, Unbelieved};
 use crate::repository::sync::Troubles;
 use crate::repository::{Repository, Result};
 
@@ -63,6 +63,12 @@ pub struct SnapshotStatus {
     pub current: bool,
 }
 
+/// Until when a forgotten manifest that cannot be read can be taken back, in ms
+/// since 1970.
+pub fn undo_until(unbelieved: &Unbelieved) -> Option<u64> {
+    unbelieved.forgotten.map(|forgotten| forgotten.saturating_add(DEFAULT_GRACE_MS))
+}
+
 #[derive(Clone, Debug)]
 pub struct RunStatus {
     pub run: Run,
@@ -79,6 +85,8 @@ pub struct Overview {
     /// Oldest first.
     pub snapshots: Vec<SnapshotStatus>,
     pub runs: Vec<RunStatus>,
+    /// Manifests that cannot be believed.
+    pub unbelieved: Vec<Unbelieved>,
     pub troubles: Troubles,
     /// The moment, in ms since 1970.
     pub now: u64,
@@ -97,6 +105,7 @@ pub fn overview(repository: &Repository, here: &Whereabouts, now: u64) -> Result
     Ok(Overview {
         snapshots,
         runs: judged_runs,
+        unbelieved: listing.unbelieved,
         troubles: [runs.troubles, listing.troubles, more].concat(),
         now,
     })

@@ -8,9 +8,10 @@ use crate::format::manifest::manifest_key;
 use crate::format::notes::{MarkKind, confirmation_key};
 use crate::id::SnapshotId;
 use crate::progress::{Event, Progress};
+use crate::repository::chains::Chains;
 use crate::repository::commit::Doomed;
 use crate::repository::coordinates::ReferenceSet;
-use crate::repository::snapshots::Snapshot;
+use crate::repository::snapshots::{Listing, Snapshot};
 use crate::repository::{Error, ErrorKind, Repository, Result};
 
 /// What came of an undo.
@@ -19,6 +20,11 @@ pub enum Undone {
     Recovered,
     /// It was not marked to be forgotten.
     NotForgotten,
+    /// It was not forgotten, as far as can be read: a mark that nobody can read
+    /// counts for nothing from now on.
+    Settled,
+    /// The forget mark of a manifest that cannot be read was taken back.
+    Unbelieved,
     /// Something it needs is gone or about to go; it is marked as forgotten again.
     TooLate(String),
 }
@@ -51,20 +57,37 @@ pub fn undo(
     Ok(outcomes)
 }
 
+/// Takes back what was said of a snapshot that cannot be read, or of which a mark
+/// cannot. Nothing where that is not so: then [`undo`] is meant.
+pub fn undo_unreadable(
+    repository: &Repository,
+    listing: &Listing,
+    id: SnapshotId,
+    now: u64,
+) -> Result<Option<Undone>> {
+    repository.require_maintain()?;
+    let unclear = listing.unclear.contains(&id);
+    let outcome = match listing.unbelieved.iter().find(|other| other.id == id) {
+        Some(other) if other.forgotten.is_some() => Undone::Unbelieved,
+        Some(_) if !unclear => return Ok(Some(Undone::NotForgotten)),
+        Some(_) => Undone::Settled,
+        None => {
+            let snapshot = listing.snapshots.iter().find(|snapshot| snapshot.id == id);
+            // one that can be read to be forgotten is brought back with a look at all it needs
+            if !unclear || snapshot.is_none_or(|snapshot| snapshot.forgotten.is_some()) {
+                return Ok(None);
+            }
+            Undone::Settled
+        }
+    };
+    repository.put_mark(id, MarkKind::Undo, now)?;
+    Ok(Some(outcome))
+}
+
 /// The forgotten manifests that this one replaces, one after the other.
 fn chain(all: &[Snapshot], snapshot: &Snapshot) -> Vec<SnapshotId> {
-    let mut replaced = Vec::new();
-    let mut next = snapshot.manifest.replaces;
-    while let Some(before) = all.iter().find(|before| Some(before.id) == next) {
-        if replaced.contains(&before.id) {
-            break;
-        }
-        if before.forgotten.is_some() {
-            replaced.push(before.id);
-        }
-        next = before.manifest.replaces;
-    }
-    replaced
+    let replaced = Chains::of(all).replaced_by(snapshot).into_iter();
+    replaced.filter(|before| before.forgotten.is_some()).map(|before| before.id).collect()
 }
 
 fn undo_one(

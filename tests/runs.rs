@@ -632,6 +632,12 @@ fn status_answers_0_or_21() {
     fs::remove_file(&path).unwrap();
     fs::write(&path, b"nothing").unwrap();
     home.fails(21, &["status", "--no-cache"], "snapshots/");
+    let id = &manifest["snapshots/".len()..];
+    home.fails(20, &["snapshots", "--no-cache"], &format!("{id}  unreadable"));
+    home.fails(20, &["forget", "--yes", "--allow-empty", "--no-cache", id], "snapshots/");
+    home.fails(20, &["snapshots", "--no-cache"], "unreadable, deleting (undo until 20");
+    home.ok(&["undo", "--no-cache", &id[..8]]);
+    home.fails(20, &["snapshots", "--no-cache", "--json"], "\"status\":\"unreadable\"");
     fs::rename(home.path("repository"), home.path("away")).unwrap();
     home.fails(21, &["status"], "repository");
 }

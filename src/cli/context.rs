@@ -17,7 +17,7 @@ use super::{location, signals};
 use crate::config::{self, Settings};
 use crate::progress::Silent;
 use crate::repository::local::CacheRoot;
-use crate::repository::snapshots::{Snapshot, State};
+use crate::repository::snapshots::{Listing, Snapshot, State};
 use crate::repository::{Error, ErrorKind, Repository, Result};
 use crate::select::{self, Wanted};
 use crate::store::Store;
@@ -68,12 +68,17 @@ impl Context {
     /// All snapshots, with the index up to date to read them. What cannot be
     /// believed is told.
     pub fn snapshots(&self, repository: &Repository) -> Result<Vec<Snapshot>> {
+        Ok(self.listing(repository)?.snapshots)
+    }
+
+    /// The same with what is known of those that cannot be believed.
+    pub fn listing(&self, repository: &Repository) -> Result<Listing> {
         let troubles = repository.sync_index(&Silent)?;
-        let (snapshots, more) = repository.snapshots()?;
-        for trouble in troubles.iter().chain(&more) {
+        let listing = repository.list_snapshots()?;
+        for trouble in troubles.iter().chain(&listing.troubles) {
             self.warn(&trouble.message);
         }
-        Ok(snapshots)
+        Ok(listing)
     }
 
     /// The snapshot that is meant; one that cannot be relied on comes with a warning.

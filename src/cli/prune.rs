@@ -120,6 +120,7 @@ pub fn prune_and_tell(
     for damage in &report.damage {
         context.warn(damage);
     }
+    warn_of_held(context, &report.plan);
     if context.json() {
         let mut output = Output::new();
         output.json("pruned", report_json(&report))?;
@@ -194,9 +195,19 @@ fn sentences(report: &PruneReport) -> Vec<String> {
     lines.extend(left(&report.plan));
     if report.packs_kept > 0 {
         let packs = output::counted(report.packs_kept, "pack");
-        lines.push(format!("{packs} stay: something new needs them"));
+        lines.push(format!(
+            "{packs} announced, not deleted: a second look found some of it needed, or unreadable"
+        ));
     }
     lines
+}
+
+/// What was forgotten, and nothing comes of it until somebody does something.
+fn warn_of_held(context: &Context, plan: &Plan) {
+    for (id, why) in &plan.held {
+        let id = &id.to_hex()[..8];
+        context.warn(&format!("snapshot {id} was forgotten and stays: {why}"));
+    }
 }
 
 /// What a plan leaves, and why.
@@ -229,6 +240,7 @@ fn reason(reason: Reason) -> &'static str {
 fn print_plan(context: &Context, plan: &Plan) -> Result<(), super::Stop> {
     let mut output = Output::new();
     let requests = plan.requests();
+    warn_of_held(context, plan);
     if context.json() {
         for (id, why) in &plan.manifests {
             output.json("snapshot", json!({ "id": id.to_hex(), "reason": reason(*why) }))?;
@@ -275,7 +287,9 @@ fn print_plan(context: &Context, plan: &Plan) -> Result<(), super::Stop> {
 }
 
 fn plan_json(plan: &Plan) -> Value {
+    let held = plan.held.iter().map(|(id, why)| json!({ "id": id.to_hex(), "why": why }));
     json!({
+        "held": held.collect::<Vec<_>>(),
         "snapshots": plan.manifests.len(),
         "packs_deleted": plan.dead.len(),
         "packs_moved": plan.repack.len(),

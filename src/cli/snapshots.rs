@@ -11,16 +11,16 @@ use super::backup::outcome_name;
 use super::context::Context;
 use super::exit::when;
 use super::snapshot_name::Narrow;
-use super::status_words::{reason, run_json, run_text, run_word, snapshot_text};
+use super::status_words::{reason, run_json, run_text, run_word, snapshot_text, unbelieved_text};
 use super::streams::Output;
 use super::{Exit, Outcome};
 use crate::format::manifest::Outcome as SnapshotOutcome;
 use crate::id::SnapshotId;
 use crate::output::{self, Table};
 use crate::repository::runs::Whereabouts;
-use crate::repository::snapshots::{Snapshot, State};
+use crate::repository::snapshots::{Snapshot, State, Unbelieved};
 use crate::repository::{Repository, Result, now_ms};
-use crate::status::{Overview, RunStatus, SnapshotStatus, Status, overview};
+use crate::status::{Overview, RunStatus, SnapshotStatus, Status, overview, undo_until};
 
 /// List snapshots, and runs that are under way or went wrong
 ///
@@ -53,9 +53,11 @@ pub fn run(context: &Context, arguments: &Arguments) -> Outcome {
     let repository = context.open()?;
     let overview = overview(&repository, &Whereabouts::here(repository.id()), now_ms())?;
     let groups = choose(&repository, arguments, &overview)?;
+    let unbelieved = unbelieved(arguments, &overview);
     let mut output = Output::new();
     if context.json() {
         print_json(context, &repository, groups, &mut output)?;
+        unbelieved.iter().try_for_each(|u| output.json("snapshot", unbelieved_json(u)))?;
     } else {
         for (number, ((host, profile), group)) in groups.iter().enumerate() {
             if number > 0 {
@@ -63,6 +65,9 @@ pub fn run(context: &Context, arguments: &Arguments) -> Outcome {
             }
             output.line(&output::sentence(&format!("host {host}, profile {profile}")))?;
             output.table(&table(context, &repository, group, &overview))?;
+        }
+        for one in unbelieved {
+            output.line(&format!("{}  {}", one.id, unbelieved_text(one, overview.now)))?;
         }
     }
     output.finish()?;
@@ -102,6 +107,28 @@ fn choose<'a>(
         }
     }
     Ok(groups)
+}
+
+/// Nobody can tell whose they are: where some were asked for, they are not meant.
+fn unbelieved<'a>(arguments: &Arguments, overview: &'a Overview) -> &'a [Unbelieved] {
+    let filter = arguments.narrow.filter();
+    let asked = [&filter.hosts, &filter.profiles, &filter.tags].iter().any(|some| !some.is_empty())
+        || !filter.sources.is_empty();
+    if asked { &[] } else { &overview.unbelieved }
+}
+
+/// What cannot be known of it is absent.
+fn unbelieved_json(unbelieved: &Unbelieved) -> Value {
+    let undo_until = undo_until(unbelieved);
+    json!({
+        "id": unbelieved.id.to_hex(),
+        "state": "unreadable",
+        "status": if undo_until.is_some() { "deleting" } else { "unreadable" },
+        "complete": false,
+        "forgotten": unbelieved.forgotten.map(output::rfc3339),
+        "undo_until": undo_until.map(output::rfc3339),
+        "reason": unbelieved.error.message,
+    })
 }
 
 fn print_json(

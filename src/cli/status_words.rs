@@ -9,8 +9,8 @@ use crate::output;
 use crate::repository::Repository;
 use crate::repository::judge::{Cause, RunState};
 use crate::repository::runs::Run;
-use crate::repository::snapshots::{Snapshot, State};
-use crate::status::{RunStatus, SnapshotStatus, Status};
+use crate::repository::snapshots::{Snapshot, State, Unbelieved};
+use crate::status::{RunStatus, SnapshotStatus, Status, undo_until};
 
 /// What `--json` calls a run's state.
 pub fn run_word(state: RunState) -> &'static str {
@@ -64,17 +64,31 @@ pub fn snapshot_text(told: &SnapshotStatus, run: Option<String>, now: u64) -> St
         Status::Unconfirmed => words.extend(run),
         Status::Replaced => words.push("replaced".to_owned()),
         Status::Expired => words.push("expired".to_owned()),
-        Status::Deleting { undo_until } if undo_until > now => {
-            let time = output::minute(undo_until, &TimeZone::system());
-            words.push(format!("deleting (undo until {time})"));
-        }
-        Status::Deleting { .. } => words.push("deleting (undo until the next prune)".to_owned()),
+        Status::Deleting { undo_until } => words.push(deleting(undo_until, now)),
         Status::BeingDeleted => words.push("being deleted".to_owned()),
     }
     if snapshot.pinned {
         words.push("pinned".to_owned());
     }
     words.join(", ")
+}
+
+/// `unreadable, deleting (undo until ...)`.
+pub fn unbelieved_text(unbelieved: &Unbelieved, now: u64) -> String {
+    match undo_until(unbelieved) {
+        Some(undo_until) => format!("unreadable, {}", deleting(undo_until, now)),
+        None => "unreadable".to_owned(),
+    }
+}
+
+fn deleting(undo_until: u64, now: u64) -> String {
+    match undo_until > now {
+        true => {
+            let time = output::minute(undo_until, &TimeZone::system());
+            format!("deleting (undo until {time})")
+        }
+        false => "deleting (undo until the next prune)".to_owned(),
+    }
 }
 
 pub fn run_json(repository: &Repository, told: &RunStatus, reason: Option<String>) -> Value {

@@ -6,10 +6,12 @@ use serde_json::json;
 use super::context::Context;
 use super::streams::Output;
 use super::{Exit, Outcome};
+use crate::id::SnapshotId;
 use crate::output;
-use crate::repository::snapshots::Snapshot;
+use crate::progress::Progress;
+use crate::repository::snapshots::{Listing, Snapshot};
 use crate::repository::{Error, Repository, Result, now_ms};
-use crate::undo::{Undone, undo};
+use crate::undo::{Undone, undo, undo_unreadable};
 
 /// Take forgotten snapshots back
 ///
@@ -25,13 +27,13 @@ pub struct Arguments {
 pub fn run(context: &Context, arguments: &Arguments) -> Outcome {
     let repository = context.open()?;
     repository.require_maintain()?;
-    let all = context.snapshots(&repository)?;
+    let listing = context.listing(&repository)?;
     let mut wanted = Vec::new();
     for name in &arguments.snapshots {
-        wanted.push(find(&repository, &all, name)?.id);
+        wanted.push(find(&repository, &listing, name)?);
     }
     let reporter = context.reporter();
-    let undone = undo(&repository, &all, &wanted, now_ms(), &reporter);
+    let undone = undo_each(&repository, &listing, &wanted, &reporter);
     reporter.finish();
     let mut output = Output::new();
     let mut late = false;
@@ -39,6 +41,8 @@ pub fn run(context: &Context, arguments: &Arguments) -> Outcome {
         let (word, why) = match &undone {
             Undone::Recovered => ("recovered", ""),
             Undone::NotForgotten => ("not forgotten", ""),
+            Undone::Settled => ("kept", "a mark of it cannot be read and counts for nothing now"),
+            Undone::Unbelieved => ("not forgotten any more", "its manifest still cannot be read"),
             Undone::TooLate(why) => ("too late", why.as_str()),
         };
         late |= matches!(undone, Undone::TooLate(_));
@@ -55,16 +59,37 @@ pub fn run(context: &Context, arguments: &Arguments) -> Outcome {
     Ok(super::exit::when(late, Exit::Failed))
 }
 
+fn undo_each(
+    repository: &Repository,
+    listing: &Listing,
+    wanted: &[SnapshotId],
+    progress: &dyn Progress,
+) -> Result<Vec<(SnapshotId, Undone)>> {
+    let mut undone = Vec::new();
+    for id in wanted {
+        match undo_unreadable(repository, listing, *id, now_ms())? {
+            Some(outcome) => undone.push((*id, outcome)),
+            None => {
+                undone.extend(undo(repository, &listing.snapshots, &[*id], now_ms(), progress)?)
+            }
+        }
+    }
+    Ok(undone)
+}
+
 /// Names of forgotten snapshots count before those of others: it is they that
 /// are meant.
-fn find<'a>(repository: &Repository, all: &'a [Snapshot], name: &str) -> Result<&'a Snapshot> {
+fn find(repository: &Repository, listing: &Listing, name: &str) -> Result<SnapshotId> {
     let forgotten: Vec<&Snapshot> =
-        all.iter().filter(|snapshot| snapshot.forgotten.is_some()).collect();
+        listing.snapshots.iter().filter(|snapshot| snapshot.forgotten.is_some()).collect();
     let named: Vec<_> =
         forgotten.iter().filter(|snapshot| snapshot.name.as_deref() == Some(name)).collect();
     match named.as_slice() {
-        [snapshot] => Ok(snapshot),
-        [] => repository.find_snapshot(all, name),
+        [snapshot] => Ok(snapshot.id),
+        [] => match unbelieved(listing, name) {
+            Some(id) => Ok(id),
+            None => Ok(repository.find_snapshot(&listing.snapshots, name)?.id),
+        },
         several => Err(Error::new(
             crate::repository::ErrorKind::Usage,
             format!(
@@ -73,4 +98,14 @@ fn find<'a>(repository: &Repository, all: &'a [Snapshot], name: &str) -> Result<
             ),
         )),
     }
+}
+
+/// The one manifest that cannot be read and whose id begins so; as `forget` asks
+/// for eight digits of it, so does this.
+fn unbelieved(listing: &Listing, name: &str) -> Option<SnapshotId> {
+    let prefix = name.to_ascii_lowercase();
+    let begins = |id: &SnapshotId| prefix.len() >= 8 && id.to_hex().starts_with(&prefix);
+    let is_believed = listing.snapshots.iter().any(|snapshot| begins(&snapshot.id));
+    let mut found = listing.unbelieved.iter().map(|other| other.id).filter(begins);
+    found.next().filter(|_| !is_believed && found.next().is_none())
 }

@@ -122,7 +122,7 @@ pub fn plan_tagged<'a>(
 ) -> Plan<'a> {
     plan_by(listing, options, &|snapshot| {
         // its date is nobody's reason here
-        let fate = match left(snapshot, &listing.unclear, u64::MAX) {
+        let fate = match left(snapshot, listing, u64::MAX) {
             Some(left) => Fate::Leave(left),
             None if snapshot.pinned => Fate::Keep(vec![Keep::Pinned]),
             None => Fate::Forget(Cause::Tagged),
@@ -140,7 +140,7 @@ fn plan_by<'a>(
     let replaced = Replaced::of(listing);
     let mut groups: BTreeMap<GroupKey, (bool, Vec<Item<'a>>)> = BTreeMap::new();
     for snapshot in standing(listing) {
-        let left = left(snapshot, &listing.unclear, options.now_ms);
+        let left = left(snapshot, listing, options.now_ms);
         let decided = fate(snapshot);
         let (meant, items) = groups.entry(GroupKey::of(snapshot, options.group_by)).or_default();
         *meant |= decided.is_some();

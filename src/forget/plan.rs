@@ -7,7 +7,8 @@ use jiff::tz::TimeZone;
 use super::group::{GroupBy, GroupKey};
 use super::policy::{Policy, Rule};
 use super::slots::{Verdict, is_complete, judge};
-use crate::id::{SnapshotId, WriterId};
+use crate::id::SnapshotId;
+use crate::repository::chains::Chains;
 use crate::repository::clock::latest_believed;
 use crate::repository::snapshots::{Listing, Snapshot, State};
 
@@ -162,7 +163,7 @@ pub fn plan<'a>(
         let items = snapshots.into_iter().zip(fates).map(|(snapshot, fate)| Item {
             snapshot,
             fate,
-            counts: left(snapshot, &listing.unclear, options.now_ms).is_none(),
+            counts: left(snapshot, listing, options.now_ms).is_none(),
             replaces: replaced.by(snapshot),
         });
         Group { key, items: items.collect() }
@@ -182,14 +183,10 @@ pub(super) fn standing(listing: &Listing) -> impl Iterator<Item = &Snapshot> {
 }
 
 /// Why rules do not look at it, if they do not.
-pub(super) fn left(
-    snapshot: &Snapshot,
-    unclear: &BTreeSet<SnapshotId>,
-    now_ms: u64,
-) -> Option<Left> {
+pub(super) fn left(snapshot: &Snapshot, listing: &Listing, now_ms: u64) -> Option<Left> {
     match snapshot.state {
         State::Distrusted => Some(Left::Distrusted),
-        _ if unclear.contains(&snapshot.id) => Some(Left::Unclear),
+        _ if listing.is_unclear(snapshot.id) => Some(Left::Unclear),
         State::Unconfirmed => Some(Left::Unconfirmed),
         // its end is never before its beginning
         State::Confirmed if snapshot.manifest.ended > latest_believed(now_ms) => Some(Left::Future),
@@ -202,7 +199,7 @@ struct GroupPlan<'a, 'b> {
     snapshots: &'b [&'a Snapshot],
     /// Those that rules look at, newest first.
     counting: Vec<&'a Snapshot>,
-    unclear: &'b BTreeSet<SnapshotId>,
+    listing: &'b Listing,
     policy: &'b Policy,
     options: &'b PlanOptions<'b>,
 }
@@ -214,10 +211,9 @@ impl<'a, 'b> GroupPlan<'a, 'b> {
         policy: &'b Policy,
         options: &'b PlanOptions<'b>,
     ) -> Self {
-        let unclear = &listing.unclear;
-        let counts = |s: &&Snapshot| left(s, unclear, options.now_ms).is_none();
+        let counts = |s: &&Snapshot| left(s, listing, options.now_ms).is_none();
         let counting = snapshots.iter().rev().copied().filter(counts).collect();
-        GroupPlan { snapshots, counting, unclear, policy, options }
+        GroupPlan { snapshots, counting, listing, policy, options }
     }
 
     fn fates(&self) -> Vec<Fate> {
@@ -225,7 +221,7 @@ impl<'a, 'b> GroupPlan<'a, 'b> {
         let always = self.always_kept();
         let newest = self.newest();
         let fate = |snapshot: &&Snapshot| {
-            if let Some(left) = left(snapshot, self.unclear, self.options.now_ms) {
+            if let Some(left) = left(snapshot, self.listing, self.options.now_ms) {
                 return Fate::Leave(left);
             }
             let verdicts = verdicts.remove(&snapshot.id).unwrap_or_default();
@@ -305,41 +301,18 @@ impl<'a, 'b> GroupPlan<'a, 'b> {
     }
 }
 
-/// Which manifests were replaced, and by which.
-pub(super) struct Replaced<'a> {
-    by: HashMap<(WriterId, SnapshotId), Vec<&'a Snapshot>>,
-}
+/// What goes with which manifests.
+pub(super) struct Replaced<'a>(Chains<'a>);
 
 impl<'a> Replaced<'a> {
     pub(super) fn of(listing: &'a Listing) -> Replaced<'a> {
-        let by_id: HashMap<SnapshotId, &Snapshot> =
-            listing.snapshots.iter().map(|snapshot| (snapshot.id, snapshot)).collect();
-        let mut by: HashMap<_, Vec<_>> = HashMap::new();
-        for successor in listing.snapshots.iter().filter(|s| s.state == State::Confirmed) {
-            let replaced = successor.manifest.replaces.and_then(|id| by_id.get(&id));
-            let same_writer = |s: &&&Snapshot| s.manifest.writer == successor.manifest.writer;
-            if let Some(replaced) = replaced.filter(same_writer) {
-                by.entry((successor.manifest.writer, successor.id)).or_default().push(*replaced);
-            }
-        }
-        Replaced { by }
+        Replaced(Chains::of(&listing.snapshots))
     }
 
     /// What a snapshot replaces, and what that replaced, without those that were
     /// forgotten before.
     pub(super) fn by(&self, snapshot: &Snapshot) -> Vec<&'a Snapshot> {
-        let mut found: Vec<&Snapshot> = Vec::new();
-        let mut next = vec![snapshot.id];
-        while let Some(id) = next.pop() {
-            let direct = self.by.get(&(snapshot.manifest.writer, id));
-            for replaced in direct.into_iter().flatten() {
-                // a circle of manifests that replace each other must not be one for us
-                if replaced.id != snapshot.id && !found.iter().any(|s| s.id == replaced.id) {
-                    found.push(replaced);
-                    next.push(replaced.id);
-                }
-            }
-        }
+        let mut found = self.0.replaced_by(snapshot);
         found.retain(|replaced| replaced.forgotten.is_none());
         found
     }

@@ -19,6 +19,9 @@ pub const RECORD_KINDS: [&str; 5] = ["prune", "check", "copy", "drill", "run"];
 const MAX_LISTED: usize = 1 << 20;
 /// Highest number of a session or mark: their keys have eight digits.
 pub const MAX_NUMBER: u64 = 99_999_999;
+/// From here on a mark that cannot be read takes no room on the number line: no
+/// snapshot has so many marks.
+pub const FIRST_ABSURD_MARK: u64 = 90_000_000;
 
 pub fn session_key(run: SnapshotId, number: u64) -> String {
     format!("{SESSIONS}{run}/{number:08}")

@@ -6,7 +6,9 @@
 //! | `reasons` | which manifests go, and why |
 //! | `usage` | which pages and coordinates snapshots use |
 //! | `survey` | what of a pack is needed |
-//! | `plan` | what to delete, what to move |
+//! | `facts` | one listing of everything |
+//! | `plan`, `judge` | what to delete, what to move |
+//! | `rounds` | first the one, then the other |
 //! | `repack` | move what is needed out of packs that go |
 //! | `sweep` | one announced deletion |
 //! | `merge` | few index segments instead of many |
@@ -18,12 +20,15 @@
 //! own, so that a store without space has room before anything is moved, and a
 //! prune that is cut off has done what it did.
 
+mod facts;
+mod judge;
 mod merge;
 mod notes;
 mod outlook;
 mod plan;
 mod reasons;
 mod repack;
+mod rounds;
 mod survey;
 mod sweep;
 mod usage;
@@ -32,20 +37,14 @@ pub use self::outlook::{Outlook, outlook};
 pub use self::plan::{DeadPack, LivePack, Plan, Requests};
 pub use self::reasons::{Reason, SILENCE_MS};
 
-use self::plan::{Facts, Planned, unreadable_sentence};
-use self::reasons::{Due, RunSigns};
-use self::repack::Mover;
-use self::survey::Survey;
-use self::sweep::{Sweeper, Wanted};
+use self::facts::{Facts, settle};
+use self::plan::{Planned, unreadable_sentence};
+use self::reasons::Due;
+use self::sweep::Sweeper;
 use crate::format::Kind;
-use crate::format::notes::{Record, SESSIONS, Sweep, record_key, session_of_key, sweep_key};
-use crate::format::pack::pack_key;
-use crate::id::{PackId, SnapshotId, SweepId};
+use crate::format::notes::{Record, Sweep, record_key, sweep_key};
+use crate::id::{SnapshotId, SweepId};
 use crate::progress::{Event, Progress};
-use crate::repository::clock::believable_now;
-use crate::repository::judge::{Cause, Judge, RunState};
-use crate::repository::packer::{Packer, Sealer, with_packer};
-use crate::repository::runs::Whereabouts;
 use crate::repository::{Error, ErrorKind, Repository, Result, now_ms};
 
 /// How prune is to work.
@@ -126,9 +125,6 @@ impl PruneReport {
     }
 }
 
-/// Stored bytes of packs that are moved in one round, so that the space this
-/// needs is bounded.
-const ROUND_BYTES: u64 = 512 << 20;
 /// So often at least everything is looked at.
 const FULL_EVERY: u64 = 10;
 
@@ -211,8 +207,7 @@ pub fn prune(
     };
     // stays announced to the end: whoever finds it knows that a prune did not finish
     let announced = report.sweep_dead(&mut sweeper)?;
-    let rounds = rounds(&report.plan);
-    for round in rounds {
+    for round in rounds::rounds(&report.plan) {
         progress_check(progress)?;
         if !report.move_and_sweep(&mut sweeper, &round, &options)? {
             break;
@@ -241,79 +236,6 @@ fn begin(repository: &Repository, options: &PruneOptions, progress: &dyn Progres
     crate::store::delete_many(&**repository.store(), &keys).map_err(sweep::deleting)
 }
 
-/// Lists everything, refuses what must not be done, and settles the options.
-fn settle(
-    repository: &Repository,
-    options: &PruneOptions,
-    progress: &dyn Progress,
-) -> Result<(Facts, PruneOptions)> {
-    progress.event(Event::Stage("listing"));
-    let (facts, unreadable) = list(repository, options.now, progress)?;
-    if let Some((_, error)) = unreadable.first() {
-        return Err(unreadable_plan(error));
-    }
-    let newest = facts.runs.last_sign.values().copied().max().unwrap_or(0);
-    let newest = newest.max(facts.listing.newest_time);
-    let store_date = repository.store().date()?;
-    let now = believable_now(newest, store_date, options.now, options.trust_clock)?;
-    let settled = PruneOptions {
-        now,
-        recuts: options.recuts && repository.keyring().may_read_content(),
-        max_unused: options.max_unused.clamp(0.0, 1.0),
-        ..options.clone()
-    };
-    Ok((facts, settled))
-}
-
-type UnreadablePlans = Vec<(String, Error)>;
-
-/// One listing of everything, in the order of step P1.
-fn list(
-    repository: &Repository,
-    now: u64,
-    progress: &dyn Progress,
-) -> Result<(Facts, UnreadablePlans)> {
-    let signed = repository.listed_keys(SESSIONS)?;
-    let signed = signed.iter().filter_map(|key| Some(session_of_key(key)?.0)).collect();
-    let listing = repository.list_snapshots()?;
-    for trouble in &listing.troubles {
-        progress.event(Event::Warning(&trouble.message));
-    }
-    let runs = repository.list_runs()?;
-    let plans = repository.announced()?;
-    repository.sync_index(progress)?;
-    let listed = repository.listed_packs()?;
-    let here = Whereabouts::here(repository.id());
-    let judge = Judge::new(&runs.runs, &listing.snapshots, &here, now);
-    let is_over = |state| match state {
-        RunState::Running | RunState::Silent { .. } => false,
-        // two runs of one host and profile may well go side by side
-        RunState::Interrupted(cause) => cause != Cause::LaterRun,
-        _ => true,
-    };
-    let signs = RunSigns {
-        last_sign: runs.runs.iter().map(|run| (run.id, run.last_sign)).collect(),
-        over: runs.runs.iter().filter(|run| is_over(judge.state(run))).map(|run| run.id).collect(),
-    };
-    let went = plans
-        .announced
-        .iter()
-        .flat_map(|plan| &plan.sweep.manifests)
-        .filter(|id| !listing.snapshots.iter().any(|snapshot| snapshot.id == **id))
-        .copied()
-        .collect();
-    let facts =
-        Facts { listing, runs: signs, plans: plans.announced, listed, full: false, signed, went };
-    Ok((facts, plans.unreadable))
-}
-
-fn unreadable_plan(error: &Error) -> Error {
-    Error::damage(format!(
-        "{error}: nobody knows what it names, so nothing was deleted; \
-         --drop-unreadable-plans takes it away, while no other prune runs"
-    ))
-}
-
 fn is_empty(sweep: &Sweep) -> bool {
     sweep.manifests.is_empty() && sweep.packs.is_empty()
 }
@@ -335,129 +257,8 @@ fn may_delete(repository: &Repository, facts: &Facts, time: u64) -> Result<()> {
     repository.store().delete(&key).map_err(sweep::deleting)
 }
 
-/// Packs to move, in rounds of bounded size.
-fn rounds(plan: &Plan) -> Vec<Vec<PackId>> {
-    let mut rounds: Vec<Vec<PackId>> = Vec::new();
-    let mut bytes = ROUND_BYTES;
-    for pack in &plan.repack {
-        if bytes >= ROUND_BYTES {
-            rounds.push(Vec::new());
-            bytes = 0;
-        }
-        bytes += pack.length;
-        if let Some(round) = rounds.last_mut() {
-            round.push(pack.id);
-        }
-    }
-    rounds
-}
-
 fn progress_check(progress: &dyn Progress) -> Result<()> {
     if progress.interrupted() { Err(Error::interrupted()) } else { Ok(()) }
-}
-
-impl PruneReport {
-    /// The first round: manifests, whole packs, and what is in the way.
-    fn sweep_dead(&mut self, sweeper: &mut Sweeper<'_, '_>) -> Result<String> {
-        let wanted = Wanted {
-            manifests: self.plan.manifests.clone(),
-            packs: self.plan.dead.iter().chain(&self.plan.broken).map(|pack| pack.id).collect(),
-            broken: self.plan.broken.iter().map(|pack| pack.id).collect(),
-            tidy: true,
-        };
-        let swept = sweeper.sweep(&wanted)?;
-        let announced = swept.announced.clone();
-        self.count(swept);
-        Ok(announced)
-    }
-
-    /// Moves what is needed of these packs, and sweeps them. False when the
-    /// store has no space for it: what was freed so far stays freed.
-    fn move_and_sweep(
-        &mut self,
-        sweeper: &mut Sweeper<'_, '_>,
-        packs: &[PackId],
-        options: &PruneOptions,
-    ) -> Result<bool> {
-        let progress = sweeper.progress;
-        progress.event(Event::Stage("moving what is needed"));
-        let repository = sweeper.repository;
-        let (run, level) = (SnapshotId::random(), options.compression);
-        let survey = &mut *sweeper.survey;
-        survey.refresh(sweeper.origins, sweeper.full, packs)?;
-        let mut unlisted = Vec::new();
-        let moved = with_packer(repository, run, now_ms(), level, |packer, sealer| {
-            let moved = self.move_packs(packs, survey, options, progress, (packer, sealer));
-            let put = packer.take_put();
-            unlisted.extend(put.iter().map(|pack| pack.id));
-            let moved = moved?;
-            self.bytes_put += put.iter().map(|pack| pack.length).sum::<u64>();
-            repository.put_segments(&put)?;
-            unlisted.clear();
-            Ok(moved)
-        });
-        let moved = match moved {
-            Ok(moved) => moved,
-            Err(error) => {
-                // what was put so far is of no use; if it stays, the next prune takes it
-                if !unlisted.is_empty() {
-                    let wanted = Wanted { packs: unlisted, ..Wanted::default() };
-                    let swept = sweeper.sweep(&wanted);
-                    let _ = swept.and_then(|swept| sweeper.withdraw(swept.announced));
-                }
-                if error.kind != ErrorKind::Full {
-                    return Err(error);
-                }
-                self.stopped = Some(format!("{error}: what is needed was not moved"));
-                return Ok(false);
-            }
-        };
-        self.packs_repacked += moved.len() as u64;
-        let swept = sweeper.sweep(&Wanted { packs: moved, ..Wanted::default() })?;
-        sweeper.withdraw(swept.announced.clone())?;
-        self.count(swept);
-        Ok(true)
-    }
-
-    /// Moves packs, all of it acknowledged when this returns. Which were moved.
-    fn move_packs(
-        &mut self,
-        packs: &[PackId],
-        survey: &Survey<'_>,
-        options: &PruneOptions,
-        progress: &dyn Progress,
-        (packer, sealer): (&Packer, &Sealer),
-    ) -> Result<Vec<PackId>> {
-        let repository = survey.repository;
-        let mut mover = Mover::new(repository, packer, sealer, options.recuts);
-        let mut moved = Vec::new();
-        for pack in packs {
-            match mover.pack(*pack, survey, progress) {
-                Ok(()) => moved.push(*pack),
-                // another prune was faster: what is needed lies elsewhere
-                Err(error)
-                    if error.kind == ErrorKind::Damage
-                        && !repository.exists(&pack_key(*pack))? => {}
-                // known to be damaged, and not all of it can be moved: check tells of it
-                Err(error) if error.kind == ErrorKind::Damage && survey.damaged.contains(pack) => {}
-                Err(error) if error.kind == ErrorKind::Damage => {
-                    self.damage.push(format!("{error}; {} stays", pack_key(*pack)));
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        mover.finish()?;
-        Ok(moved)
-    }
-
-    fn count(&mut self, swept: sweep::Swept) {
-        self.manifests.extend(swept.manifests);
-        self.packs_deleted += swept.packs.len() as u64;
-        self.bytes_deleted += swept.bytes;
-        self.packs_kept += swept.kept.len() as u64;
-        self.segments_deleted += swept.segments;
-        self.notes_deleted += swept.notes;
-    }
 }
 
 /// Leaves a signed record. The prune is done; a store that does not take it

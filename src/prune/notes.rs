@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use super::plan::Facts;
+use super::facts::Facts;
 use super::reasons::Due;
 use crate::format::manifest::{self, snapshot_of_key};
 use crate::format::notes::{CONFIRMED, MARKS, SESSIONS, mark_of_key, session_of_key};

@@ -1,8 +1,9 @@
 //! What comes free when: the plans of days to come, as far as marks that are
 //! there today decide them.
 
-use super::plan::{Facts, plan};
-use super::{PruneOptions, list};
+use super::PruneOptions;
+use super::facts::{Facts, list};
+use super::plan::plan;
 use crate::progress::{Progress, Silent};
 use crate::repository::{Repository, Result};
 
@@ -39,11 +40,18 @@ pub fn outlook(
     Ok(outlook)
 }
 
-/// The ends of grace times, one a day.
+/// The ends of grace times, one a day. While a manifest that nobody can read has
+/// not gone, nothing else does.
 fn due_times(facts: &Facts, options: &PruneOptions) -> Vec<u64> {
+    let ends = |forgotten: u64| match options.grace {
+        0 => options.now,
+        grace => forgotten.saturating_add(grace).max(options.now),
+    };
+    let unbelieved = facts.listing.unbelieved.iter().filter_map(|other| other.forgotten);
+    let first = unbelieved.map(ends).max();
     let marks = facts.listing.snapshots.iter().filter_map(|snapshot| snapshot.forgotten);
-    let mut times: Vec<u64> =
-        marks.map(|time| time.saturating_add(options.grace).max(options.now)).collect();
+    let times = marks.map(|time| ends(time).max(first.unwrap_or(0)));
+    let mut times: Vec<u64> = times.chain(first).collect();
     times.sort_unstable();
     // of a day the last: by then all of it is due
     let mut days: Vec<u64> = Vec::new();

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::id::SnapshotId;
 use crate::repository::Error;
-use crate::repository::snapshots::{Listing, Snapshot, State};
+use crate::repository::chains::Chains;
+use crate::repository::snapshots::{Listing, Snapshot, State, Unbelieved};
 
 /// How long a run may be silent before what it left is swept, in ms.
 pub const SILENCE_MS: u64 = 3 * 24 * 3600 * 1000;
@@ -55,36 +56,41 @@ impl Due {
     }
 }
 
-/// The manifests that go. What nobody can judge stays.
+/// The manifests that go. What nobody can judge stays, and what it replaces.
 pub fn going(listing: &Listing, runs: &RunSigns, due: Due) -> BTreeMap<SnapshotId, Reason> {
+    let chains = Chains::of(&listing.snapshots);
     let mut going = BTreeMap::new();
-    for snapshot in &listing.snapshots {
-        if let Some(reason) = reason(listing, snapshot, runs, due) {
+    for snapshot in listing.snapshots.iter().filter(|s| !listing.unclear.contains(&s.id)) {
+        if let Some(reason) = reason(listing, &chains, snapshot, runs, due) {
             going.insert(snapshot.id, reason);
         }
     }
-    add_replaced(&listing.snapshots, &mut going);
-    let forgotten = listing
-        .unbelieved
-        .iter()
-        .filter(|unbelieved| unbelieved.forgotten.is_some_and(|time| due.is_due(time)));
+    add_replaced(listing, &chains, &mut going);
+    let forgotten = listing.unbelieved.iter().filter(|other| {
+        let is_due = other.forgotten.is_some_and(|time| due.is_due(time));
+        is_due && !listing.unclear.contains(&other.id)
+    });
     going.extend(forgotten.map(|unbelieved| (unbelieved.id, Reason::Unbelieved)));
-    going.retain(|id, _| !listing.unclear.contains(id));
     going
 }
 
-fn reason(listing: &Listing, snapshot: &Snapshot, runs: &RunSigns, due: Due) -> Option<Reason> {
+fn reason(
+    listing: &Listing,
+    chains: &Chains<'_>,
+    snapshot: &Snapshot,
+    runs: &RunSigns,
+    due: Due,
+) -> Option<Reason> {
+    // goes with what replaces it, never sooner
     if snapshot.replaced {
-        // goes with what replaces it, never sooner
-        let successor = listing.snapshots.iter().any(|s| s.manifest.replaces == Some(snapshot.id));
-        if successor {
-            return None;
-        }
+        return None;
     }
     match snapshot.forgotten {
         Some(time) => due.is_due(time).then_some(Reason::Forgotten),
+        // one that cannot be read may well confirm it: only who forgets it lets it go
+        None if listing.unreadable_confirmations.contains(&snapshot.id) => None,
         None if snapshot.state == State::Unconfirmed => {
-            let run = run_of(listing, snapshot);
+            let run = chains.run_of(snapshot);
             let over = runs.is_over(run, snapshot.manifest.ended, due.now);
             over.then_some(Reason::NeverConfirmed)
         }
@@ -92,45 +98,53 @@ fn reason(listing: &Listing, snapshot: &Snapshot, runs: &RunSigns, due: Due) -> 
     }
 }
 
-/// The run that made a snapshot: its first manifest has the run's id.
-fn run_of(listing: &Listing, snapshot: &Snapshot) -> SnapshotId {
-    let mut first = snapshot;
-    for _ in 0..listing.snapshots.len() {
-        let Some(before) = first.manifest.replaces else { break };
-        match listing.snapshots.iter().find(|s| s.id == before) {
-            Some(found) => first = found,
-            None => return before,
+/// Adds what is replaced by manifests that go.
+fn add_replaced(listing: &Listing, chains: &Chains<'_>, going: &mut BTreeMap<SnapshotId, Reason>) {
+    let first: Vec<&Snapshot> =
+        listing.snapshots.iter().filter(|snapshot| going.contains_key(&snapshot.id)).collect();
+    for snapshot in first {
+        for replaced in chains.replaced_by(snapshot) {
+            if listing.unclear.contains(&replaced.id) {
+                break;
+            }
+            going.insert(replaced.id, Reason::Replaced);
         }
     }
-    first.id
 }
 
-/// Adds what is replaced by manifests that go.
-fn add_replaced(snapshots: &[Snapshot], going: &mut BTreeMap<SnapshotId, Reason>) {
-    let by_id: HashMap<SnapshotId, &Snapshot> = snapshots.iter().map(|s| (s.id, s)).collect();
-    let mut next: Vec<SnapshotId> = going.keys().copied().collect();
-    while let Some(id) = next.pop() {
-        let before = by_id.get(&id).and_then(|snapshot| snapshot.manifest.replaces);
-        if let Some(before) = before.and_then(|before| by_id.get(&before))
-            && before.replaced
-            && going.insert(before.id, Reason::Replaced).is_none()
-        {
-            next.push(before.id);
-        }
-    }
-}
+/// Why a forgotten one stays of which a mark cannot be read.
+const TAKEN_BACK: &str =
+    "a mark put since cannot be read and may take that back: undo it, then forget it again";
 
 /// A manifest that nobody can read may use anything: nothing may go.
 pub fn refuse_unbelieved(
     listing: &Listing,
     going: &BTreeMap<SnapshotId, Reason>,
 ) -> Result<(), Error> {
-    match listing.unbelieved.iter().find(|unbelieved| !going.contains_key(&unbelieved.id)) {
-        None => Ok(()),
-        Some(unbelieved) => Err(Error::damage(format!(
-            "{}: it may use anything, so nothing was deleted; \
-             if it is not needed, `esker forget {}` lets the next prune go on",
-            unbelieved.error, unbelieved.id
-        ))),
-    }
+    let staying = listing.unbelieved.iter().find(|other| !going.contains_key(&other.id));
+    let Some(Unbelieved { id, error, forgotten }) = staying else { return Ok(()) };
+    let what_to_do = match forgotten {
+        Some(_) if listing.unclear.contains(id) => TAKEN_BACK.to_owned(),
+        Some(_) => "it is forgotten, and the next prune after its grace takes it".to_owned(),
+        None => format!("if it is not needed, `esker forget {id}` lets the next prune go on"),
+    };
+    let what = "it may use anything, so nothing was deleted";
+    Err(Error::damage(format!("{error}: {what}; {what_to_do}")))
+}
+
+/// Forgotten snapshots that stay although their grace is over, and why.
+pub fn held(
+    listing: &Listing,
+    going: &BTreeMap<SnapshotId, Reason>,
+    due: Due,
+) -> Vec<(SnapshotId, &'static str)> {
+    let is_held = |snapshot: &&Snapshot| {
+        let is_due = snapshot.forgotten.is_some_and(|time| due.is_due(time));
+        is_due && !going.contains_key(&snapshot.id)
+    };
+    let why = |snapshot: &Snapshot| match listing.unclear.contains(&snapshot.id) {
+        true => TAKEN_BACK,
+        false => "what replaces it stays",
+    };
+    listing.snapshots.iter().filter(is_held).map(|s| (s.id, why(s))).collect()
 }

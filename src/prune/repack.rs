@@ -24,6 +24,9 @@ struct LiveBlock {
     needed: Vec<u16>,
 }
 
+/// What is done with a block and its stored bytes.
+type Work<'w, M> = dyn FnMut(&mut M, &LiveBlock, &[u8]) -> Result<()> + 'w;
+
 /// Chunks of one kind and one claimant on their way into a block.
 #[derive(Default)]
 struct Open {
@@ -77,7 +80,7 @@ impl<'a> Mover<'a> {
         toc: &PackToc,
         live: &[LiveBlock],
         progress: &dyn Progress,
-        work: &mut dyn FnMut(&mut Self, &LiveBlock, &[u8]) -> Result<()>,
+        work: &mut Work<'_, Self>,
     ) -> Result<()> {
         for group in groups(toc, live) {
             progress_check(progress)?;

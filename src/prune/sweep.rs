@@ -4,9 +4,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
+use super::facts::{Facts, unreadable_plan};
 use super::merge::{self, Merge};
 use super::notes::{self, InTheWay};
-use super::plan::{Facts, add, is_broken};
+use super::plan::{add, is_broken};
 use super::reasons::{Due, Reason, going, refuse_unbelieved};
 use super::survey::Survey;
 use super::usage::Origin;
@@ -98,7 +99,7 @@ impl Sweeper<'_, '_> {
         self.facts.listing = self.repository.list_snapshots()?;
         let mut plans = self.repository.announced()?;
         if let Some((_, error)) = plans.unreadable.first() {
-            return Err(super::unreadable_plan(error));
+            return Err(unreadable_plan(error));
         }
         plans.announced.retain(|plan| plan.key != own);
         self.repository.sync_index(self.progress)?;

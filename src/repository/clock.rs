@@ -5,12 +5,28 @@
 
 use jiff::Timestamp;
 
+use super::Repository;
 use super::error::{Error, Result};
+use super::keyring::Standing;
+use super::runs::Run;
+use super::snapshots::Listing;
 
 /// How far a clock may be behind what others wrote: machines differ a little.
 pub const BEHIND_MS: u64 = 10 * 60 * 1000;
 /// How far it may be ahead: a repository is in use, or its age is not judged.
 pub const AHEAD_MS: u64 = 3 * 24 * 60 * 60 * 1000;
+
+impl Repository {
+    /// The newest time seen, in ms since 1970: what manifests, confirmations and
+    /// marks tell, the signs of runs whose writers are in force, and the store's
+    /// date, if it has one.
+    pub fn newest_time(&self, listing: &Listing, runs: &[Run]) -> Result<u64> {
+        let in_force = |run: &&Run| matches!(self.trust.standing(run.writer), Standing::InForce(_));
+        let signs = runs.iter().filter(in_force).map(|run| run.last_sign).max();
+        let date = self.store.date()?;
+        Ok(listing.newest_time.max(signs.unwrap_or(0)).max(date.unwrap_or(0)))
+    }
+}
 
 /// The time to judge age by, if `now_ms` can be believed: not behind the newest
 /// time seen, nor far ahead of it. Where nothing was seen yet, any clock will do.
@@ -38,7 +54,7 @@ pub fn believable_now(
         return Err(Error::failed(format!(
             "this machine's clock says {now}, more than three days after the newest time in the \
              repository, {seen}: set the clock; if it is right and the repository was merely \
-             quiet, run a backup first, or say --i-trust-this-clock"
+             quiet, run a backup first or, where that cannot be, say --i-trust-this-clock"
         )));
     }
     Ok(now_ms)

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use super::chains::Chains;
 use super::runs::{Run, Sight, Whereabouts};
 use super::snapshots::{Snapshot, State};
 use crate::format::notes::SessionState;
@@ -59,11 +60,8 @@ pub struct Judge<'a> {
     made: HashMap<(SnapshotId, WriterId), SnapshotId>,
     /// When the newest run of a host and profile started.
     newest: HashMap<(&'a str, &'a str), u64>,
-    by_id: HashMap<SnapshotId, &'a Snapshot>,
+    chains: Chains<'a>,
 }
-
-/// How many manifests in a row may each replace the one before.
-const MAX_REPLACED: usize = 1000;
 
 impl<'a> Judge<'a> {
     /// `runs` must have been listed before `snapshots`. `now` is in ms since 1970.
@@ -73,16 +71,16 @@ impl<'a> Judge<'a> {
         here: &'a Whereabouts,
         now: u64,
     ) -> Judge<'a> {
-        let by_id: HashMap<_, _> = snapshots.iter().map(|s| (s.id, s)).collect();
         let mut newest = HashMap::new();
         for run in runs {
             let started: &mut u64 = newest.entry((&*run.host, &*run.profile)).or_default();
             *started = run.started.max(*started);
         }
-        let mut judge = Judge { here, now, made: HashMap::new(), newest, by_id };
+        let chains = Chains::of(snapshots);
+        let mut judge = Judge { here, now, made: HashMap::new(), newest, chains };
         let good = || snapshots.iter().filter(|s| s.state != State::Unconfirmed);
         for snapshot in good() {
-            let chain = judge.replaced_by(snapshot).skip(1).collect::<Vec<_>>();
+            let chain = judge.chains.claimed(snapshot).skip(1).collect::<Vec<_>>();
             for id in chain {
                 judge.made.insert((id, snapshot.manifest.writer), snapshot.id);
             }
@@ -92,15 +90,9 @@ impl<'a> Judge<'a> {
         judge
     }
 
-    /// The snapshot's id, that of the one it replaces, and so on.
-    fn replaced_by(&self, snapshot: &Snapshot) -> impl Iterator<Item = SnapshotId> + '_ {
-        let next = |id: &SnapshotId| self.by_id.get(id).and_then(|s| s.manifest.replaces);
-        std::iter::successors(Some(snapshot.id), next).take(MAX_REPLACED)
-    }
-
     /// The run that put a snapshot's first manifest.
     pub fn run_of(&self, snapshot: &Snapshot) -> SnapshotId {
-        self.replaced_by(snapshot).last().unwrap_or(snapshot.id)
+        self.chains.run_of(snapshot)
     }
 
     pub fn state(&self, run: &Run) -> RunState {

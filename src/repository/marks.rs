@@ -70,15 +70,39 @@ impl Repository {
     /// Puts a mark numbered one above the highest listed for the snapshot.
     /// `time` is in ms since 1970.
     pub fn put_mark(&self, snapshot: SnapshotId, kind: MarkKind, time: u64) -> Result<()> {
-        let listed = self.listed_keys(&format!("{MARKS}{snapshot}/"))?;
-        let numbers = listed.iter().filter_map(|key| notes::mark_of_key(key));
-        let highest = numbers.map(|(_, number)| number).max().unwrap_or(0);
+        let highest = self.highest_mark(snapshot)?;
         if highest >= notes::MAX_NUMBER {
             return Err(Error::failed(format!("snapshot {snapshot} has too many marks")));
         }
         let key = notes::new_mark_key(snapshot, highest + 1);
         let mark = Mark { kind, time, kept: Vec::new() };
         self.put_object(Kind::Mark, &key, &mark.encode(), None).map(drop)
+    }
+
+    /// The highest number of a mark listed for the snapshot. One with an absurd
+    /// number counts only if it can be read: junk must not take all the room.
+    fn highest_mark(&self, snapshot: SnapshotId) -> Result<u64> {
+        let listed = self.listed_keys(&format!("{MARKS}{snapshot}/"))?;
+        let numbered =
+            listed.into_iter().filter_map(|key| Some((notes::mark_of_key(&key)?.1, key)));
+        let (absurd, usual): (Vec<_>, Vec<_>) =
+            numbered.partition(|(number, _)| *number >= notes::FIRST_ABSURD_MARK);
+        let highest = usual.iter().map(|(number, _)| *number).max().unwrap_or(0);
+        if absurd.is_empty() {
+            return Ok(highest);
+        }
+        let keys: Vec<String> = absurd.iter().map(|(_, key)| key.clone()).collect();
+        let objects = self.read_objects(&keys)?;
+        let reloaded =
+            if self.has_unknown_signer(&objects) { Some(self.reload_trust()?) } else { None };
+        let trust = reloaded.as_ref().unwrap_or(&self.trust);
+        let is_readable = |key: &String| {
+            let bytes = objects.get(key).cloned().unwrap_or_default();
+            let opened = self.open_object(Kind::Mark, key, bytes, trust);
+            opened.and_then(|opened| Mark::parse(&opened.text)).is_ok()
+        };
+        let readable = absurd.iter().filter(|(_, key)| is_readable(key));
+        Ok(readable.map(|(number, _)| *number).max().unwrap_or(0).max(highest))
     }
 
     /// Who may forget, undo and prune.

@@ -16,6 +16,7 @@
 //! | `segments` | write index segments |
 //! | `commit` | sessions, segments, manifest, commit check, confirmation |
 //! | `snapshots` | list snapshots and judge them |
+//! | `chains` | manifests that replace one another |
 //! | `runs` | list runs: who signed in, and how far it came |
 //! | `judge` | which runs live, failed, or were interrupted |
 //! | `proofs` | signatures that were checked before |
@@ -23,6 +24,7 @@
 //! | `clock` | whether this machine's time can be believed |
 
 pub mod blocks;
+pub mod chains;
 pub mod clock;
 pub mod commit;
 pub mod coordinates;

@@ -73,20 +73,28 @@ pub struct Listing {
     /// Objects that earn nothing: they could not be believed.
     pub troubles: Troubles,
     pub unbelieved: Vec<Unbelieved>,
-    /// Snapshots of which a mark or confirmation could not be read: nobody
-    /// knows what it says, so they stay.
+    /// Snapshots of which a mark could not be read, and no later one tells whether
+    /// they are forgotten: they stay.
     pub unclear: BTreeSet<SnapshotId>,
-    /// The highest number of a mark that could not be read and is not settled, for
-    /// each of those snapshots.
-    pub unreadable_marks: BTreeMap<SnapshotId, u64>,
+    /// Snapshots whose confirmation could not be read: nobody can call them never
+    /// confirmed.
+    pub unreadable_confirmations: BTreeSet<SnapshotId>,
     /// Keys of marks that could not be read and that a later undo settled: they
     /// count for nothing.
     pub settled_marks: BTreeSet<String>,
     /// Packs that a mark calls damaged.
     pub damaged: BTreeSet<PackId>,
     /// The newest time that a manifest that is believed, the confirmation of
-    /// one, or a mark tells, in ms since 1970.
+    /// one, or a mark tells, in ms since 1970. What runs and the store tell, too, is
+    /// in [`Repository::newest_time`].
     pub newest_time: u64,
+}
+
+impl Listing {
+    /// Whether something said of a snapshot could not be read: no rule looks at it.
+    pub fn is_unclear(&self, id: SnapshotId) -> bool {
+        self.unclear.contains(&id) || self.unreadable_confirmations.contains(&id)
+    }
 }
 
 /// An object that a listed writer signed, opened with the index key.
@@ -202,7 +210,8 @@ impl Repository {
             match self.confirm(key, bytes.clone(), trust, &mut snapshots) {
                 Ok(time) => listing.newest_time = listing.newest_time.max(time),
                 Err(error) => {
-                    listing.unclear.extend(snapshot_of_key(key, notes::CONFIRMED));
+                    let id = snapshot_of_key(key, notes::CONFIRMED);
+                    listing.unreadable_confirmations.extend(id);
                     listing.troubles.push(Error::in_object(key, error));
                 }
             }
@@ -293,7 +302,7 @@ impl Repository {
         snapshots: &mut BTreeMap<SnapshotId, Snapshot>,
         listing: &mut Listing,
     ) {
-        let mut marks: Vec<(u64, bool, String, SnapshotId, Mark)> = Vec::new();
+        let mut marks: Vec<ListedMark> = Vec::new();
         let mut unreadable = Vec::new();
         for key in keys {
             let (Some(bytes), Some((id, number))) = (objects.get(key), notes::mark_of_key(key))
@@ -304,39 +313,44 @@ impl Repository {
                 let mark = Mark::parse(&opened.text)?;
                 let own = snapshots.get(&id).is_some_and(|s| s.manifest.writer == opened.writer);
                 if mark_is_allowed(&mark.kind, opened.standing, own) {
-                    Ok(mark)
+                    // whoever was revoked must not set everybody's clock
+                    let tells_time = matches!(opened.standing, Standing::InForce(_));
+                    Ok((mark, tells_time))
                 } else {
                     Err(FormatError::new("MARK-3", "is signed by a key without the right for it"))
                 }
             });
             match read {
-                // of equal numbers an undo counts last, else the greater name
-                Ok(mark) => {
-                    marks.push((number, mark.kind == MarkKind::Undo, key.clone(), id, mark))
+                Ok((mark, tells_time)) => {
+                    if tells_time {
+                        listing.newest_time = listing.newest_time.max(mark.time);
+                    }
+                    marks.push(ListedMark { id, number, key: key.clone(), mark });
                 }
                 Err(error) => {
                     // one that was read and may not be said changes nothing
-                    if error.rule != "MARK-3" {
-                        unreadable.push((id, number, key));
+                    let changes_nothing = error.rule == "MARK-3";
+                    let error = Error::in_object(key, error);
+                    match changes_nothing {
+                        true => listing.troubles.push(error),
+                        false => unreadable.push((id, number, key, error)),
                     }
-                    listing.troubles.push(Error::in_object(key, error));
                 }
             }
         }
-        for (id, number, key) in unreadable {
-            let settles =
-                |(n, undo, _, of, _): &(u64, bool, _, _, _)| *undo && *of == id && *n > number;
-            if marks.iter().any(settles) {
+        for (id, number, key, error) in unreadable {
+            if marks.iter().any(|mark| mark.settles(id, number)) {
                 listing.settled_marks.insert(key.clone());
                 continue;
             }
-            listing.unclear.insert(id);
-            let highest = listing.unreadable_marks.entry(id).or_default();
-            *highest = number.max(*highest);
+            listing.troubles.push(error);
+            if !marks.iter().any(|mark| mark.forgets_after(id, number)) {
+                listing.unclear.insert(id);
+            }
         }
-        marks.sort_by(|a, b| (a.0, a.1, &a.2).cmp(&(b.0, b.1, &b.2)));
-        for (.., id, mark) in marks {
-            listing.newest_time = listing.newest_time.max(mark.time);
+        // of equal numbers an undo counts last, else the greater name
+        marks.sort_by(|a, b| (a.number, a.is_undo(), &a.key).cmp(&(b.number, b.is_undo(), &b.key)));
+        for ListedMark { id, mark, .. } in marks {
             if let MarkKind::Damaged(packs) = &mark.kind {
                 listing.damaged.extend(packs);
             }
@@ -392,6 +406,32 @@ impl Repository {
                 format!("{} snapshots begin with {wanted:?}: type more of the id", several.len()),
             )),
         }
+    }
+}
+
+/// A mark that was read and may be said.
+struct ListedMark {
+    id: SnapshotId,
+    number: u64,
+    key: String,
+    mark: Mark,
+}
+
+impl ListedMark {
+    fn is_undo(&self) -> bool {
+        self.mark.kind == MarkKind::Undo
+    }
+
+    /// Whether an unreadable mark counts for nothing because of this one. Where
+    /// there is no room above it, any undo will do.
+    fn settles(&self, id: SnapshotId, number: u64) -> bool {
+        let is_above = self.number > number || number >= notes::FIRST_ABSURD_MARK;
+        self.is_undo() && self.id == id && is_above
+    }
+
+    /// Whether, whatever an unreadable mark says, its snapshot is forgotten.
+    fn forgets_after(&self, id: SnapshotId, number: u64) -> bool {
+        self.mark.kind == MarkKind::Forget && self.id == id && self.number > number
     }
 }
 

@@ -17,6 +17,7 @@ use esker::keys::{self, AddOptions, RemoveOptions};
 use esker::progress::Silent;
 use esker::repository::clock::believable_now;
 use esker::repository::local::CacheRoot;
+use esker::repository::runs::Run;
 use esker::repository::snapshots::Listing;
 use esker::repository::{ErrorKind, NewSlot, Repository, Unlock, now_ms};
 use esker::store::{Faulty, OpendalStore, Store};
@@ -222,7 +223,9 @@ fn a_revoked_writer_tells_no_time() {
     let in_2090 = 3_786_912_000_000;
     back_up(&key_of(&store, Role::Write), directory.path(), in_2090);
     let repository = open(&store);
-    assert!(repository.list_snapshots().unwrap().newest_time >= in_2090);
+    let listing = repository.list_snapshots().unwrap();
+    assert!(listing.newest_time >= in_2090);
+    let thief = listing.snapshots.last().unwrap().manifest.writer;
     let options = RemoveOptions {
         force: false,
         rotate: Some(false),
@@ -231,6 +234,15 @@ fn a_revoked_writer_tells_no_time() {
     };
     let slot = keys::find(&repository, "write").unwrap();
     keys::remove(&repository, slot, &options, &Silent).unwrap();
-    let listing = open(&store).list_snapshots().unwrap();
-    assert!(believable_now(listing.newest_time, None, now_ms(), false).is_ok());
+    let repository = open(&store);
+    let listing = repository.list_snapshots().unwrap();
+    let runs = repository.list_runs().unwrap().runs;
+    let sign = |writer| {
+        let mut run = runs[0].clone();
+        (run.writer, run.last_sign) = (writer, in_2090);
+        run
+    };
+    let newest = |run: Run| repository.newest_time(&listing, &[run]).unwrap();
+    assert!(believable_now(newest(sign(thief)), None, now_ms(), false).is_ok());
+    assert_eq!(newest(sign(listing.snapshots[0].manifest.writer)), in_2090);
 }

@@ -9,7 +9,7 @@ use esker::format::pack::pack_key;
 use esker::id::SnapshotId;
 use esker::progress::Silent;
 use esker::prune::{PruneOptions, plan_only, prune};
-use esker::repository::{ErrorKind, now_ms};
+use esker::repository::now_ms;
 use esker::store::{Decision, Faulty, OperationKind, Store};
 
 use crate::bases::{FULL, FULL_TOO, back_up, base, open, thorough};

@@ -30,7 +30,7 @@ pub fn run(context: &Context, arguments: &Arguments) -> Outcome {
     for trouble in &listing.troubles {
         context.warn(&trouble.message);
     }
-    let now_ms = judged_time(context, &listing, request, arguments.trust_clock)?;
+    let now_ms = judged_time(context, &repository, &listing, request, arguments.trust_clock)?;
     let zone = arguments.zone();
     let options = PlanOptions { group_by: arguments.group_by, now_ms, zone: &zone };
     let plan = make_plan(context, &repository, &listing, arguments, request, &options)?;
@@ -82,13 +82,15 @@ pub fn run(context: &Context, arguments: &Arguments) -> Outcome {
 /// its time, and the grace would be over at once.
 fn judged_time(
     context: &Context,
+    repository: &Repository,
     listing: &Listing,
     request: Request,
     trusted: bool,
 ) -> Result<u64> {
     let now = now_ms();
-    match believable_now(listing.newest_time, None, now, trusted) {
-        Err(error) if request != Request::Policy && now > listing.newest_time => {
+    let newest = repository.newest_time(listing, &repository.list_runs()?.runs)?;
+    match believable_now(newest, None, now, trusted) {
+        Err(error) if request != Request::Policy && now > newest => {
             context.warn(&error.message);
             Ok(now)
         }
