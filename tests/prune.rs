@@ -8,6 +8,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
+use esker::crypto::SecretKey;
 use esker::format::content::Root;
 use esker::format::manifest::{Manifest, manifest_key};
 use esker::format::notes::MarkKind;
@@ -16,8 +17,9 @@ use esker::format::{ChunkKind, Kind};
 use esker::id::{PackId, SnapshotId};
 use esker::progress::Silent;
 use esker::prune::{PruneOptions, PruneReport, prune};
+use esker::repository::local::CacheRoot;
 use esker::repository::packer::with_packer;
-use esker::repository::{Repository, now_ms};
+use esker::repository::{Repository, Unlock, now_ms};
 use esker::store::{
     Decision, ErrorKind as StoreErrorKind, Faulty, OpendalStore, OperationKind, Store,
 };
@@ -265,4 +267,36 @@ fn a_prune_that_dies_at_any_operation_is_finished_by_the_next() {
         assert!(left <= least + 4096, "stopped at {stop}: {left} bytes left, not {least}");
     }
     assert!(operations > 30, "a prune of {operations} operations was not looked at closely");
+}
+
+/// Every run puts a segment; prunes keep them few, and a client that knew the old
+/// ones and one that knows nothing find all the same.
+#[test]
+fn segments_stay_few_and_say_all_they_said() {
+    let directory = tempfile::tempdir().unwrap();
+    let cache = tempfile::tempdir().unwrap();
+    let store = memory();
+    let mut kept = Vec::new();
+    for night in 0..20 {
+        fs::write(directory.path().join(night.to_string()), noise(300 + night, 20_000)).unwrap();
+        kept.push(snapshot(&store, directory.path()));
+    }
+    let segments = || store.list("index/").unwrap().len();
+    assert_eq!(segments(), 20);
+    let cached = CacheRoot::Directory(cache.path().to_owned());
+    let unlock = Unlock::KeyFile(SecretKey::from_bytes(support::KEY));
+    let open_cached = || Repository::open(store.clone(), &unlock, &cached).unwrap();
+    open_cached().sync_index(&Silent).unwrap();
+    prune_now(&store);
+    assert_eq!(segments(), 21, "merged ones are deleted by a later prune");
+    let before = open_cached();
+    before.sync_index(&Silent).unwrap();
+    prune_now(&store);
+    assert_eq!(segments(), 1);
+    for (id, expected) in [&kept[0], &kept[10], &kept[19]] {
+        assert_eq!(contents(&open(&store), *id), *expected);
+        assert_eq!(contents(&open_cached(), *id), *expected);
+        assert_eq!(contents(&before, *id), *expected);
+    }
+    clean(&store);
 }
