@@ -43,7 +43,8 @@ pub fn parse_reference(reader: &mut Reader<'_>) -> Result<Reference> {
     if count == 0 {
         return Err(FormatError::new("REF-1", "a reference uses nothing"));
     }
-    let mut runs: Vec<(u16, u16)> = Vec::new();
+    let mut runs: Vec<(u16, u16)> =
+        Vec::with_capacity(usize::from(count).min(reader.remaining() / 4));
     for _ in 0..count {
         let (first, last) = (reader.u16()?, reader.u16()?);
         let apart = runs.last().is_none_or(|(_, before)| u32::from(first) > u32::from(*before) + 1);

@@ -33,6 +33,19 @@ impl Ordinals {
         }
     }
 
+    /// Adds all from `first` to `last`, a word at a time.
+    pub fn insert_run(&mut self, first: u16, last: u16) {
+        let (from, to) = (usize::from(first / 64), usize::from(last / 64));
+        if self.0.len() <= to {
+            self.0.resize(to + 1, 0);
+        }
+        for (at, word) in self.0.iter_mut().enumerate().take(to + 1).skip(from) {
+            let low = if at == from { first % 64 } else { 0 };
+            let high = if at == to { last % 64 } else { 63 };
+            *word |= u64::MAX << low & u64::MAX >> (63 - high);
+        }
+    }
+
     pub fn contains(&self, ordinal: u16) -> bool {
         self.0.get(usize::from(ordinal / 64)).is_some_and(|bits| bits & (1 << (ordinal % 64)) != 0)
     }
@@ -74,9 +87,7 @@ impl ReferenceSet {
 
     pub fn add_reference(&mut self, reference: &Reference) {
         let ordinals = self.of_pack_mut(reference.birth, reference.pack);
-        reference.ordinals().for_each(|ordinal| {
-            ordinals.insert(ordinal);
-        });
+        reference.runs.iter().for_each(|(first, last)| ordinals.insert_run(*first, *last));
     }
 
     pub fn contains(&self, coordinate: &Coordinate) -> bool {
@@ -219,5 +230,17 @@ mod tests {
         let coordinate = |ordinal| Coordinate { birth: Birth(3), pack: PackId([1; 32]), ordinal };
         assert!(set.contains(&coordinate(64)) && !set.contains(&coordinate(65)));
         assert!(!set.contains(&Coordinate { birth: Birth(4), ..coordinate(64) }));
+    }
+
+    #[test]
+    fn runs_are_their_ordinals() {
+        for (first, last) in [(0, 0), (63, 64), (1, 62), (64, 191), (5, 4000), (0, u16::MAX)] {
+            let (mut run, mut each) = (Ordinals::default(), Ordinals::default());
+            run.insert_run(first, last);
+            (first..=last).for_each(|ordinal| {
+                each.insert(ordinal);
+            });
+            assert_eq!(run, each, "{first} to {last}");
+        }
     }
 }
