@@ -96,6 +96,28 @@ fn what_only_a_forgotten_snapshot_used_goes() {
     clean(&store);
 }
 
+/// What a prune moved a moment ago goes at once when the last that used it goes.
+#[test]
+fn moved_packs_are_not_spared_once_they_are_listed() {
+    let directory = tempfile::tempdir().unwrap();
+    let tree = directory.path();
+    fs::write(tree.join("first"), noise(70, 300_000)).unwrap();
+    fs::write(tree.join("second"), noise(71, 300_000)).unwrap();
+    let store = memory();
+    let (first, _) = snapshot(&store, tree);
+    fs::remove_file(tree.join("first")).unwrap();
+    let (second, _) = snapshot(&store, tree);
+    fs::remove_file(tree.join("second")).unwrap();
+    fs::write(tree.join("third"), noise(72, 1000)).unwrap();
+    let (third, expected) = snapshot(&store, tree);
+    forget(&open(&store), first);
+    assert!(prune_now(&store).packs_repacked > 0);
+    forget(&open(&store), second);
+    prune_now(&store);
+    assert!(stored(&store) < 100_000, "{} left", stored(&store));
+    assert_eq!(contents(&open(&store), third), expected);
+}
+
 #[test]
 fn a_snapshot_within_its_grace_stays_and_can_be_taken_back() {
     let directory = tempfile::tempdir().unwrap();

@@ -115,9 +115,10 @@ impl Judge<'_, '_> {
                 .any(|usage| usage.uses(&coordinate) || usage.needs_page(&chunk.id))
         });
         let began = toc.toc.birth.0 >> 20;
-        // what a prune moved nobody waits for but that prune
+        // what a prune moved nobody waits for but that prune, until it is listed
         let carried: u32 = toc.toc.foreign.iter().map(|run| run.count).sum();
-        if carried as usize == toc.toc.chunks.len() {
+        let unlisted = self.repository.index().pack_number(toc.pack).is_none();
+        if unlisted && carried as usize == toc.toc.chunks.len() {
             return began.saturating_add(MOVED_MS) > self.options.now;
         }
         !is_used && !self.facts.runs.is_over(toc.toc.run, began, self.options.now)
