@@ -1,7 +1,7 @@
 //! Damaged packs of which nothing is lost: whatever kept snapshots use of them
 //! lies, by the same chunk id, in another pack that is whole there.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use super::packs::Packs;
 use super::report::Grade;
@@ -22,7 +22,7 @@ struct Search<'a> {
     packs: &'a Packs<'a>,
     holders: Holders,
     /// Packs that chunks of the damaged ones were born in.
-    origins: HashSet<PackId>,
+    origins: BTreeSet<PackId>,
     seen: HashSet<ChunkId>,
     /// Damaged packs that something is lost with.
     lossy: HashSet<PackNumber>,
@@ -40,13 +40,13 @@ pub(super) fn find(
         return Ok(HashSet::new());
     }
     progress.event(Event::Stage("looking for what is lost"));
-    let mut origins = HashSet::new();
+    let mut origins = BTreeSet::new();
     for number in packs.damaged.keys() {
         let toc = repository.index().toc(*number)?;
         origins.insert(toc.pack);
         origins.extend(toc.toc.foreign.iter().map(|run| run.pack));
     }
-    let holders = Holders::load(repository)?;
+    let holders = Holders::of(repository, &origins)?;
     let (seen, lossy) = (HashSet::new(), HashSet::new());
     let mut search = Search { repository, packs, holders, origins, seen, lossy };
     for snapshot in snapshots.iter().filter(|snapshot| grade(snapshot) == Grade::Damage) {

@@ -2,7 +2,7 @@
 //! them and no prune relies on them. Which snapshots need a pack is told by their
 //! reference sets, so every role can do it.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
 
 use super::ends_check;
@@ -25,7 +25,7 @@ struct Search<'a> {
     holders: Holders,
     damaged: BTreeSet<PackId>,
     /// Packs that chunks of the damaged ones were born in.
-    origins: HashSet<PackId>,
+    origins: BTreeSet<PackId>,
     /// Damaged packs that a page and those below it need.
     pages: HashMap<ChunkId, Packs>,
 }
@@ -64,11 +64,11 @@ pub fn mark_damaged(repository: &Repository, report: &CheckReport) -> Result<u64
 impl<'a> Search<'a> {
     fn new(repository: &'a Repository, damaged: BTreeSet<PackId>) -> Result<Self> {
         let index = repository.index();
-        let mut origins: HashSet<PackId> = damaged.iter().copied().collect();
+        let mut origins: BTreeSet<PackId> = damaged.iter().copied().collect();
         for number in damaged.iter().filter_map(|id| index.pack_number(*id)) {
             origins.extend(index.toc(number)?.toc.foreign.iter().map(|run| run.pack));
         }
-        let holders = Holders::load(repository)?;
+        let holders = Holders::of(repository, &origins)?;
         Ok(Search { repository, holders, damaged, origins, pages: HashMap::new() })
     }
 

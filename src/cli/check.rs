@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::context::Context;
 use super::exit::when;
-use super::snapshot_name::{self, Narrow};
+use super::snapshot_name::Narrow;
 use super::streams::Output;
 use super::{Exit, Outcome};
 use crate::check::{
@@ -101,16 +101,8 @@ fn options(
 ) -> Result<CheckOptions> {
     let read_data = arguments.read_data_subset.or(arguments.read_data.then_some(Subset::All));
     let (affected, refs) = (arguments.affected, arguments.refs);
-    let mut options = CheckOptions { read_data, affected, refs, snapshots: None };
-    if !arguments.snapshots.is_empty() {
-        let snapshots = context.snapshots(repository)?;
-        let id = |name: &String| {
-            let wanted = snapshot_name::parse_snapshot(name)?;
-            context.select(repository, &snapshots, &wanted, &arguments.narrow).map(|s| s.id)
-        };
-        options.snapshots = Some(arguments.snapshots.iter().map(id).collect::<Result<_>>()?);
-    }
-    Ok(options)
+    let snapshots = context.select_all(repository, &arguments.snapshots, &arguments.narrow)?;
+    Ok(CheckOptions { read_data, affected, refs, snapshots })
 }
 
 fn what(affected: &Affected) -> &'static str {

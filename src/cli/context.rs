@@ -11,10 +11,11 @@ use super::arguments::Global;
 use super::environment::Environment;
 use super::progress::Reporter;
 use super::secrets::Origin;
-use super::snapshot_name::Narrow;
+use super::snapshot_name::{self, Narrow};
 use super::streams::talk;
 use super::{location, signals};
 use crate::config::{self, Settings};
+use crate::id::SnapshotId;
 use crate::progress::Silent;
 use crate::repository::local::CacheRoot;
 use crate::repository::snapshots::{Listing, Snapshot, State};
@@ -99,6 +100,24 @@ impl Context {
             self.warn(&format!("snapshot {id} is {state}"));
         }
         Ok(snapshot)
+    }
+
+    /// The ids of the snapshots that are meant; nothing if none were named.
+    pub fn select_all(
+        &self,
+        repository: &Repository,
+        names: &[String],
+        narrow: &Narrow,
+    ) -> Result<Option<Vec<SnapshotId>>> {
+        if names.is_empty() {
+            return Ok(None);
+        }
+        let snapshots = self.snapshots(repository)?;
+        let id = |name: &String| {
+            let wanted = snapshot_name::parse_snapshot(name)?;
+            self.select(repository, &snapshots, &wanted, narrow).map(|snapshot| snapshot.id)
+        };
+        names.iter().map(id).collect::<Result<_>>().map(Some)
     }
 
     /// Reports what goes on, and listens to signals. Called once the repository

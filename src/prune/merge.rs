@@ -5,9 +5,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use crate::format::segment::{self, MAX_SEGMENT, Segment, segment_key, segment_of_key};
+use crate::format::segment::{self, MAX_SEGMENT, segment_key, segment_of_key};
 use crate::id::{PackId, SegmentId};
 use crate::repository::segments::{ListedPack, NewSegments};
+use crate::repository::sync::OpenedSegment;
 use crate::repository::{Error, Repository, Result};
 use crate::store::ErrorKind as StoreKind;
 
@@ -53,10 +54,8 @@ pub(super) fn plan(
             Err(error) if error.kind() == StoreKind::NotFound => continue,
             Err(error) => return Err(error.into()),
         };
-        if blake3::hash(&bytes).as_bytes() == &id.0 {
-            // one that cannot be believed is left as it is
-            let _ = merge.take(repository, id, &bytes, leaving);
-        }
+        // one that cannot be believed is left as it is
+        let _ = merge.take(repository, id, &bytes, leaving);
     }
     Ok(merge)
 }
@@ -69,22 +68,17 @@ impl Merge {
         bytes: &[u8],
         leaving: &HashSet<PackId>,
     ) -> Result<()> {
-        let in_object = |error| Error::in_object(&segment_key(id), error);
-        let segment = Segment::parse(bytes).map_err(in_object)?;
-        let signer = segment.header.signer;
         let trust = repository.trust();
-        let unknown = || Error::damage(format!("{}: is signed by nobody", segment_key(id)));
-        let verify = trust.verify_key(signer).ok_or_else(unknown)?;
-        segment.verify(repository.id(), verify).map_err(in_object)?;
+        let segment = repository
+            .open_segment(id, bytes, trust)
+            .map_err(|error| Error::in_object(&segment_key(id), error))?;
+        let (signer, directory) = (segment.signer, segment.directory);
         if trust.standing(signer).is_revoked_maintainer() {
             // what of it counts was taken over when he was revoked
-            return Err(unknown());
+            return Err(Error::damage(format!("{}: is of a leaver", segment_key(id))));
         }
-        let key = repository.keyring().index_key(segment.header.epoch).map_err(in_object)?;
-        let directory = segment.directory(repository.id(), key).map_err(in_object)?;
-        let frames = segment.frames(&directory).map_err(in_object)?;
         let mut packs = Vec::new();
-        for (row, frame) in directory.packs.iter().zip(frames) {
+        for (row, frame) in directory.packs.iter().zip(segment.frames) {
             if leaving.contains(&row.id) || repository.index().is_removed(row.id)? {
                 continue;
             }
@@ -141,6 +135,8 @@ pub(super) fn proven_superseded(
         .iter()
         .filter_map(|listed| segment_of_key(&listed.key))
         .collect();
+    let may_supersede =
+        |segment: &OpenedSegment<'_>| repository.trust().standing(segment.signer).may_maintain();
     let mut proven = BTreeSet::new();
     for id in repository.index().superseding()? {
         let bytes = match repository.store().get(&segment_key(id), MAX_SEGMENT as u64) {
@@ -148,9 +144,9 @@ pub(super) fn proven_superseded(
             Err(error) if error.kind() == StoreKind::NotFound => continue,
             Err(error) => return Err(error.into()),
         };
-        if blake3::hash(&bytes).as_bytes() == &id.0 {
-            proven.extend(repository.supersedes_of(&bytes).unwrap_or_default());
-        }
+        let opened = repository.open_segment(id, &bytes, repository.trust());
+        proven
+            .extend(opened.into_iter().filter(may_supersede).flat_map(|s| s.directory.supersedes));
     }
     Ok(proven.into_iter().filter(|id| superseded.contains(id) && listed.contains(id)).collect())
 }

@@ -10,11 +10,12 @@ use rayon::prelude::*;
 use super::Remaining;
 use super::segments::Segments;
 use crate::format::pack::{FOOTER_LENGTH, Footer, HEADER_LENGTH, MAX_PACK, pack_key};
-use crate::format::segment::{self, Sealing, segment_key};
+use crate::format::segment::segment_key;
 use crate::id::{PackId, SegmentId};
 use crate::progress::{Event, Progress, Silent};
 use crate::repository::packer::PutPack;
-use crate::repository::{Error, ErrorKind, Repository, Result};
+use crate::repository::segments::NewSegments;
+use crate::repository::{Error, Repository, Result};
 use crate::store::{ErrorKind as StoreKind, StoreError};
 
 /// Tables read at once: most of the time is spent waiting for the store.
@@ -256,20 +257,9 @@ fn supersede(
     if supersedes.is_empty() || options.dry_run {
         return Ok(());
     }
-    let keyring = repository.keyring();
-    let sealing = Sealing {
-        repository: repository.id(),
-        epoch: keyring.epoch,
-        key: keyring.current_index_key(),
-        signer: keyring.writer,
-        signing: &keyring.signer,
-    };
-    let removes: Vec<PackId> = removes.into_iter().collect();
-    let bytes = segment::encode(&sealing, &report.superseded, &removes, &mut []);
-    if bytes.len() > segment::MAX_SEGMENT {
-        let message = "too many packs were removed for one segment: prune, then try again";
-        return Err(Error::new(ErrorKind::Failed, message));
-    }
-    let id = SegmentId(*blake3::hash(&bytes).as_bytes());
-    Ok(repository.store().put(&segment_key(id), bytes.into())?)
+    repository.put_new_segments(&NewSegments {
+        removes: removes.into_iter().collect(),
+        supersedes: report.superseded.clone(),
+        ..NewSegments::default()
+    })
 }

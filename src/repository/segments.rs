@@ -9,7 +9,7 @@ use super::Repository;
 use super::error::{Error, ErrorKind, Result};
 use super::index::{NewPack, NewSegment};
 use super::packer::PutPack;
-use crate::format::segment::{self, PackEntry, Sealing, Segment, segment_key};
+use crate::format::segment::{self, MAX_SEGMENT, PackEntry, Sealing, segment_key};
 use crate::id::{ChunkId, PackId, SegmentId};
 use crate::progress::Silent;
 
@@ -66,6 +66,10 @@ impl Repository {
     }
 
     fn put_segment(&self, bytes: Vec<u8>) -> Result<SegmentId> {
+        if bytes.len() > MAX_SEGMENT {
+            let message = "too many packs were removed for one segment: prune, then try again";
+            return Err(Error::failed(message));
+        }
         let id = SegmentId(*blake3::hash(&bytes).as_bytes());
         self.put(&segment_key(id), bytes.into())?;
         Ok(id)
@@ -140,19 +144,5 @@ impl Repository {
             self.index_segment(&segment)?;
         }
         Ok(())
-    }
-
-    /// What a segment of a maintainer in force supersedes; nothing of others.
-    pub fn supersedes_of(&self, bytes: &[u8]) -> Result<Vec<SegmentId>> {
-        let in_object = |error| Error::in_object("index segment", error);
-        let segment = Segment::parse(bytes).map_err(in_object)?;
-        let signer = segment.header.signer;
-        let Some(verify) = self.trust.verify_key(signer) else { return Ok(Vec::new()) };
-        segment.verify(self.id(), verify).map_err(in_object)?;
-        if !self.trust.standing(signer).may_maintain() {
-            return Ok(Vec::new());
-        }
-        let key = self.keyring.index_key(segment.header.epoch).map_err(in_object)?;
-        Ok(segment.directory(self.id(), key).map_err(in_object)?.supersedes)
     }
 }

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::exit::when;
 use super::index::{json_remaining, print};
-use super::snapshot_name::{self, Narrow};
+use super::snapshot_name::Narrow;
 use super::streams::Output;
 use super::{Context, Outcome, backup};
 use crate::cli::Exit;
@@ -60,22 +60,13 @@ fn options(
     repository: &Repository,
     arguments: &Arguments,
 ) -> Result<SnapshotsOptions> {
-    let mut options = SnapshotsOptions {
-        snapshots: None,
+    Ok(SnapshotsOptions {
+        snapshots: context.select_all(repository, &arguments.snapshots, &arguments.narrow)?,
         dry_run: arguments.dry_run,
         forget: arguments.forget,
         host: backup::host_name(),
         compression: DEFAULT_LEVEL,
-    };
-    if !arguments.snapshots.is_empty() {
-        let snapshots = context.snapshots(repository)?;
-        let id = |name: &String| {
-            let wanted = snapshot_name::parse_snapshot(name)?;
-            context.select(repository, &snapshots, &wanted, &arguments.narrow).map(|s| s.id)
-        };
-        options.snapshots = Some(arguments.snapshots.iter().map(id).collect::<Result<_>>()?);
-    }
-    Ok(options)
+    })
 }
 
 /// Every path that is lost, by snapshot.
