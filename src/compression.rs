@@ -37,6 +37,8 @@ struct Contexts {
     level: i32,
     compressor: zstd::bulk::Compressor<'static>,
     decompressor: zstd::bulk::Decompressor<'static>,
+    /// Long enough for any frame so far: written over, never cleared.
+    frame: Vec<u8>,
     compare: Vec<u8>,
 }
 
@@ -51,6 +53,7 @@ fn with_contexts<T>(level: i32, work: impl FnOnce(&mut Contexts) -> T) -> T {
                 level,
                 compressor: zstd::bulk::Compressor::new(level).expect("zstd allocates a context"),
                 decompressor: zstd::bulk::Decompressor::new().expect("zstd allocates a context"),
+                frame: Vec::new(),
                 compare: Vec::new(),
             });
         }
@@ -61,32 +64,38 @@ fn with_contexts<T>(level: i32, work: impl FnOnce(&mut Contexts) -> T) -> T {
 /// Appends the encoded `text` to `out` and says how. What does not shrink by a
 /// thirty-second is stored, so that reading it back costs nothing.
 pub fn compress(text: &[u8], level: i32, out: &mut Vec<u8>) -> Result<Codec, CompressionError> {
-    let start = out.len();
     if level == 0 || looks_incompressible(text, level) {
         out.extend_from_slice(text);
         return Ok(Codec::Stored);
     }
     with_contexts(level, |contexts| {
-        let bound = zstd::zstd_safe::compress_bound(text.len());
-        out.resize(start + bound, 0);
-        let length = contexts
-            .compressor
-            .compress_to_buffer(text, &mut out[start..])
+        let Contexts { compressor, decompressor, frame, compare, .. } = contexts;
+        let frame = at_least(frame, zstd::zstd_safe::compress_bound(text.len()));
+        let length = compressor
+            .compress_to_buffer(text, frame)
             .map_err(|_| CompressionError::Miscompressed)?;
+        let frame = &frame[..length];
         if length >= text.len() - text.len() / 32 {
-            out.truncate(start);
             out.extend_from_slice(text);
             return Ok(Codec::Stored);
         }
-        out.truncate(start + length);
-        contexts.compare.resize(text.len(), 0);
-        let decoded =
-            contexts.decompressor.decompress_to_buffer(&out[start..], &mut contexts.compare[..]);
-        match decoded {
-            Ok(n) if n == text.len() && contexts.compare == text => Ok(Codec::Zstd),
+        let compare = at_least(compare, text.len());
+        match decompressor.decompress_to_buffer(frame, compare) {
+            Ok(n) if n == text.len() && compare[..n] == *text => {
+                out.extend_from_slice(frame);
+                Ok(Codec::Zstd)
+            }
             _ => Err(CompressionError::Miscompressed),
         }
     })
+}
+
+/// A buffer of at least so many bytes, whatever is in them.
+fn at_least(buffer: &mut Vec<u8>, length: usize) -> &mut [u8] {
+    if buffer.len() < length {
+        buffer.resize(length, 0);
+    }
+    buffer
 }
 
 /// Whether a sample of a large text does not shrink: then the rest is spared.
@@ -97,11 +106,11 @@ fn looks_incompressible(text: &[u8], level: i32) -> bool {
     }
     with_contexts(level, |contexts| {
         [0, text.len() / 2, text.len() - SAMPLE].into_iter().all(|start| {
-            contexts.compare.resize(zstd::zstd_safe::compress_bound(SAMPLE), 0);
+            let frame = at_least(&mut contexts.frame, zstd::zstd_safe::compress_bound(SAMPLE));
             let sample = &text[start..start + SAMPLE];
             contexts
                 .compressor
-                .compress_to_buffer(sample, &mut contexts.compare[..])
+                .compress_to_buffer(sample, frame)
                 .is_ok_and(|length| length >= SAMPLE - SAMPLE / 64)
         })
     })

@@ -171,8 +171,12 @@ impl<'a> Assembler<'a> {
         let fresh = || ContentBuilder::new(pages, cut, keep);
         match result {
             WorkResult::Batch(batch) => batch.into_iter().try_for_each(|mut done| {
-                let mut content = fresh();
                 let parts = std::mem::take(&mut done.content);
+                if done.unchanged {
+                    parts.iter().for_each(|part| pages.borrow_mut().used.part(part));
+                    return self.add(done, Some(Vec::new()), pages, tree);
+                }
+                let mut content = fresh();
                 parts.iter().try_for_each(|part| content.add(part))?;
                 self.entry(done, content, tree)
             }),
@@ -200,7 +204,7 @@ impl<'a> Assembler<'a> {
         }
         // long attribute values of a long file: data chunks like any other
         let mut gather = Gather::new(self.context, ChunkKind::Data);
-        let (entry, attributes) = bare_entry(&mut gather, &planned, changed)?;
+        let (entry, attributes) = bare_entry(&mut gather, &mut planned, changed)?;
         gather.flush()?;
         self.context.progress.event(Event::Done { files: 1, bytes: 0 });
         Ok(Done {
@@ -215,17 +219,29 @@ impl<'a> Assembler<'a> {
 
     fn entry(
         &mut self,
-        done: Done,
+        mut done: Done,
         content: ContentBuilder<'_, '_>,
         tree: &mut TreeBuilder<'_>,
     ) -> Result<()> {
-        let Done { mut entry, attributes, before, unchanged, implied, .. } = done;
+        let pages = content.pages;
+        let (content, items) = content.finish()?;
+        done.entry.content = content;
+        self.add(done, items, pages, tree)
+    }
+
+    /// Adds an entry to the tree. `items` are those of its list, for a stat list.
+    fn add(
+        &mut self,
+        done: Done,
+        items: Option<Vec<Item>>,
+        pages: &RefCell<PageStore<'_>>,
+        tree: &mut TreeBuilder<'_>,
+    ) -> Result<()> {
+        let Done { entry, attributes, before, unchanged, implied, .. } = done;
         {
-            let used = &mut content.pages.borrow_mut().used;
+            let used = &mut pages.borrow_mut().used;
             attributes.iter().for_each(|part| used.part(part));
         }
-        let (content, items) = content.finish()?;
-        entry.content = content;
         self.count(&entry, before.as_ref(), unchanged, implied);
         if let Some(list) = &mut self.stat_list
             && list.add(&entry, items.as_deref()).is_err()

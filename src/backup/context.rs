@@ -2,8 +2,8 @@
 //! chunks, what is to be reported, and the first fatal error.
 
 use std::collections::HashSet;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use super::BackupOptions;
 use crate::chunker::Chunker;
@@ -14,6 +14,7 @@ use crate::format::pack::Coordinate;
 use crate::id::{ChunkId, PackId};
 use crate::progress::{Event, Progress};
 use crate::repository::coordinates::ReferenceSet;
+use crate::repository::index::{PackInfo, PackToc};
 use crate::repository::packer::{Packer, Sealer};
 use crate::repository::sync::Claimants;
 use crate::repository::{Error, Repository, Result};
@@ -34,6 +35,48 @@ pub struct Unusable {
     pub doomed: HashSet<PackId>,
     /// Missing, or marked as damaged: what they held is stored again.
     pub lost: HashSet<PackId>,
+}
+
+/// A pack with its table of contents.
+struct IndexedPack {
+    info: PackInfo,
+    toc: Arc<PackToc>,
+}
+
+/// Packs that one thread tries before it asks the index.
+const NEAR: usize = 4;
+
+/// Looks chunks up for one thread, in the packs of the last ones first: what
+/// are neighbours in the tree were stored as neighbours.
+pub struct Lookup<'a> {
+    context: &'a Context<'a>,
+    near: Vec<IndexedPack>,
+}
+
+impl<'a> Lookup<'a> {
+    pub fn new(context: &'a Context<'a>) -> Self {
+        Lookup { context, near: Vec::with_capacity(NEAR + 1) }
+    }
+
+    /// As [`Context::known`], but of several places any that the parent uses.
+    pub fn known(&mut self, id: &ChunkId) -> Result<Option<Coordinate>> {
+        for (at, pack) in self.near.iter().enumerate() {
+            let ordinal = pack.toc.ordinal_of(id);
+            let coordinate = ordinal.and_then(|ordinal| self.context.usable(pack, ordinal));
+            if let Some(coordinate) = coordinate
+                && self.context.parent_references.contains(&coordinate)
+            {
+                self.near[..=at].rotate_right(1);
+                return Ok(Some(coordinate));
+            }
+        }
+        let Some((coordinate, pack)) = self.context.find(id)? else { return Ok(None) };
+        if self.near.iter().all(|near| near.info.id != pack.info.id) {
+            self.near.insert(0, pack);
+            self.near.truncate(NEAR);
+        }
+        Ok(Some(coordinate))
+    }
 }
 
 pub struct Context<'a> {
@@ -147,27 +190,33 @@ impl<'a> Context<'a> {
     /// The coordinate of a chunk that this client may build on. Of several the
     /// parent's counts, else the oldest, so that duplicates die out.
     pub fn known(&self, id: &ChunkId) -> Result<Option<Coordinate>> {
+        Ok(self.find(id)?.map(|(coordinate, _)| coordinate))
+    }
+
+    fn find(&self, id: &ChunkId) -> Result<Option<(Coordinate, IndexedPack)>> {
         if self.index_is_empty.load(Ordering::Acquire) {
             return Ok(None);
         }
         let index = self.repository.index();
-        let mut best: Option<(bool, Coordinate)> = None;
+        let mut best: Option<(bool, Coordinate, IndexedPack)> = None;
         for place in index.places(id)? {
             let Some(info) = index.pack(place.pack) else { continue };
-            if self.unusable.doomed.contains(&info.id) || self.is_lost(&info.id) {
-                continue;
-            }
-            let toc = index.toc(place.pack)?;
-            if !self.claimants.may_use(&info, &toc, place.ordinal) {
-                continue;
-            }
-            let coordinate = toc.coordinate(place.ordinal);
-            let rank = (!self.parent_references.contains(&coordinate), coordinate);
-            if best.is_none_or(|best| rank < best) {
-                best = Some(rank);
+            let pack = IndexedPack { info, toc: index.toc(place.pack)? };
+            let Some(coordinate) = self.usable(&pack, place.ordinal) else { continue };
+            let foreign = !self.parent_references.contains(&coordinate);
+            if best.as_ref().is_none_or(|best| (foreign, coordinate) < (best.0, best.1)) {
+                best = Some((foreign, coordinate, pack));
             }
         }
-        Ok(best.map(|(_, coordinate)| coordinate))
+        Ok(best.map(|(_, coordinate, pack)| (coordinate, pack)))
+    }
+
+    /// The coordinate of a chunk in a pack, if this client may build on it there.
+    fn usable(&self, pack: &IndexedPack, ordinal: u16) -> Option<Coordinate> {
+        let id = &pack.info.id;
+        let stays = !self.unusable.doomed.contains(id) && !self.is_lost(id);
+        let usable = stays && self.claimants.may_use(&pack.info, &pack.toc, ordinal);
+        usable.then(|| pack.toc.coordinate(ordinal))
     }
 
     /// Says that packs of this run are in the index by now.

@@ -10,10 +10,10 @@ use std::sync::Arc;
 
 use crossbeam_channel::Sender;
 
-use super::context::Context;
+use super::context::{Context, Lookup};
 use super::parent::{Previous, PreviousEntries};
 use super::sources::{FileSystems, LinkGroups};
-use super::work::{Cut, FileEnd, Job, Part, Planned, Reading, Result as WorkResult};
+use super::work::{Before, Cut, FileEnd, Job, Part, Planned, Reading, Result as WorkResult};
 use super::{BackupOptions, Stream};
 use crate::files::{self, Found, Item, LeftOut};
 use crate::format::content::{Content, Item as ContentItem};
@@ -26,7 +26,7 @@ pub const LONG_FILE: u64 = 2 << 20;
 /// Bytes read before a piece is handed out.
 const PIECE: usize = 2 << 20;
 /// Bytes and entries of one batch of small files.
-const BATCH_BYTES: u64 = 1 << 20;
+const BATCH_BYTES: u64 = 2 << 20;
 const BATCH_ENTRIES: usize = 512;
 /// Items of an unchanged long list handed on together.
 const ITEMS_AT_ONCE: usize = 4096;
@@ -221,28 +221,30 @@ impl<'a> Planner<'a> {
             }
             return Ok(());
         }
-        self.last_key = Some(key.clone());
-        let before = self.previous.find(&key, &mut |entry| self.context.removed(entry))?;
+        self.last_key.get_or_insert_default().clone_from(&key);
+        let mut before = self.previous.find(&key, &mut |entry| self.context.removed(entry))?;
         let filesystem = self.filesystems.index_if_changed(&found);
         let link_group = self.links.group(&found);
         if found.kind == EntryKind::File {
             let size = found.metadata.size;
             self.context.progress.event(Event::Expect { files: 1, bytes: size });
         }
-        let kept = before
-            .as_ref()
-            .filter(|(entry, _)| found.kind == EntryKind::File && self.is_unchanged(entry, &found))
-            .map(|(entry, items)| (entry.content.clone(), items.clone(), entry.sparse));
+        let is_file = found.kind == EntryKind::File;
+        let reading = match &mut before {
+            Some((entry, items)) if is_file && self.is_unchanged(entry, &found) => Reading::Keep {
+                content: std::mem::take(&mut entry.content),
+                items: items.take(),
+                sparse: entry.sparse,
+            },
+            _ if is_file => Reading::Whole,
+            _ => Reading::Nothing,
+        };
         let planned = Planned {
             key,
             link_group,
             filesystem,
-            before: before.map(|(entry, _)| super::work::Before::of(&entry)),
-            reading: match kept {
-                Some((content, items, sparse)) => Reading::Keep { content, items, sparse },
-                None if found.kind == EntryKind::File => Reading::Whole,
-                None => Reading::Nothing,
-            },
+            before: before.map(|(entry, _)| Before { kind: entry.kind, metadata: entry.metadata }),
+            reading,
             sparse: false,
             found,
         };
@@ -319,11 +321,12 @@ impl<'a> Planner<'a> {
             return Ok(());
         };
         let context = self.context;
+        let mut lookup = Lookup::new(context);
         let mut group = Vec::new();
         let mut take = |item: ContentItem| {
             let known = match item {
                 ContentItem::Chunk { id, .. } => {
-                    let known = context.known(&id)?;
+                    let known = lookup.known(&id)?;
                     known.ok_or_else(|| Error::damage("a chunk of the previous state is gone"))?;
                     known
                 }

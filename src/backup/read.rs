@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
-use super::context::Context;
+use super::context::{Context, Lookup};
 use super::work::{Cut, Done, Job, Part, Planned, Reading, Result as WorkResult};
 use crate::files::{self, Found, Item as WalkItem, WalkOptions};
 use crate::format::ChunkKind;
@@ -28,13 +28,14 @@ const MAX_XATTRS_INLINE: usize = 32 * 1024;
 pub struct Gather<'a> {
     context: &'a Context<'a>,
     kind: ChunkKind,
+    lookup: Lookup<'a>,
     blocks: packer::Gather<'a>,
 }
 
 impl<'a> Gather<'a> {
     pub fn new(context: &'a Context<'a>, kind: ChunkKind) -> Self {
         let blocks = packer::Gather::new(context.packer, context.sealer, kind);
-        Gather { context, kind, blocks }
+        Gather { context, kind, lookup: Lookup::new(context), blocks }
     }
 
     /// Names a chunk and stores it if nobody has it. The id, and its coordinate
@@ -43,7 +44,7 @@ impl<'a> Gather<'a> {
         let context = self.context;
         let id = context.chunk_id(self.kind, bytes)?;
         let item = Item::Chunk { id, length: bytes.len() as u32 };
-        let known = context.known(&id)?;
+        let known = self.lookup.known(&id)?;
         if known.is_none() && context.packer.claim(id) {
             context.bytes_added.fetch_add(bytes.len() as u64, Ordering::Relaxed);
             context.count_if_healed(&id)?;
@@ -154,13 +155,13 @@ pub fn refresh(metadata: &mut Metadata, now: &Metadata) {
     metadata.ctime = now.ctime;
 }
 
-/// An entry with everything but its content's parts.
+/// An entry with everything but its content. What `planned` knew goes into it.
 pub fn bare_entry(
     gather: &mut Gather<'_>,
-    planned: &Planned,
+    planned: &mut Planned,
     changed_while_read: bool,
 ) -> Result<(Entry, Vec<Part>)> {
-    let mut metadata = planned.found.metadata.clone();
+    let mut metadata = std::mem::take(&mut planned.found.metadata);
     let mut long = Vec::new();
     let mut parts = Vec::new();
     let total: usize = metadata.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum();
@@ -181,7 +182,7 @@ pub fn bare_entry(
         metadata.size = 0;
     }
     let entry = Entry {
-        key: planned.key.clone(),
+        key: std::mem::take(&mut planned.key),
         kind: planned.found.kind,
         metadata,
         long_xattrs: long,
@@ -205,7 +206,7 @@ fn entry(
     let mut unchanged = false;
     let mut content_parts = Vec::new();
     if let Reading::Keep { content, items, sparse } = &planned.reading {
-        match kept_parts(context, content, items.as_deref().map(Vec::as_slice))? {
+        match kept_parts(gather, content, items.as_deref().map(Vec::as_slice))? {
             Some(parts) => {
                 content_parts = parts;
                 unchanged = true;
@@ -231,7 +232,10 @@ fn entry(
     if changed {
         context.note(&planned.found.path, "changed while it was read");
     }
-    let (entry, attributes) = bare_entry(gather, &planned, changed)?;
+    let (mut entry, attributes) = bare_entry(gather, &mut planned, changed)?;
+    if let Reading::Keep { content, .. } = planned.reading {
+        entry.content = content;
+    }
     Ok(Some(Done {
         entry,
         content: content_parts,
@@ -244,16 +248,17 @@ fn entry(
 
 /// The parts of an unchanged file; nothing when a chunk is no longer known.
 fn kept_parts(
-    context: &Context<'_>,
+    gather: &mut Gather<'_>,
     content: &Content,
     items: Option<&[Item]>,
 ) -> Result<Option<Vec<Part>>> {
+    let repository = gather.context.repository;
     let mut parts = Vec::new();
     let mut all_known = true;
     let mut add = |item: Item| {
         let known = match item {
             Item::Chunk { id, .. } => {
-                let known = context.known(&id)?;
+                let known = gather.lookup.known(&id)?;
                 all_known &= known.is_some();
                 known
             }
@@ -264,7 +269,7 @@ fn kept_parts(
     };
     match items.or_else(|| super::plan::own_items(content)) {
         Some(items) => items.iter().try_for_each(|item| add(*item))?,
-        None => match context.repository.items(content, &mut add) {
+        None => match repository.items(content, &mut add) {
             Ok(()) => {}
             Err(error) if error.kind == crate::repository::ErrorKind::Damage => return Ok(None),
             Err(error) => return Err(error),

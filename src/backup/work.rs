@@ -23,16 +23,9 @@ pub enum Reading {
 }
 
 /// What the previous snapshot had at the same path, as far as reports need it.
-#[derive(Clone)]
 pub struct Before {
     pub kind: EntryKind,
     pub metadata: Metadata,
-}
-
-impl Before {
-    pub fn of(entry: &Entry) -> Before {
-        Before { kind: entry.kind, metadata: entry.metadata.clone() }
-    }
 }
 
 pub struct Planned {
@@ -95,7 +88,8 @@ pub struct Part {
     pub known: Option<Coordinate>,
 }
 
-/// One entry, complete but for its content.
+/// One entry, complete but for its content; of an unchanged one that too is in
+/// place.
 pub struct Done {
     pub entry: Entry,
     pub content: Vec<Part>,

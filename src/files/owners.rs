@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
+use crate::format::entry::Name;
+
 /// How a restore chooses owners.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Owners {
@@ -17,20 +19,20 @@ pub struct Owners {
 /// Names of numbers.
 #[derive(Default)]
 pub(crate) struct OwnerNames {
-    users: HashMap<u32, Vec<u8>>,
-    groups: HashMap<u32, Vec<u8>>,
+    users: HashMap<u32, Name>,
+    groups: HashMap<u32, Name>,
 }
 
 impl OwnerNames {
     /// The user's name, empty if the system knows none.
-    pub fn user(&mut self, uid: u32) -> Vec<u8> {
-        let look_up = || uzers::get_user_by_uid(uid).map(|user| user.name().as_bytes().to_vec());
+    pub fn user(&mut self, uid: u32) -> Name {
+        let look_up = || uzers::get_user_by_uid(uid).map(|user| user.name().as_bytes().into());
         self.users.entry(uid).or_insert_with(|| look_up().unwrap_or_default()).clone()
     }
 
     /// The group's name, empty if the system knows none.
-    pub fn group(&mut self, gid: u32) -> Vec<u8> {
-        let look_up = || uzers::get_group_by_gid(gid).map(|group| group.name().as_bytes().to_vec());
+    pub fn group(&mut self, gid: u32) -> Name {
+        let look_up = || uzers::get_group_by_gid(gid).map(|group| group.name().as_bytes().into());
         self.groups.entry(gid).or_insert_with(|| look_up().unwrap_or_default()).clone()
     }
 }

@@ -40,6 +40,9 @@ pub struct Timestamp {
     pub nanoseconds: u32,
 }
 
+/// An owner's name; nearly always short enough to need no memory of its own.
+pub type Name = smallvec::SmallVec<[u8; 24]>;
+
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Metadata {
     /// Permission bits with setuid, setgid and sticky; no type.
@@ -47,8 +50,8 @@ pub struct Metadata {
     pub uid: u32,
     pub gid: u32,
     /// Names, empty if unknown.
-    pub user: Vec<u8>,
-    pub group: Vec<u8>,
+    pub user: Name,
+    pub group: Name,
     /// Bytes; 0 for everything but files.
     pub size: u64,
     pub mtime: Timestamp,
@@ -214,10 +217,10 @@ impl Entry {
             return Err(FormatError::new("ENT-3", "a mode has unknown bits"));
         }
         if has(bit::USER) {
-            metadata.user = parse_short(reader)?;
+            metadata.user = parse_name(reader)?;
         }
         if has(bit::GROUP) {
-            metadata.group = parse_short(reader)?;
+            metadata.group = parse_name(reader)?;
         }
         if has(bit::SIZE) {
             metadata.size = reader.u64()?;
@@ -309,6 +312,11 @@ fn parse_time(reader: &mut Reader<'_>) -> Result<Timestamp> {
     Ok(time)
 }
 
+fn parse_name(reader: &mut Reader<'_>) -> Result<Name> {
+    let length = usize::from(reader.u8()?);
+    Ok(Name::from_slice(reader.take(length)?))
+}
+
 fn parse_short(reader: &mut Reader<'_>) -> Result<Vec<u8>> {
     let length = usize::from(reader.u8()?);
     Ok(reader.take(length)?.to_vec())
@@ -352,7 +360,8 @@ pub fn display_key(key: &[u8]) -> Vec<u8> {
 
 /// The key of an absolute path in the component `files`.
 pub fn key_of_path(path: &[u8]) -> Vec<u8> {
-    let mut key = b"files".to_vec();
+    let mut key = Vec::with_capacity(path.len() + 6);
+    key.extend_from_slice(b"files");
     for component in path.split(|byte| *byte == b'/').filter(|part| !part.is_empty()) {
         key.push(0);
         key.extend_from_slice(component);
@@ -396,7 +405,7 @@ mod tests {
         check(&plain(b"files", EntryKind::Directory));
         let mut file = plain(b"files\0a\0\xff", EntryKind::File);
         file.metadata.size = 5;
-        file.metadata.user = b"root".to_vec();
+        file.metadata.user = Name::from_slice(b"root");
         file.metadata.mtime = Timestamp { seconds: -7, nanoseconds: 999_999_999 };
         file.metadata.xattrs = vec![(b"user.a".to_vec(), vec![]), (b"user.b".to_vec(), vec![1])];
         file.content = Content::Items(vec![Item::Chunk { id: ChunkId([1; 32]), length: 5 }]);

@@ -12,7 +12,7 @@ use crate::format::pack::{Block, Chunk, Coordinate, Session, pack_key};
 use crate::id::{PackId, WriterId};
 use crate::progress::{Event, Progress};
 use crate::repository::index::PackToc;
-use crate::repository::packer::{BLOCK_CHUNKS, BLOCK_TARGET, Packer, SealedBlock, Sealer};
+use crate::repository::packer::{BLOCK_CHUNKS, Packer, SealedBlock, Sealer, block_target};
 use crate::repository::{Error, Repository, Result};
 
 /// Bytes read from a pack at once, at most; a block is never longer.
@@ -104,7 +104,7 @@ impl<'a> Mover<'a> {
         let session = toc.toc.sessions.get(usize::from(block.session)).ok_or_else(no_block)?;
         sound(toc, live, stored)?;
         let whole = live.needed.len() == block.chunks as usize;
-        let small = (block.raw_length as usize) < BLOCK_TARGET / 4;
+        let small = (block.raw_length as usize) < block_target(block.kind) / 4;
         let may_recut = self.recuts || block.kind == ChunkKind::Refs;
         if may_recut && (!whole || small) {
             return self.recut(toc, live, block, session, stored);
@@ -143,7 +143,7 @@ impl<'a> Mover<'a> {
                 )));
             }
             let full = self.open.get(&key).is_some_and(|(_, open)| {
-                open.raw.len() + bytes.len() > BLOCK_TARGET && !open.raw.is_empty()
+                open.raw.len() + bytes.len() > block_target(block.kind) && !open.raw.is_empty()
                     || open.chunks.len() >= BLOCK_CHUNKS
             });
             if full {

@@ -9,7 +9,7 @@ use super::blocks::is_gone;
 use super::coordinates::{Holders, ReferenceSet};
 use super::error::{Error, ErrorKind, Result};
 use super::keyring::{Standing, Trust};
-use super::packer::{BLOCK_TARGET, Packer, Sealer};
+use super::packer::{Packer, Sealer, block_target};
 use super::sync::Troubles;
 use super::{Repository, now_ms};
 use crate::crypto::keys;
@@ -229,7 +229,7 @@ impl Repository {
             let id = self.keyring.chunk_id(ChunkKind::Refs, &page.bytes)?;
             pages.push(id);
             if self.usable_place(&id, absent)?.is_none() && packer.claim(id) {
-                if raw.len() + page.bytes.len() > BLOCK_TARGET {
+                if raw.len() + page.bytes.len() > block_target(ChunkKind::Refs) {
                     let full = sealer.seal(ChunkKind::Refs, &raw, std::mem::take(&mut chunks))?;
                     raw.clear();
                     packer.add(full)?;

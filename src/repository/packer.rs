@@ -16,7 +16,7 @@ use super::blocks::session_place;
 use super::error::{Error, Result};
 use super::index::{NewPack, PackToc};
 use crate::compression::{self, Codec};
-use crate::crypto::{NONCE_LENGTH, SEAL_OVERHEAD, SecretKey, random, seal_in_place};
+use crate::crypto::{NONCE_LENGTH, SecretKey, random, seal_in_place};
 use crate::format::pack::{
     Birth, Block, Chunk, Coordinate, ForeignRun, MAX_BLOCKS, MAX_CHUNKS, MAX_SESSIONS, PackKind,
     Session, SessionKey, Toc, header, pack_key,
@@ -27,7 +27,9 @@ use crate::id::{ChunkId, PackId, SnapshotId};
 use crate::store::Store;
 
 /// Plaintext gathered into one block, in bytes.
-pub const BLOCK_TARGET: usize = 1024 * 1024;
+const DATA_BLOCK_TARGET: usize = 2 << 20;
+/// The same of pages, which are looked up one by one.
+const PAGE_BLOCK_TARGET: usize = 1 << 20;
 /// Chunks gathered into one block: a pack holds no more than 65,536.
 pub const BLOCK_CHUNKS: usize = 8192;
 const SMALL_PACK_TARGET: u64 = 8 << 20;
@@ -37,6 +39,11 @@ const MAX_DATA_PACK_TARGET: u64 = 128 << 20;
 const GROWTH_STEP: u64 = 4 << 40;
 /// Packs on their way to the store at once.
 const UPLOADS: usize = 2;
+
+/// Plaintext gathered into a block of this kind, in bytes.
+pub fn block_target(kind: ChunkKind) -> usize {
+    if kind == ChunkKind::Data { DATA_BLOCK_TARGET } else { PAGE_BLOCK_TARGET }
+}
 
 /// A block ready to lie in a pack.
 pub struct SealedBlock {
@@ -94,9 +101,7 @@ pub struct Sealer {
 
 impl Sealer {
     pub fn seal(&self, kind: ChunkKind, raw: &[u8], chunks: Vec<Chunk>) -> Result<SealedBlock> {
-        let bound = zstd::zstd_safe::compress_bound(raw.len());
-        let mut stored = Vec::with_capacity(bound + SEAL_OVERHEAD);
-        stored.resize(NONCE_LENGTH, 0);
+        let mut stored = vec![0; NONCE_LENGTH];
         let codec = compression::compress(raw, self.level, &mut stored)
             .map_err(|error| Error::failed(error.to_string()))?;
         let raw_length = raw.len() as u32;
@@ -125,12 +130,12 @@ impl<'a> Gather<'a> {
 
     /// Adds a chunk that the caller claimed.
     pub fn add(&mut self, id: ChunkId, bytes: &[u8]) -> Result<()> {
-        let full = self.raw.len() + bytes.len() > BLOCK_TARGET || self.chunks.len() >= BLOCK_CHUNKS;
-        if full {
+        let target = block_target(self.kind);
+        if self.raw.len() + bytes.len() > target || self.chunks.len() >= BLOCK_CHUNKS {
             self.flush()?;
         }
         if self.raw.capacity() == 0 {
-            self.raw.reserve_exact(BLOCK_TARGET);
+            self.raw.reserve_exact(target);
         }
         self.chunks.push(Chunk { id, length: bytes.len() as u32 });
         self.raw.extend_from_slice(bytes);
@@ -255,20 +260,31 @@ pub fn with_packer<T>(
             scope.spawn(move || packer.upload(&queue, &*store));
         }
         drop(queue);
+        let end = EndUploads { packer: &packer, uploads };
         let result = work(&packer, &sealer);
         packer.wait_for_uploads();
-        let ended = (0..uploads).try_for_each(|_| {
-            // an empty job ends one uploader
-            let nothing = PutPack::nothing();
-            packer.jobs.send((Bytes::new(), nothing)).map_err(|_| Error::failed("uploads stopped"))
-        });
+        drop(end);
         let value = result?;
-        ended?;
         match lock(&packer.state).error.take() {
             Some(error) => Err(error),
             None => Ok(value),
         }
     })
+}
+
+/// Ends the uploaders, also when the work panics: nobody would wait for them.
+struct EndUploads<'a> {
+    packer: &'a Packer,
+    uploads: usize,
+}
+
+impl Drop for EndUploads<'_> {
+    fn drop(&mut self) {
+        for _ in 0..self.uploads {
+            // an empty job ends one; where nobody takes it, all have ended
+            let _ = self.packer.jobs.send((Bytes::new(), PutPack::nothing()));
+        }
+    }
 }
 
 fn data_target(stored: u64) -> u64 {

@@ -48,22 +48,35 @@ pub(super) enum Job {
     Finish(Vec<Arc<FileJob>>),
 }
 
-/// Hands jobs to threads and knows when they are done.
+/// Hands jobs to threads.
 pub(super) struct Pool {
-    jobs: Sender<Job>,
-    outstanding: Arc<(Mutex<usize>, Condvar)>,
+    jobs: Sender<(Job, Group)>,
+}
+
+/// Jobs that somebody waits for together.
+#[derive(Clone, Default)]
+pub(super) struct Group(Arc<(Mutex<usize>, Condvar)>);
+
+impl Group {
+    /// Waits until every job sent for it so far is done.
+    pub fn wait(&self) {
+        let mut outstanding = lock(&self.0.0);
+        while *outstanding > 0 {
+            let waited = self.0.1.wait(outstanding);
+            outstanding = waited.unwrap_or_else(|poisoned| poisoned.into_inner());
+        }
+    }
 }
 
 impl Pool {
     /// Runs `work` with threads to do its jobs. They are gone afterwards.
     pub fn run<T>(context: &Context<'_>, work: impl FnOnce(&Pool) -> T) -> T {
         let (jobs, queue) = crossbeam_channel::unbounded();
-        let outstanding = Arc::new((Mutex::new(0), Condvar::new()));
-        let pool = Pool { jobs, outstanding: outstanding.clone() };
+        let pool = Pool { jobs };
         std::thread::scope(|scope| {
             for _ in 0..threads(context.repository) {
-                let (queue, outstanding) = (queue.clone(), outstanding.clone());
-                scope.spawn(move || take_jobs(context, &queue, &outstanding));
+                let queue = queue.clone();
+                scope.spawn(move || take_jobs(context, &queue));
             }
             let result = work(&pool);
             drop(pool);
@@ -71,19 +84,10 @@ impl Pool {
         })
     }
 
-    pub fn send(&self, job: Job) {
-        *lock(&self.outstanding.0) += 1;
+    pub fn send(&self, job: Job, group: &Group) {
+        *lock(&group.0.0) += 1;
         // the other end lives as long as the pool
-        let _ = self.jobs.send(job);
-    }
-
-    /// Waits until every job sent so far is done.
-    pub fn wait(&self) {
-        let mut outstanding = lock(&self.outstanding.0);
-        while *outstanding > 0 {
-            let waited = self.outstanding.1.wait(outstanding);
-            outstanding = waited.unwrap_or_else(|poisoned| poisoned.into_inner());
-        }
+        let _ = self.jobs.send((job, group.clone()));
     }
 }
 
@@ -98,18 +102,18 @@ fn threads(repository: &Repository) -> usize {
 }
 
 /// Counts a job as done even if it panicked, so that nobody waits for ever.
-struct Done<'a>(&'a (Mutex<usize>, Condvar));
+struct Done(Group);
 
-impl Drop for Done<'_> {
+impl Drop for Done {
     fn drop(&mut self) {
-        *lock(&self.0.0) -= 1;
-        self.0.1.notify_all();
+        *lock(&self.0.0.0) -= 1;
+        self.0.0.1.notify_all();
     }
 }
 
-fn take_jobs(context: &Context<'_>, queue: &Receiver<Job>, outstanding: &(Mutex<usize>, Condvar)) {
-    for job in queue {
-        let _done = Done(outstanding);
+fn take_jobs(context: &Context<'_>, queue: &Receiver<(Job, Group)>) {
+    for (job, group) in queue {
+        let _done = Done(group);
         if context.is_stopped() {
             continue;
         }

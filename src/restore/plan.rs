@@ -90,10 +90,10 @@ impl<'a> Planner<'a> {
         if done.is_err() {
             // what is there gets what is known of it, so that the next run finds
             // whole what is whole
-            self.pool.wait();
             self.leave(None);
             let windows = [self.running.take(), Some(std::mem::take(&mut self.window))];
             for window in windows.into_iter().flatten() {
+                window.work.wait();
                 self.set_directories(window.directories);
             }
         }
@@ -508,7 +508,7 @@ impl<'a> Planner<'a> {
         Ok(())
     }
 
-    /// Gives the window to the threads, when they are done with the one before.
+    /// Gives the window to the threads, and ends the one before.
     fn flush(&mut self) -> Result<()> {
         let mut window = std::mem::take(&mut self.window);
         let jobs = match self.jobs(&mut window) {
@@ -523,24 +523,31 @@ impl<'a> Planner<'a> {
             self.list(window);
             return Ok(());
         }
-        let done = self.running.replace(window);
-        jobs.into_iter().for_each(|job: Job| self.pool.send(job));
-        if let Some(done) = done {
-            self.complete(done)?;
+        jobs.into_iter().for_each(|job| self.pool.send(job, &window.work));
+        match self.running.replace(window) {
+            Some(done) => self.end(done),
+            None => Ok(()),
         }
-        Ok(())
     }
 
-    /// What is to be done for a window, once the one before is done.
     fn jobs(&self, window: &mut Window) -> Result<Vec<Job>> {
         window.compare(self.context, self.pool)?;
         if self.context.options.dry_run {
             return Ok(Vec::new());
         }
         let jobs = window.jobs(self.context)?;
-        self.pool.wait();
         self.context.check_running()?;
         Ok(jobs)
+    }
+
+    /// Waits for a window's jobs, then does what had to wait for them.
+    fn end(&mut self, mut window: Window) -> Result<()> {
+        window.work.wait();
+        if let Err(error) = self.context.check_running() {
+            self.window.directories.append(&mut window.directories);
+            return Err(error);
+        }
+        self.complete(window)
     }
 
     /// Brings everything planned to its end.
@@ -551,10 +558,8 @@ impl<'a> Planner<'a> {
                 self.flush()?;
                 continue;
             }
-            self.pool.wait();
-            self.context.check_running()?;
             match self.running.take() {
-                Some(last) => self.complete(last)?,
+                Some(last) => self.end(last)?,
                 None => return Ok(()),
             }
         }

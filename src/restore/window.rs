@@ -1,13 +1,14 @@
 //! A bounded piece of the work: some files, the chunks they want, and what has
 //! to wait until they are there. Planned while the threads work on the window
-//! before, so two windows and what the threads hold are all the memory there is.
+//! before and end the one before that, so three windows and what the threads
+//! hold are all the memory there is.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::context::Context;
-use super::fetch::{BlockWant, FetchJob, Job, Pool, Want};
+use super::fetch::{BlockWant, FetchJob, Group, Job, Pool, Want};
 use super::file::{FileJob, Way};
 use crate::format::entry::{Entry, Metadata};
 use crate::repository::Result;
@@ -19,9 +20,10 @@ const MAX_WINDOW_FILES: usize = 8192;
 const MAX_WINDOW_WANTS: usize = 65_536;
 /// Bytes of inline content and attributes in one window: these are held.
 const MAX_WINDOW_INLINE: usize = 12 << 20;
-/// Most bytes that are held back for existing files, of one and of all.
+/// Most bytes that are held back for existing files, of one and of all of a
+/// window.
 const MAX_HELD_FILE: u64 = 8 << 20;
-const MAX_HELD: u64 = 40 << 20;
+const MAX_HELD: u64 = 20 << 20;
 /// Stored bytes one job fetches, unless a single block is longer.
 const MAX_RANGE: u64 = 8 << 20;
 /// Unwanted bytes that are fetched along rather than asked for around.
@@ -58,6 +60,8 @@ pub(super) struct Window {
     pub told: Vec<Told>,
     pub want_bytes: u64,
     pub inline_bytes: usize,
+    /// Its jobs that the threads have.
+    pub work: Group,
 }
 
 impl Window {
@@ -93,13 +97,13 @@ impl Window {
             }
             let other_file = batch.last().is_some_and(|last| !Arc::ptr_eq(&last.file, &want.file));
             if other_file || bytes > COMPARE_JOB_BYTES {
-                pool.send(Job::Compare(std::mem::take(&mut batch), reply.clone()));
+                pool.send(Job::Compare(std::mem::take(&mut batch), reply.clone()), &self.work);
                 bytes = 0;
             }
             bytes += u64::from(want.length);
             batch.push(want);
         }
-        pool.send(Job::Compare(batch, reply));
+        pool.send(Job::Compare(batch, reply), &self.work);
         for different in replies {
             kept.append(&mut different?);
         }
