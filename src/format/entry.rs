@@ -41,7 +41,7 @@ pub struct Timestamp {
 }
 
 /// An owner's name; nearly always short enough to need no memory of its own.
-pub type Name = smallvec::SmallVec<[u8; 24]>;
+pub type Name = smallvec::SmallVec<[u8; 16]>;
 
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Metadata {
