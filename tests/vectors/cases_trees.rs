@@ -43,8 +43,8 @@ fn chunk(id: u8, length: u32) -> Item {
 
 fn full_file() -> Entry {
     let mut file = plain(b"files\0etc\0\xff\xfe", EntryKind::File);
-    file.metadata.user = b"root".to_vec();
-    file.metadata.group = b"wheel".to_vec();
+    file.metadata.user = b"root"[..].into();
+    file.metadata.group = b"wheel"[..].into();
     file.metadata.size = 5 + 8192 + 7;
     file.metadata.xattrs = vec![(b"user.a".to_vec(), vec![]), (b"user.b".to_vec(), vec![1, 2])];
     file.long_xattrs = vec![(b"user.long".to_vec(), Content::Items(vec![chunk(3, 5000)]))];

@@ -337,7 +337,7 @@ fn entry(key: &[u8], kind: EntryKind, content: Content, size: u64) -> Entry {
     Entry {
         key: key.to_vec(),
         kind,
-        metadata: Metadata { mode, size, user: b"root".to_vec(), ..Metadata::default() },
+        metadata: Metadata { mode, size, user: b"root"[..].into(), ..Metadata::default() },
         long_xattrs: Vec::new(),
         content,
         link_group: 0,

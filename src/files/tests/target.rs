@@ -314,8 +314,8 @@ fn owners_by_name_by_number_or_not_at_all() {
         let wanted = Metadata {
             uid: 4242,
             gid: 4243,
-            user: b"daemon".to_vec(),
-            group: b"no such group".to_vec(),
+            user: b"daemon".to_vec().into(),
+            group: b"no such group".to_vec().into(),
             ..metadata(0o4755)
         };
         let set = |owners| target.set_metadata(b"file", EntryKind::File, &wanted, owners).unwrap();
