@@ -322,7 +322,7 @@ fn owners_by_name_by_number_or_not_at_all() {
         assert!(matches!(set(Owners { skip: true, ..Owners::default() })[..], [Unset::SetId]));
         assert_eq!(found(&path).mode, 0o755, "a set-user-id file must not become root's");
         assert!(set(Owners::default()).is_empty());
-        assert_eq!(found(&path).user, b"daemon");
+        assert_eq!(found(&path).user[..], *b"daemon");
         assert_eq!((found(&path).gid, found(&path).mode), (4243, 0o4755));
         assert!(set(Owners { numeric: true, ..Owners::default() }).is_empty());
         assert_eq!((found(&path).uid, found(&path).gid), (4242, 4243));
