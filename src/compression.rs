@@ -116,39 +116,26 @@ fn looks_incompressible(text: &[u8], level: i32) -> bool {
     })
 }
 
-/// Decodes a block into exactly `raw_length` bytes at the end of `out`. What is
-/// not one frame and nothing else is corrupt, as not every decoder goes on
-/// behind the first.
+/// Decodes a block into exactly `raw_length` bytes. What is not one frame and
+/// nothing else is corrupt, as not every decoder goes on behind the first.
 pub fn decompress(
     codec: Codec,
     encoded: &[u8],
     raw_length: usize,
-    out: &mut Vec<u8>,
-) -> Result<(), CompressionError> {
+) -> Result<Vec<u8>, CompressionError> {
     let corrupt = || CompressionError::Corrupt(raw_length);
-    match codec {
-        Codec::Stored if encoded.len() == raw_length => {
-            out.extend_from_slice(encoded);
-            Ok(())
-        }
-        Codec::Stored => Err(corrupt()),
+    let decoded = match codec {
+        Codec::Stored => encoded.to_vec(),
         Codec::Zstd
             if zstd::zstd_safe::find_frame_compressed_size(encoded) != Ok(encoded.len()) =>
         {
-            Err(corrupt())
+            return Err(corrupt());
         }
         Codec::Zstd => with_contexts(DEFAULT_LEVEL, |contexts| {
-            let start = out.len();
-            out.resize(start + raw_length, 0);
-            match contexts.decompressor.decompress_to_buffer(encoded, &mut out[start..]) {
-                Ok(length) if length == raw_length => Ok(()),
-                _ => {
-                    out.truncate(start);
-                    Err(corrupt())
-                }
-            }
-        }),
-    }
+            contexts.decompressor.decompress(encoded, raw_length).map_err(|_| corrupt())
+        })?,
+    };
+    if decoded.len() == raw_length { Ok(decoded) } else { Err(corrupt()) }
 }
 
 #[cfg(test)]
@@ -158,10 +145,10 @@ mod tests {
     fn check(text: &[u8], expect: Codec) {
         let mut encoded = b"before".to_vec();
         assert_eq!(compress(text, DEFAULT_LEVEL, &mut encoded).unwrap(), expect);
-        let mut decoded = Vec::new();
-        decompress(expect, &encoded[6..], text.len(), &mut decoded).unwrap();
-        assert_eq!(decoded, text);
-        assert!(decompress(expect, &encoded[6..], text.len() + 1, &mut decoded).is_err());
+        assert_eq!(decompress(expect, &encoded[6..], text.len()).unwrap(), text);
+        for wrong in [text.len() + 1, text.len() - 1] {
+            assert!(decompress(expect, &encoded[6..], wrong).is_err());
+        }
     }
 
     #[test]

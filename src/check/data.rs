@@ -6,6 +6,8 @@ use std::collections::{BTreeSet, HashSet};
 use std::ops::ControlFlow;
 use std::sync::{Mutex, PoisonError};
 
+use bytes::BytesMut;
+
 use super::Subset;
 use super::objects::unreadable;
 use super::packs::Packs;
@@ -17,13 +19,13 @@ use crate::format::pack::{
 };
 use crate::id::PackId;
 use crate::progress::{Event, Progress};
-use crate::repository::blocks::chunk_slice;
+use crate::repository::blocks::mutable;
 use crate::repository::index::{PackNumber, PackToc};
 use crate::repository::{Error, Repository, Result};
 use crate::store::{ErrorKind as StoreKind, Listed, Reading, StoreError, read_many};
 
 /// Bytes of packs in memory at once, besides one decoded block a thread.
-const BUDGET_BYTES: u64 = 256 << 20;
+const BUDGET_BYTES: u64 = 80 << 20;
 const MAX_THREADS: usize = 8;
 
 struct DataCheck<'a> {
@@ -178,7 +180,7 @@ impl DataCheck<'_> {
                     counts.bytes_read += length;
                 });
                 self.progress.event(Event::Done { files: 1, bytes: length });
-                self.read(id, number, &bytes)
+                self.read(id, number, mutable(bytes))
             }
         };
         match result {
@@ -187,9 +189,9 @@ impl DataCheck<'_> {
         }
     }
 
-    fn read(&self, id: PackId, number: Option<PackNumber>, bytes: &[u8]) -> Result<()> {
+    fn read(&self, id: PackId, number: Option<PackNumber>, mut bytes: BytesMut) -> Result<()> {
         let key = pack_key(id);
-        let named_right = blake3::hash(bytes).as_bytes() == &id.0;
+        let named_right = blake3::hash(&bytes).as_bytes() == &id.0;
         let misnamed = "its bytes do not match its name";
         let Some(number) = number else {
             if !named_right {
@@ -202,13 +204,13 @@ impl DataCheck<'_> {
             self.findings.about_pack(id, misnamed, Some("PACK-6"));
         }
         let toc = self.repository.index().toc(number)?;
-        let table = self.table(id, bytes, &toc);
+        let table = self.table(id, &bytes, &toc);
         if let Err(error) = &table {
             self.findings.pack_format(id, error);
         }
         let mut blocks = HashSet::new();
         for at in 0..toc.toc.blocks.len() {
-            if let Some(error) = self.block(&toc, at, bytes)? {
+            if let Some(error) = self.block(&toc, at, &mut bytes)? {
                 let what = error.message.strip_prefix(&format!("{key}: "));
                 self.findings.about_pack(id, what.unwrap_or(&error.message), None);
                 blocks.insert(at as u32);
@@ -252,15 +254,15 @@ impl DataCheck<'_> {
         Ok(())
     }
 
-    /// What is wrong with one block, if anything is.
-    fn block(&self, toc: &PackToc, at: usize, bytes: &[u8]) -> Result<Option<Error>> {
+    /// What is wrong with one block, if anything is. It is opened where it lies.
+    fn block(&self, toc: &PackToc, at: usize, bytes: &mut [u8]) -> Result<Option<Error>> {
         let (Some(block), Some(offset)) = (toc.toc.blocks.get(at), toc.offsets.get(at)) else {
             return Ok(None);
         };
         let key = pack_key(toc.pack);
-        let stored = usize::try_from(*offset)
-            .ok()
-            .and_then(|start| bytes.get(start..start.checked_add(block.stored_length as usize)?));
+        let stored = usize::try_from(*offset).ok().and_then(|start| {
+            bytes.get_mut(start..start.checked_add(block.stored_length as usize)?)
+        });
         let Some(stored) = stored else {
             return Ok(Some(Error::damage(format!("{key}: block {at} is cut off"))));
         };
@@ -269,18 +271,19 @@ impl DataCheck<'_> {
             let message = || format!("{key}: block {at}: its bytes are damaged [PACK-7]");
             return Ok((!right).then(|| Error::damage(message())));
         }
-        let raw = match self.repository.open_block(toc, block, &mut stored.to_vec()) {
+        let raw = match self.repository.open_block(toc, block, stored) {
             Ok(raw) => raw,
             Err(error) if super::ends_check(&error) => return Err(error),
             Err(error) => return Ok(Some(error)),
         };
         let first = toc.first_ordinals.get(at).copied().unwrap_or_default();
+        let mut rest = &raw[..];
         for ordinal in first..first.saturating_add(block.chunks) {
-            let Ok(ordinal) = u16::try_from(ordinal) else { continue };
-            let chunk = toc.toc.chunks.get(usize::from(ordinal));
-            let bytes = chunk_slice(toc, ordinal, &raw);
-            let right = match (chunk, bytes) {
-                (Some(chunk), Some(bytes)) => {
+            let chunk = toc.toc.chunks.get(ordinal as usize);
+            let cut = chunk.and_then(|chunk| rest.split_at_checked(chunk.length as usize));
+            let right = match (chunk, cut) {
+                (Some(chunk), Some((bytes, after))) => {
+                    rest = after;
                     self.repository.keyring().chunk_id(block.kind, bytes)? == chunk.id
                 }
                 _ => false,

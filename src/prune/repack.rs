@@ -129,7 +129,8 @@ impl<'a> Mover<'a> {
         session: &Session,
         stored: &[u8],
     ) -> Result<()> {
-        let raw = self.repository.open_block(toc, block, &mut stored.to_vec())?;
+        let mut stored = stored.to_vec();
+        let raw = self.repository.open_block(toc, block, &mut stored)?;
         let key = (block.kind as u8, session.writer);
         for ordinal in &live.needed {
             let bytes = crate::repository::blocks::chunk_slice(toc, *ordinal, &raw);

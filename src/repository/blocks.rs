@@ -1,16 +1,18 @@
 //! Reads chunks: fetch the block, check its stored hash, open it, decode it,
 //! verify the chunk's id. A chunk is given out only after all of that.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
+use bytes::{Bytes, BytesMut};
 use zeroize::Zeroizing;
 
 use super::Repository;
 use super::error::{Error, ErrorKind, Result};
 use super::index::{PackToc, Place};
-use crate::compression::decompress;
+use crate::compression::{Codec, decompress};
 use crate::crypto::{SecretKey, open_in_place};
 use crate::format::pack::{Block, Session, SessionKey, pack_key};
 use crate::format::{ChunkKind, Kind, Place as SealPlace, block_place};
@@ -110,12 +112,13 @@ impl Repository {
     }
 
     /// Decodes one block from its stored bytes, after their hash was compared.
-    pub(crate) fn open_block(
+    /// One that is not compressed is opened where it lies.
+    pub(crate) fn open_block<'s>(
         &self,
         toc: &PackToc,
         block: &Block,
-        stored: &mut [u8],
-    ) -> Result<Vec<u8>> {
+        stored: &'s mut [u8],
+    ) -> Result<Cow<'s, [u8]>> {
         let name = || pack_key(toc.pack);
         if blake3::hash(stored).as_bytes()[..16] != block.stored_hash {
             let message = format!("{}: a block's bytes are damaged [PACK-7]", name());
@@ -127,10 +130,13 @@ impl Repository {
         let place = block_place(self.id(), block.kind, block.codec, block.raw_length);
         let encoded = open_in_place(&key, &place, stored)
             .map_err(|_| Error::damage(format!("{}: a block does not open [PACK-8]", name())))?;
-        let mut raw = Vec::with_capacity(block.raw_length as usize);
-        decompress(block.codec, encoded, block.raw_length as usize, &mut raw)
-            .map_err(|error| Error::damage(format!("{}: a block {error} [PACK-9]", name())))?;
-        Ok(raw)
+        let raw_length = block.raw_length as usize;
+        if block.codec == Codec::Stored && encoded.len() == raw_length {
+            return Ok(Cow::Borrowed(encoded));
+        }
+        let raw = decompress(block.codec, encoded, raw_length);
+        raw.map(Cow::Owned)
+            .map_err(|error| Error::damage(format!("{}: a block {error} [PACK-9]", name())))
     }
 
     /// Fetches and decodes block `at` of a pack.
@@ -140,7 +146,7 @@ impl Repository {
         let offset = toc.offsets.get(at).ok_or_else(missing)?;
         let stored =
             self.store.get_range(&pack_key(toc.pack), *offset, u64::from(block.stored_length))?;
-        self.open_block(toc, block, &mut stored.to_vec())
+        Ok(self.open_block(toc, block, &mut mutable(stored))?.into_owned())
     }
 
     fn cached_block(&self, place: Place, toc: &PackToc) -> Result<Arc<Vec<u8>>> {
@@ -221,6 +227,12 @@ impl Repository {
         }
         Err(trouble.unwrap_or_else(|| Error::damage(format!("chunk {id} is in no pack"))))
     }
+}
+
+/// Bytes as the store gave them, to be opened where they lie: nobody else has
+/// them, as a rule.
+pub(crate) fn mutable(bytes: Bytes) -> BytesMut {
+    bytes.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..]))
 }
 
 /// The bytes of the chunk at `ordinal` within its decoded block.

@@ -30,6 +30,9 @@ use crate::store::Store;
 const DATA_BLOCK_TARGET: usize = 2 << 20;
 /// The same of pages, which are looked up one by one.
 const PAGE_BLOCK_TARGET: usize = 1 << 20;
+/// The same of data that does not shrink: long blocks gain nothing there, and of
+/// shorter ones a pack can close where its padding costs little.
+const STORED_BLOCK_TARGET: usize = 256 << 10;
 /// Chunks gathered into one block: a pack holds no more than 65,536.
 pub const BLOCK_CHUNKS: usize = 8192;
 const SMALL_PACK_TARGET: u64 = 8 << 20;
@@ -119,23 +122,24 @@ pub struct Gather<'a> {
     packer: &'a Packer,
     sealer: &'a Sealer,
     kind: ChunkKind,
+    target: usize,
     raw: Vec<u8>,
     chunks: Vec<Chunk>,
 }
 
 impl<'a> Gather<'a> {
     pub fn new(packer: &'a Packer, sealer: &'a Sealer, kind: ChunkKind) -> Self {
-        Gather { packer, sealer, kind, raw: Vec::new(), chunks: Vec::new() }
+        let target = block_target(kind);
+        Gather { packer, sealer, kind, target, raw: Vec::new(), chunks: Vec::new() }
     }
 
     /// Adds a chunk that the caller claimed.
     pub fn add(&mut self, id: ChunkId, bytes: &[u8]) -> Result<()> {
-        let target = block_target(self.kind);
-        if self.raw.len() + bytes.len() > target || self.chunks.len() >= BLOCK_CHUNKS {
+        if self.raw.len() + bytes.len() > self.target || self.chunks.len() >= BLOCK_CHUNKS {
             self.flush()?;
         }
         if self.raw.capacity() == 0 {
-            self.raw.reserve_exact(target);
+            self.raw.reserve_exact(self.target);
         }
         self.chunks.push(Chunk { id, length: bytes.len() as u32 });
         self.raw.extend_from_slice(bytes);
@@ -148,6 +152,8 @@ impl<'a> Gather<'a> {
             return Ok(());
         }
         let block = self.sealer.seal(self.kind, &self.raw, chunks)?;
+        let shrank = block.codec != Codec::Stored;
+        self.target = if shrank { block_target(self.kind) } else { STORED_BLOCK_TARGET };
         self.raw.clear();
         self.packer.add(block)
     }
@@ -194,6 +200,9 @@ pub struct Packer {
     data_target: u64,
     new_chunks: Vec<Mutex<HashMap<ChunkId, NewPlace>>>,
     state: Mutex<State>,
+    /// Memory of a data pack that was put, for the next one: new memory would
+    /// have to be cleared by the system first.
+    spare: Mutex<Option<Vec<u8>>>,
     settled: Condvar,
     jobs: Sender<(Bytes, PutPack)>,
     /// Stored bytes handed to the store so far.
@@ -242,6 +251,7 @@ pub fn with_packer<T>(
             put: Vec::new(),
             error: None,
         }),
+        spare: Mutex::default(),
         settled: Condvar::new(),
         jobs,
         bytes_put: AtomicU64::new(0),
@@ -415,8 +425,10 @@ impl Packer {
             foreign: Vec::new(),
         };
         let target = if kind == PackKind::Data { self.data_target } else { SMALL_PACK_TARGET };
+        let spare = (kind == PackKind::Data).then(|| lock(&self.spare).take()).flatten();
         // address space only: pages become real as blocks come
-        let mut bytes = Vec::with_capacity((target + target / 4) as usize + (1 << 20));
+        let fresh = || Vec::with_capacity((target + target / 4) as usize + (1 << 20));
+        let mut bytes = spare.unwrap_or_else(fresh);
         bytes.extend_from_slice(&header(kind, birth));
         OpenPack { bytes, toc }
     }
@@ -454,7 +466,15 @@ impl Packer {
                 return;
             }
             let failed = lock(&self.state).error.is_some();
+            let memory = bytes.clone();
             let result = if failed { Ok(()) } else { store.put(&pack_key(pack.id), bytes) };
+            if pack.toc.toc.kind == PackKind::Data
+                && let Ok(memory) = memory.try_into_mut()
+            {
+                let mut memory = Vec::from(memory);
+                memory.clear();
+                *lock(&self.spare) = Some(memory);
+            }
             let mut state = lock(&self.state);
             state.in_flight -= 1;
             match result {

@@ -2,6 +2,7 @@
 //! write it to every file that needs it. Each takes whole jobs, so that while
 //! one waits for the store another decodes.
 
+use std::borrow::Cow;
 use std::sync::{Arc, Condvar, Mutex};
 
 use crossbeam_channel::{Receiver, Sender};
@@ -11,6 +12,7 @@ use super::file::{FileJob, Trouble, holds_chunk};
 use crate::format::ChunkKind;
 use crate::format::pack::pack_key;
 use crate::id::ChunkId;
+use crate::repository::blocks::mutable;
 use crate::repository::index::{PackNumber, PackToc};
 use crate::repository::{Error, ErrorKind, Repository, Result};
 
@@ -153,11 +155,12 @@ fn fetch(context: &Context<'_>, job: FetchJob) -> Result<()> {
         }
         Err(error) => return Err(error),
     };
+    let mut bytes = mutable(bytes);
     for block in job.blocks {
         if context.is_stopped() {
             return Ok(());
         }
-        match open(context.repository, &job.toc, job.offset, &bytes, block.block) {
+        match open(context.repository, &job.toc, job.offset, &mut bytes, block.block) {
             Ok(raw) => write_block(context, &job.toc, &block, &raw)?,
             Err(error) if error.kind == ErrorKind::Damage => {
                 context.elsewhere.note_bad_block(job.pack, block.block);
@@ -169,20 +172,21 @@ fn fetch(context: &Context<'_>, job: FetchJob) -> Result<()> {
     Ok(())
 }
 
-/// Opens one block of a fetched range.
-pub(super) fn open(
+/// Opens one block of a fetched range, where it lies if it can be.
+pub(super) fn open<'f>(
     repository: &Repository,
     toc: &PackToc,
     fetched_from: u64,
-    fetched: &[u8],
+    fetched: &'f mut [u8],
     at: usize,
-) -> Result<Vec<u8>> {
+) -> Result<Cow<'f, [u8]>> {
     let missing = || Error::damage(format!("{}: no such block", pack_key(toc.pack)));
     let block = toc.toc.blocks.get(at).ok_or_else(missing)?;
     let offset = toc.offsets.get(at).and_then(|offset| offset.checked_sub(fetched_from));
     let start = offset.ok_or_else(missing)? as usize;
-    let stored = fetched.get(start..start + block.stored_length as usize).ok_or_else(missing)?;
-    repository.open_block(toc, block, &mut stored.to_vec())
+    let end = start + block.stored_length as usize;
+    let stored = fetched.get_mut(start..end).ok_or_else(missing)?;
+    repository.open_block(toc, block, stored)
 }
 
 /// Verifies the wanted chunks of a decoded block, each once, and hands them on.

@@ -12,7 +12,7 @@ use crate::format::ChunkKind;
 use crate::format::content::{Content, Item};
 use crate::format::pack::pack_key;
 use crate::id::ChunkId;
-use crate::repository::blocks::chunk_slice;
+use crate::repository::blocks::{chunk_slice, mutable};
 use crate::repository::index::{PackNumber, PackToc};
 use crate::repository::{Error, ErrorKind, Repository, Result};
 
@@ -155,8 +155,8 @@ impl Run {
         let offset = toc.offsets.get(self.first_block).copied().unwrap_or_default();
         let blocks = toc.toc.blocks.get(self.first_block..=self.last_block).unwrap_or_default();
         let length = blocks.iter().map(|block| u64::from(block.stored_length)).sum();
-        let fetched = match repository.store().get_range(&pack_key(toc.pack), offset, length) {
-            Ok(fetched) => Some(fetched),
+        let mut fetched = match repository.store().get_range(&pack_key(toc.pack), offset, length) {
+            Ok(fetched) => Some(mutable(fetched)),
             Err(error) => match Error::from(error) {
                 error if error.kind == ErrorKind::Damage => None,
                 error => return Err(error),
@@ -166,8 +166,9 @@ impl Run {
         for (ordinal, id) in &self.chunks {
             let block = toc.block_of(*ordinal);
             if raw.as_ref().is_none_or(|(at, _)| *at != block) {
-                raw = fetched.as_ref().and_then(|fetched| {
-                    Some((block, open(repository, toc, offset, fetched, block).ok()?))
+                raw = fetched.as_mut().and_then(|fetched| {
+                    let raw = open(repository, toc, offset, fetched, block).ok()?;
+                    Some((block, raw.into_owned()))
                 });
             }
             let found = raw.as_ref().and_then(|(_, raw)| chunk_slice(toc, *ordinal, raw));

@@ -156,8 +156,7 @@ impl OpenRepository {
         };
         let place = block_place(REPOSITORY, kind, found.codec, found.raw_length);
         let encoded = crypto::open(&key, &place, &found.stored).unwrap();
-        let mut text = Vec::new();
-        decompress(found.codec, &encoded, found.raw_length as usize, &mut text).unwrap();
+        let text = decompress(found.codec, &encoded, found.raw_length as usize).unwrap();
         let chunk = text[found.start..found.start + found.length].to_vec();
         assert_eq!(named(&self.id_keys[&kind], &chunk), id);
         chunk

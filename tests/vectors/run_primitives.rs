@@ -139,8 +139,7 @@ fn block(inputs: &Value, keys: &Value) -> Outcome {
     let place =
         format::block_place(RepositoryId(fixed(inputs, "repository")), kind, codec, raw_length);
     let encoded = crypto::open(&secret(keys, "key"), &place, &stored).map_err(|_| wrong())?;
-    let mut text = Vec::new();
-    decompress(codec, &encoded, raw_length as usize, &mut text).map_err(|_| wrong())?;
+    let text = decompress(codec, &encoded, raw_length as usize).map_err(|_| wrong())?;
     let id_key: [u8; 32] = fixed(keys, "id");
     let id = |text: &[u8]| hex(blake3::keyed_hash(&id_key, text).as_bytes());
     let mut at = 0;
