@@ -135,7 +135,8 @@ impl Previous {
     }
 }
 
-type Record = (Entry, Option<Arc<Vec<Item>>>);
+/// A previous entry, with the items of its list where they lie beside it.
+pub type Record = (Entry, Option<Arc<Vec<Item>>>);
 
 enum Records<'a> {
     None,

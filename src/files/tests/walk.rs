@@ -9,6 +9,7 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use super::{Told, bytes, deep_chain, is_root};
+use crate::files::Item;
 use crate::files::{LeftOut, Rules, WalkOptions, absolute, walk};
 use crate::format::entry::EntryKind;
 
@@ -350,7 +351,7 @@ fn a_hundred_thousand_names() {
     }
     let mut last = Vec::new();
     let mut count = 0;
-    walk(&[base.path().to_owned()], &WalkOptions::default(), &mut |item| {
+    walk(&[base.path().to_owned()], &WalkOptions::default(), &mut |item: Item| {
         let crate::files::Item::Found(found) = item else { panic!("all can be read") };
         assert!(key(&found.path) > last || count == 0);
         last = key(&found.path);
@@ -363,12 +364,12 @@ fn a_hundred_thousand_names() {
 #[test]
 fn visit_can_break_off() {
     let mut count = 0;
-    walk(&[PathBuf::from("/usr/lib")], &WalkOptions::default(), &mut |_| {
+    walk(&[PathBuf::from("/usr/lib")], &WalkOptions::default(), &mut |_: Item| {
         count += 1;
         if count == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     assert_eq!(count, 3);
-    walk(&[], &WalkOptions::default(), &mut |_| panic!("nothing to tell"));
+    walk(&[], &WalkOptions::default(), &mut |_: Item| panic!("nothing to tell"));
 }
 
 #[test]

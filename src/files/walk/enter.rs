@@ -154,11 +154,14 @@ impl<'w> Walker<'w> {
         let mut metadata = self.examiner.metadata(stat, kind);
         metadata.target = target;
         let mut trouble = None;
-        match self.examiner.xattrs(holder.as_fd(), name, &self.path, device_id) {
-            Ok(xattrs) => metadata.xattrs = xattrs,
-            Err(error) => trouble = Some(error),
-        }
         let path = self.told_path();
+        match self.visitor.known_xattrs(&path, kind, &metadata) {
+            Some(xattrs) => metadata.xattrs = xattrs,
+            None => match self.examiner.xattrs(holder.as_fd(), name, &self.path, device_id) {
+                Ok(xattrs) => metadata.xattrs = xattrs,
+                Err(error) => trouble = Some(error),
+            },
+        }
         let links = u64::from(stat.stx_nlink);
         let found = Found {
             path,
@@ -169,7 +172,7 @@ impl<'w> Walker<'w> {
             mount_id: mount_of(stat),
             implied_parent,
         };
-        (self.visit)(Item::Found(found))?;
+        self.visitor.visit(Item::Found(found))?;
         match trouble {
             Some(error) => {
                 let reason = format!("its extended attributes could not be read: {error}");
@@ -181,7 +184,7 @@ impl<'w> Walker<'w> {
 
     pub(super) fn leave_out(&mut self, why: LeftOut) -> ControlFlow<()> {
         let path = self.told_path();
-        (self.visit)(Item::LeftOut { path, why })
+        self.visitor.visit(Item::LeftOut { path, why })
     }
 
     /// Reports that the path at hand could not be looked at; every root at or
@@ -216,7 +219,7 @@ impl<'w> Walker<'w> {
 
     fn visit_failure(&mut self, root_missing: Option<usize>, error: io::Error) -> ControlFlow<()> {
         let path = self.told_path();
-        (self.visit)(Item::Failed { path, root_missing, error })
+        self.visitor.visit(Item::Failed { path, root_missing, error })
     }
 
     fn told_path(&self) -> Vec<u8> {
