@@ -139,7 +139,12 @@ fn pack(repository: &Repository, first: u64, chunks: u64) -> (PackId, u64, Vec<u
     let frame =
         toc.encode_frame(repository.id(), keyring.epoch, key, keyring.writer, &keyring.signer);
     let length = 16 + u64::from(CHUNK_BYTES) * chunks + frame.len() as u64;
-    (PackId(*blake3::hash(&[&first.to_le_bytes()[..], b"pack"].concat()).as_bytes()), length, frame, ids)
+    (
+        PackId(*blake3::hash(&[&first.to_le_bytes()[..], b"pack"].concat()).as_bytes()),
+        length,
+        frame,
+        ids,
+    )
 }
 
 fn put_segment(repository: &Repository, packs: &[(PackId, u64, Vec<u8>, Vec<ChunkId>)]) {
@@ -339,7 +344,11 @@ fn extrapolate(row: &Row) {
     println!("- index: {bytes:.1} B × 10^9 = {:.1} GB", bytes);
     println!("- load: {:.1} s × {factor:.0} = {:.0} s", row.cpu[0], row.cpu[0] * factor);
     println!("- open: {:.2} s × {factor:.0} = {:.1} s", row.cpu[1], row.cpu[1] * factor);
-    println!("- memory when opened: {:.0} MiB × {factor:.0} = {:.0} MiB", row.peak[1], row.peak[1] * factor);
+    println!(
+        "- memory when opened: {:.0} MiB × {factor:.0} = {:.0} MiB",
+        row.peak[1],
+        row.peak[1] * factor
+    );
     println!(
         "1 TB of data: 10^12 / {CHUNK_BYTES} = {:.2} M chunks × {bytes:.1} B = {:.2} GB",
         of_tb / 1e6,
