@@ -112,6 +112,11 @@ impl Layers {
         Ok(true)
     }
 
+    #[cfg(test)]
+    pub fn has_filter(&self) -> bool {
+        self.filter.is_some()
+    }
+
     fn keep(&mut self, layer: usize, at: usize, number: i64, leaf: Box<[u8]>) {
         if self.kept >= KEPT_LEAVES {
             self.layers.iter_mut().for_each(|layer| layer.leaves.fill(None));

@@ -20,6 +20,8 @@ mod objects;
 mod packs;
 mod rows;
 mod tables;
+#[cfg(test)]
+mod tests;
 mod toc;
 
 use std::collections::HashSet;
@@ -144,7 +146,13 @@ impl Index {
         }
         let table = PackTable::read(database).map_err(sql)?;
         // while the database is held, so that no newer table is overwritten
-        *self.table_mut() = table;
+        let old = std::mem::replace(&mut *self.table_mut(), table);
+        let frame = |table: &PackTable, number| {
+            table.by_number.get(&number).map(|info: &PackInfo| info.frame_hash)
+        };
+        let table = self.table();
+        self.tocs.retain(|number| frame(&old, number) == frame(&table, number));
+        drop(table);
         self.layers().load(database).map_err(sql)?;
         database.loaded = Some(version);
         Ok(())

@@ -149,6 +149,13 @@ impl TocCache {
         }
     }
 
+    /// Forgets the tables of which `stays` does not hold.
+    pub fn retain(&self, stays: impl Fn(PackNumber) -> bool) {
+        let mut kept = self.lock();
+        kept.tocs.retain(|number, _| stays(*number));
+        kept.chunks = kept.tocs.values().map(|(toc, _)| toc.toc.chunks.len()).sum();
+    }
+
     pub fn clear(&self) {
         *self.lock() = Kept::default();
     }
