@@ -3,7 +3,7 @@
 //! looked up. Prints a table of bytes, seconds of CPU and peak memory.
 //!
 //! `cargo bench --bench index -- 1000000 10000000 100000000`, or `-- small`: ten
-//! thousand segments of one small pack each. It runs in `ESKER_BENCH_DIR`, or
+//! thousand segments of one pack with 300 chunks each. It runs in `ESKER_BENCH_DIR`, or
 //! the current directory; a hundred million chunks need 7 GiB there. Segments
 //! are cut to nothing once they were read, so that they and the index need not
 //! fit both.
@@ -330,30 +330,43 @@ fn print(rows: &[Row]) {
             row.peak[0],
         );
     }
-    if let Some(last) = rows.last() {
-        extrapolate(last);
-    }
+    extrapolate(rows);
 }
 
-/// What the largest row says of 10^9 chunks, and of a TB of data.
-fn extrapolate(row: &Row) {
-    let factor = 1e9 / row.chunks as f64;
-    let bytes = row.index_bytes as f64 / row.chunks as f64;
-    let of_tb = 1e12 / f64::from(CHUNK_BYTES);
-    println!("\n10^9 chunks, {factor:.0} times the last row:");
-    println!("- index: {bytes:.1} B × 10^9 = {:.1} GB", bytes);
-    println!("- load: {:.1} s × {factor:.0} = {:.0} s", row.cpu[0], row.cpu[0] * factor);
-    println!("- open: {:.2} s × {factor:.0} = {:.1} s", row.cpu[1], row.cpu[1] * factor);
-    println!(
-        "- memory when opened: {:.0} MiB × {factor:.0} = {:.0} MiB",
-        row.peak[1],
-        row.peak[1] * factor
-    );
-    println!(
-        "1 TB of data: 10^12 / {CHUNK_BYTES} = {:.2} M chunks × {bytes:.1} B = {:.2} GB",
-        of_tb / 1e6,
-        of_tb * bytes / 1e9
-    );
+/// A quantity, its unit, and its place in a row.
+type Quantity = (&'static str, &'static str, fn(&Row) -> f64);
+
+const GROWING: [Quantity; 5] = [
+    ("index", "MiB", |row| (row.index_bytes >> 20) as f64),
+    ("load", "s", |row| row.cpu[0]),
+    ("open", "s", |row| row.cpu[1]),
+    ("peak memory when opened", "MiB", |row| row.peak[1]),
+    ("peak memory of the load", "MiB", |row| row.peak[0]),
+];
+
+/// What the last two rows say of 10^9 chunks, and the last of a TB of data.
+fn extrapolate(rows: &[Row]) {
+    if let [.., before, last] = rows {
+        let more = (last.chunks - before.chunks) as f64 / 1e6;
+        let rest = (1e9 - last.chunks as f64) / 1e6;
+        println!("\n10^9 chunks, along the line through the last two rows (chunks in millions):\n");
+        for (what, unit, of) in GROWING {
+            let (x, y) = (of(before), of(last));
+            let all = y + (y - x) / more * rest;
+            println!(
+                "- {what}: {y:.2} + ({y:.2} − {x:.2}) / {more:.0} × {rest:.0} = {all:.0} {unit}"
+            );
+        }
+    }
+    if let Some(last) = rows.last() {
+        let bytes = last.index_bytes as f64 / last.chunks as f64;
+        let of_tb = 1e12 / f64::from(CHUNK_BYTES);
+        println!(
+            "\n1 TB of data: 10^12 / {CHUNK_BYTES} = {:.2} M chunks × {bytes:.1} B = {:.2} GB",
+            of_tb / 1e6,
+            of_tb * bytes / 1e9
+        );
+    }
 }
 
 fn main() {
@@ -363,9 +376,8 @@ fn main() {
     }
     let root = std::env::var_os("ESKER_BENCH_DIR").map_or_else(|| ".".into(), PathBuf::from);
     if arguments.iter().any(|argument| argument == "small") {
-        let row = measure(&root, 200_000, 20, 1);
-        println!("{} segments of 20 chunks: {:.2} s of CPU", row.segments, row.cpu[0]);
-        return print(&[row]);
+        let row = measure(&root, 3_000_000, 300, 1);
+        return println!("{} segments of 300 chunks: {:.2} s", row.segments, row.cpu[0]);
     }
     let mut sizes: Vec<u64> = arguments.iter().filter_map(|a| a.parse().ok()).collect();
     if sizes.is_empty() {

@@ -55,14 +55,18 @@ fn prepare(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "temp_store", "MEMORY")?;
     connection.pragma_update(None, "cache_size", -32_000)?;
     connection.set_prepared_statement_cache_capacity(64);
-    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    if version == SCHEMA {
-        return Ok(());
+    let version = || connection.pragma_query_value(None, "user_version", |row| row.get(0));
+    match version()? {
+        SCHEMA => return Ok(()),
+        0 => {}
+        _ => return Err(rusqlite::Error::InvalidQuery),
     }
-    if version != 0 {
-        return Err(rusqlite::Error::InvalidQuery);
+    connection.execute_batch("BEGIN IMMEDIATE")?;
+    // another process may have been first
+    match version()? {
+        SCHEMA => connection.execute_batch("COMMIT"),
+        _ => connection.execute_batch(&format!("{TABLES} PRAGMA user_version = {SCHEMA}; COMMIT")),
     }
-    connection.execute_batch(&format!("BEGIN; {TABLES} PRAGMA user_version = {SCHEMA}; COMMIT;"))
 }
 
 /// Writes what is told of a pack: a new row, or another table of contents for

@@ -203,7 +203,11 @@ fn a_batch_that_fails_leaves_nothing() {
 #[derive(Clone, Debug)]
 enum Act {
     /// A segment that lists some packs and removes some.
-    Add { packs: Vec<u8>, removes: Vec<u8>, second: bool },
+    Add {
+        packs: Vec<u8>,
+        removes: Vec<u8>,
+        second: bool,
+    },
     Drop(u8),
     Replace(u8, u32),
     Batch(Vec<u8>),
