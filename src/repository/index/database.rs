@@ -16,6 +16,8 @@ pub struct Database {
     connection: Connection,
     /// Rows of packs that were added since the transaction began.
     pending: Vec<Row>,
+    /// How many rows that were in all.
+    added: u64,
     /// State of the database that the tables in memory show.
     pub loaded: Option<i64>,
 }
@@ -36,7 +38,7 @@ impl DerefMut for Database {
 
 impl Database {
     pub fn new(connection: Connection) -> Database {
-        Database { connection, pending: Vec::new(), loaded: None }
+        Database { connection, pending: Vec::new(), added: 0, loaded: None }
     }
 
     /// Another number whenever another connection changed anything.
@@ -48,15 +50,16 @@ impl Database {
     /// later could fail because of another process.
     pub fn begin(&mut self) -> rusqlite::Result<()> {
         self.pending.clear();
+        self.added = 0;
         self.execute_batch("BEGIN IMMEDIATE")
     }
 
-    /// Ends a transaction; `chunks` is what all packs hold together.
+    /// Ends a transaction; `chunks` is what all packs held together before.
     pub fn commit(&mut self, chunks: u64, merging: Merging) -> rusqlite::Result<()> {
         rows::add_layer(&self.connection, &mut self.pending)?;
         // what a batch took
         self.pending.shrink_to(4096);
-        rows::tidy(&self.connection, chunks, merging)?;
+        rows::tidy(&self.connection, chunks + self.added, merging)?;
         self.execute_batch("COMMIT")
     }
 
@@ -101,6 +104,7 @@ impl Database {
     pub fn write_pack(&mut self, pack: &NewPack) -> rusqlite::Result<PackNumber> {
         let number = tables::write_pack(self, pack)?;
         self.pending.extend(rows::rows_of(number, &pack.toc.toc));
+        self.added += pack.toc.toc.chunks.len() as u64;
         if self.pending.len() >= MAX_PENDING {
             rows::add_layer(&self.connection, &mut self.pending)?;
         }

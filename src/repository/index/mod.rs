@@ -222,10 +222,10 @@ impl Index {
     /// other processes wait. Nothing slow belongs into it.
     pub fn batch<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
         let _alone = self.batch.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let chunks = self.table().chunks;
         self.database().begin().map_err(sql)?;
         let result = work();
         let mut database = self.database();
-        let chunks = self.table().chunks;
         let result = match result {
             Ok(value) => database.commit(chunks, rows::Merging::Defer).map_err(sql).map(|()| value),
             Err(error) => Err(error),

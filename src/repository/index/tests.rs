@@ -200,6 +200,40 @@ fn a_batch_that_fails_leaves_nothing() {
     assert_eq!(found(&index, 2), [(3, 0)]);
 }
 
+#[test]
+fn looking_up_while_another_process_adds_and_merges_finds_what_is_loaded() {
+    let directory = tempfile::tempdir().unwrap();
+    let reader = Index::open(directory.path()).unwrap();
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let writer = Index::open(directory.path()).unwrap();
+            for segment in 0..60u8 {
+                let first = u32::from(segment) * 100;
+                let chunks: Vec<u32> = (first..first + 100).collect();
+                let added: Result<()> = writer.batch(|| {
+                    add(&writer, segment, &[(segment, &chunks)], &[]);
+                    Ok(())
+                });
+                added.unwrap();
+                writer.settle().unwrap();
+            }
+            done.store(true, std::sync::atomic::Ordering::Release);
+        });
+        while !done.load(std::sync::atomic::Ordering::Acquire) {
+            reader.load_packs().unwrap();
+            for (_, info) in reader.packs() {
+                let first = u32::from(info.id.0[0]) * 100;
+                for chunk in (first..first + 100).step_by(9) {
+                    assert_eq!(found(&reader, chunk).len(), 1, "{chunk}");
+                }
+            }
+        }
+    });
+    reader.load_packs().unwrap();
+    assert_eq!(reader.packs().len(), 60);
+}
+
 #[derive(Clone, Debug)]
 enum Act {
     /// A segment that lists some packs and removes some.
