@@ -18,6 +18,8 @@ pub struct Database {
     pending: Vec<Row>,
     /// How many rows that were in all.
     added: u64,
+    /// Whether layers are left to be merged.
+    pub unsettled: bool,
     /// State of the database that the tables in memory show.
     pub loaded: Option<i64>,
 }
@@ -38,7 +40,7 @@ impl DerefMut for Database {
 
 impl Database {
     pub fn new(connection: Connection) -> Database {
-        Database { connection, pending: Vec::new(), added: 0, loaded: None }
+        Database { connection, pending: Vec::new(), added: 0, unsettled: false, loaded: None }
     }
 
     /// Another number whenever another connection changed anything.
@@ -59,7 +61,7 @@ impl Database {
         rows::add_layer(&self.connection, &mut self.pending)?;
         // what a batch took
         self.pending.shrink_to(4096);
-        rows::tidy(&self.connection, chunks + self.added, merging)?;
+        self.unsettled = rows::tidy(&self.connection, chunks + self.added, merging)?;
         self.execute_batch("COMMIT")
     }
 

@@ -41,22 +41,33 @@ pub struct Wanted {
 impl Layers {
     /// Takes over which layers there are. What is known of those that stay is kept.
     pub fn load(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+        // as of one moment: rows move between layers
+        let _moment = match connection.is_autocommit() {
+            true => Some(connection.unchecked_transaction()?),
+            false => None,
+        };
         let mut old: HashMap<LayerNumber, Layer> =
-            self.layers.drain(..).map(|layer| (layer.head.number, layer)).collect();
-        for number in rows::layer_numbers(connection)? {
-            let layer = match old.remove(&number) {
-                Some(layer) => layer,
-                None => {
-                    let head = rows::read_head(connection, number)?;
-                    let leaves = head.firsts.iter().map(|_| None).collect();
-                    Layer { head, leaves }
+            self.layers.drain(..).map(|layer| (layer.head.extent.number, layer)).collect();
+        for extent in rows::extents(connection)? {
+            let known = old.remove(&extent.number);
+            let mut leaves = Vec::new();
+            let head = match known {
+                Some(layer) => {
+                    leaves = layer.leaves;
+                    Some(layer.head).filter(|head| head.extent == extent)
                 }
+                None => None,
             };
-            self.layers.push(layer);
+            let head = match head {
+                Some(head) => head,
+                None => rows::read_head(connection, extent.number)?,
+            };
+            leaves.resize(head.firsts.len(), None);
+            self.layers.push(Layer { head, leaves });
         }
         self.kept = self.layers.iter().flat_map(|layer| &layer.leaves).flatten().count();
         let rows = |layers: &mut dyn Iterator<Item = &Layer>| -> u64 {
-            layers.map(|layer| layer.head.rows).sum()
+            layers.map(|layer| layer.head.extent.rows).sum()
         };
         let all = rows(&mut self.layers.iter());
         // what came since is looked up; most of it new is another matter
@@ -72,17 +83,19 @@ impl Layers {
         let mut wanted = Vec::new();
         let nowhere = self.filter.as_ref().filter(|filter| !filter.may_have(key));
         for (layer, Layer { head, leaves }) in self.layers.iter().enumerate() {
-            if nowhere.is_some_and(|filter| filter.layers.contains(&head.number)) {
+            let rows::Extent { number, start, .. } = head.extent;
+            if nowhere.is_some_and(|filter| filter.layers.contains(&number)) {
                 continue;
             }
             // equal keys may begin in the leaf before
-            let start = head.firsts.partition_point(|first| *first < key).saturating_sub(1);
+            let before = head.firsts.partition_point(|first| *first < key).saturating_sub(1);
+            let start = before.max(start);
             let firsts = head.firsts.get(start..).unwrap_or_default().iter();
             for (at, _) in (start..).zip(firsts.take_while(|first| **first <= key)) {
                 match leaves.get(at) {
                     Some(Some(leaf)) => rows::find_in(leaf, key, places),
                     _ => {
-                        let number = rows::leaf_number(head.number, at);
+                        let number = rows::leaf_number(number, at);
                         wanted.push(Wanted { layer, at, number });
                     }
                 }
@@ -124,7 +137,7 @@ impl Layers {
         }
         let layer = self.layers.get_mut(layer);
         // loaded anew by another thread meanwhile
-        let layer = layer.filter(|layer| rows::leaf_number(layer.head.number, at) == number);
+        let layer = layer.filter(|layer| rows::leaf_number(layer.head.extent.number, at) == number);
         if let Some(slot) = layer.and_then(|layer| layer.leaves.get_mut(at)) {
             self.kept += usize::from(slot.replace(leaf).is_none());
         }
@@ -136,15 +149,15 @@ impl Layers {
 
     /// By now it costs less to read all leaves once than to go on like this.
     fn build_filter(&self, connection: &Connection) -> rusqlite::Result<Option<Filter>> {
-        let rows: u64 = self.layers.iter().map(|layer| layer.head.rows).sum();
+        let rows: u64 = self.layers.iter().map(|layer| layer.head.extent.rows).sum();
         let Some(mut filter) = Filter::of_size(rows) else { return Ok(None) };
         for Layer { head, .. } in &self.layers {
-            for at in 0..head.firsts.len() {
-                let number = rows::leaf_number(head.number, at);
+            for at in head.extent.start..head.firsts.len() {
+                let number = rows::leaf_number(head.extent.number, at);
                 let Some(leaf) = rows::read_leaf(connection, number)? else { return Ok(None) };
                 rows::rows_in(&leaf).for_each(|row| filter.add(rows::key_of(row)));
             }
-            filter.layers.insert(head.number);
+            filter.layers.insert(head.extent.number);
         }
         Ok(Some(filter))
     }
@@ -185,6 +198,6 @@ impl Filter {
     }
 
     fn covers(&self, layer: &Layer) -> bool {
-        self.layers.contains(&layer.head.number)
+        self.layers.contains(&layer.head.extent.number)
     }
 }

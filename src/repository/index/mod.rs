@@ -27,6 +27,7 @@ mod toc;
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
 
 use rusqlite::OptionalExtension;
 
@@ -43,6 +44,9 @@ use crate::id::{ChunkId, ObjectHash, PackId, SegmentId, WriterId};
 
 /// How often a look-up begins anew because another process merged layers.
 const TRIES: usize = 16;
+
+/// Between two steps of a merge.
+const PAUSE: Duration = Duration::from_millis(if cfg!(test) { 0 } else { 150 });
 
 /// A place that holds a chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -246,7 +250,11 @@ impl Index {
     /// After batches: merges what they added.
     pub fn settle(&self) -> Result<()> {
         let _alone = self.batch.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        self.change(|_| Ok(())).map(drop)
+        while self.change(|_| Ok(()))?.0.unsettled {
+            // other processes that wait try again every tenth of a second
+            std::thread::sleep(PAUSE);
+        }
+        Ok(())
     }
 
     /// One change, by itself or as a part of a batch. The database is still held

@@ -7,8 +7,12 @@
 //! merged as they grow: work in sequence only, twelve bytes a row, and no
 //! statement for each. A leaf is never changed, and its number never used again.
 //!
-//! Rows of packs that are gone stay until a merge leaves them out. Every
-//! function works inside a transaction of its caller.
+//! A merge goes in steps, each a transaction of a second or so: of the layers that
+//! go into another, what that has already is gone but for the leaf where the last
+//! step stopped, whose rows may be found in both. Rows of packs that are gone stay
+//! until a merge leaves them out.
+//!
+//! Every function works inside a transaction of its caller.
 
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -25,19 +29,39 @@ pub const KEY_BITS: u32 = 48;
 const LEAF_ROWS: usize = 338;
 /// Leaves that a merge has in memory at once.
 const WINDOW: usize = if cfg!(test) { 4 } else { 2048 };
+/// Windows in one step of a merge: 11 million rows.
+const STEP: usize = if cfg!(test) { 2 } else { 16 };
 /// A layer is merged with all smaller ones when they reach this part of it.
 const PART: u64 = 4;
 /// Layers that a load may leave behind before they are merged.
 const MANY_LAYERS: usize = if cfg!(test) { 6 } else { 256 };
 
+/// Greater than any key.
+const END: u64 = 1 << KEY_BITS;
+
 pub type LayerNumber = i64;
+
+/// What tells two states of a layer apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    pub number: LayerNumber,
+    pub rows: u64,
+    /// Leaves at its beginning that are gone into another layer.
+    pub start: usize,
+}
 
 /// A layer without its leaves.
 pub struct LayerHead {
-    pub number: LayerNumber,
-    pub rows: u64,
+    pub extent: Extent,
     /// The first key of each leaf.
     pub firsts: Vec<u64>,
+}
+
+impl LayerHead {
+    /// The first key of each leaf that is there.
+    fn leaves(&self) -> impl Iterator<Item = u64> + '_ {
+        self.firsts.iter().skip(self.extent.start).copied()
+    }
 }
 
 pub fn key(id: &ChunkId) -> u64 {
@@ -91,23 +115,26 @@ pub fn read_leaf(connection: &Connection, number: i64) -> rusqlite::Result<Optio
         .optional()
 }
 
-pub fn layer_numbers(connection: &Connection) -> rusqlite::Result<Vec<LayerNumber>> {
-    let mut statement = connection.prepare_cached("SELECT number FROM layer ORDER BY number")?;
-    statement.query_map([], |row| row.get(0))?.collect()
+fn extent(row: &rusqlite::Row<'_>) -> rusqlite::Result<Extent> {
+    let (rows, start): (i64, i64) = (row.get(1)?, row.get(2)?);
+    Ok(Extent { number: row.get(0)?, rows: rows as u64, start: start as usize })
+}
+
+/// All layers, the largest first.
+pub fn extents(connection: &Connection) -> rusqlite::Result<Vec<Extent>> {
+    let mut statement = connection
+        .prepare_cached("SELECT number, rows, start FROM layer ORDER BY rows DESC, number")?;
+    statement.query_map([], extent)?.collect()
 }
 
 pub fn read_head(connection: &Connection, number: LayerNumber) -> rusqlite::Result<LayerHead> {
-    connection.prepare_cached("SELECT rows, firsts FROM layer WHERE number = ?1")?.query_row(
-        [number],
-        |row| {
-            let firsts = row.get_ref(1)?.as_blob()?.as_chunks::<8>().0.iter();
-            Ok(LayerHead {
-                number,
-                rows: row.get::<_, i64>(0)? as u64,
-                firsts: firsts.map(|first| u64::from_be_bytes(*first)).collect(),
-            })
-        },
-    )
+    connection
+        .prepare_cached("SELECT number, rows, start, firsts FROM layer WHERE number = ?1")?
+        .query_row([number], |row| {
+            let firsts = row.get_ref(3)?.as_blob()?.as_chunks::<8>().0.iter();
+            let firsts = firsts.map(|first| u64::from_be_bytes(*first)).collect();
+            Ok(LayerHead { extent: extent(row)?, firsts })
+        })
 }
 
 struct Writer<'c> {
@@ -121,10 +148,19 @@ struct Writer<'c> {
 impl<'c> Writer<'c> {
     fn new(connection: &'c Connection) -> rusqlite::Result<Writer<'c>> {
         let number = connection
-            .prepare_cached("INSERT INTO layer (rows, firsts) VALUES (0, x'') RETURNING number")?
+            .prepare_cached(
+                "INSERT INTO layer (rows, start, filled, firsts) VALUES (0, 0, 0, x'')
+                 RETURNING number",
+            )?
             .query_row([], |row| row.get(0))?;
+        Writer::go_on(connection, number)
+    }
+
+    /// Goes on behind the last leaf of a layer.
+    fn go_on(connection: &'c Connection, number: LayerNumber) -> rusqlite::Result<Writer<'c>> {
+        let LayerHead { extent, firsts } = read_head(connection, number)?;
         let leaf = Vec::with_capacity(LEAF_ROWS * ROW_BYTES);
-        Ok(Writer { connection, number, rows: 0, firsts: Vec::new(), leaf })
+        Ok(Writer { connection, number, rows: extent.rows, firsts, leaf })
     }
 
     fn push(&mut self, row: Row) -> rusqlite::Result<()> {
@@ -185,30 +221,37 @@ pub enum Merging {
 
 /// Merges layers that have grown enough, and all when more than half of their
 /// rows tell of packs that are gone. `chunks` is what the packs hold together.
-pub fn tidy(connection: &Connection, chunks: u64, merging: Merging) -> rusqlite::Result<()> {
-    let numbers = layer_numbers(connection)?;
-    if merging == Merging::Defer && numbers.len() < MANY_LAYERS {
-        return Ok(());
+/// Does one step, and tells whether there is more to do.
+pub fn tidy(connection: &Connection, chunks: u64, merging: Merging) -> rusqlite::Result<bool> {
+    let layers = extents(connection)?;
+    if merging == Merging::Defer && layers.len() < MANY_LAYERS {
+        return Ok(false);
     }
-    let mut layers = numbers
-        .iter()
-        .map(|number| read_head(connection, *number))
-        .collect::<rusqlite::Result<Vec<_>>>()?;
-    layers.sort_by_key(|layer| std::cmp::Reverse(layer.rows));
+    let begun: Option<LayerNumber> = connection
+        .prepare_cached("SELECT goes_into FROM layer WHERE goes_into NOT NULL")?
+        .query_row([], |row| row.get(0))
+        .optional()?;
+    if let Some(target) = begun {
+        return step(connection, target);
+    }
     let rows: u64 = layers.iter().map(|layer| layer.rows).sum();
     let from = match rows / 2 > chunks {
         true => Some(0),
         false => grown(&layers),
     };
-    match from.and_then(|from| layers.get(from..)) {
-        Some(due) => merge(connection, due),
-        None => Ok(()),
+    let Some(due) = from.and_then(|from| layers.get(from..)) else { return Ok(false) };
+    let target = Writer::new(connection)?.number;
+    let mut mark =
+        connection.prepare_cached("UPDATE layer SET goes_into = ?2 WHERE number = ?1")?;
+    for layer in due {
+        mark.execute([layer.number, target])?;
     }
+    step(connection, target)
 }
 
 /// The largest layer, of those sorted by size, that the smaller ones together
 /// have caught up with.
-fn grown(layers: &[LayerHead]) -> Option<usize> {
+fn grown(layers: &[Extent]) -> Option<usize> {
     let mut smaller: u64 = layers.iter().map(|layer| layer.rows).sum();
     layers.iter().position(|layer| {
         smaller -= layer.rows;
@@ -216,41 +259,108 @@ fn grown(layers: &[LayerHead]) -> Option<usize> {
     })
 }
 
-/// Makes one layer of several. Their leaves are read in the order of the keys,
-/// a window at a time, and deleted as they are read, so that the database does
-/// not grow by what is written anew.
-fn merge(connection: &Connection, layers: &[LayerHead]) -> rusqlite::Result<()> {
+/// A layer that goes into another, and how far it has.
+struct Source {
+    head: LayerHead,
+    /// The leaf to be read next.
+    next: usize,
+    /// The last key that was read.
+    last: u64,
+}
+
+impl Source {
+    fn all_of(connection: &Connection, target: LayerNumber) -> rusqlite::Result<Vec<Source>> {
+        let mut numbers =
+            connection.prepare_cached("SELECT number FROM layer WHERE goes_into = ?1")?;
+        let numbers = numbers.query_map([target], |row| row.get(0))?;
+        numbers
+            .map(|number| {
+                let head = read_head(connection, number?)?;
+                Ok(Source { next: head.extent.start, head, last: 0 })
+            })
+            .collect()
+    }
+
+    /// Reads all leaves that begin before `cut`. Each is deleted once the next is
+    /// read, so that the database does not grow by what is written anew.
+    fn take(
+        &mut self,
+        connection: &Connection,
+        cut: u64,
+        rows: &mut Vec<Row>,
+    ) -> rusqlite::Result<()> {
+        while self.head.firsts.get(self.next).is_some_and(|first| *first < cut) {
+            let number = leaf_number(self.head.extent.number, self.next);
+            let leaf = read_leaf(connection, number)?;
+            rows.extend(rows_in(&leaf.ok_or(rusqlite::Error::QueryReturnedNoRows)?));
+            self.last = rows.last().map_or(0, |row| key_of(*row));
+            if self.next > self.head.extent.start {
+                delete_leaf(connection, number - 1)?;
+            }
+            self.next += 1;
+        }
+        Ok(())
+    }
+
+    /// Ends a step that moved all keys below `filled`.
+    fn leave(&self, connection: &Connection, filled: u64) -> rusqlite::Result<()> {
+        let Extent { number, start, .. } = self.head.extent;
+        let mut gone = self.next;
+        if gone > start {
+            match self.last < filled {
+                true => delete_leaf(connection, leaf_number(number, gone - 1))?,
+                false => gone -= 1,
+            }
+        }
+        if gone == self.head.firsts.len() {
+            let mut forget = connection.prepare_cached("DELETE FROM layer WHERE number = ?1")?;
+            return forget.execute([number]).map(drop);
+        }
+        connection
+            .prepare_cached("UPDATE layer SET start = ?2 WHERE number = ?1")?
+            .execute([number, gone as i64])
+            .map(drop)
+    }
+}
+
+fn delete_leaf(connection: &Connection, number: i64) -> rusqlite::Result<()> {
+    connection.prepare_cached("DELETE FROM leaf WHERE number = ?1")?.execute([number]).map(drop)
+}
+
+/// Moves the next rows of all layers that go into `target`, in the order of
+/// their keys, a window at a time. Tells whether any are left.
+fn step(connection: &Connection, target: LayerNumber) -> rusqlite::Result<bool> {
     let packs = Numbers::of_packs(connection)?;
-    let mut firsts: Vec<u64> = layers.iter().flat_map(|layer| &layer.firsts).copied().collect();
+    let mut sources = Source::all_of(connection, target)?;
+    let mut filled = connection
+        .prepare_cached("SELECT filled FROM layer WHERE number = ?1")?
+        .query_row([target], |row| row.get::<_, i64>(0))? as u64;
+    let from = filled;
+    let mut firsts: Vec<u64> = sources.iter().flat_map(|source| source.head.leaves()).collect();
     firsts.sort_unstable();
     let cuts = firsts.chunks(WINDOW).skip(1).filter_map(|window| window.first().copied());
-    let mut next = vec![0; layers.len()];
     let mut rows: Vec<Row> = Vec::new();
-    let mut writer = Writer::new(connection)?;
-    for cut in cuts.chain([u64::MAX]) {
-        for (layer, next) in layers.iter().zip(&mut next) {
-            while layer.firsts.get(*next).is_some_and(|first| *first < cut) {
-                take_leaf(connection, leaf_number(layer.number, *next), &mut rows)?;
-                *next += 1;
-            }
+    let mut writer = Writer::go_on(connection, target)?;
+    for cut in cuts.chain([END]).take(STEP) {
+        for source in &mut sources {
+            source.take(connection, cut, &mut rows)?;
         }
         // made of sorted pieces, which this sort finds
         rows.sort();
         rows.dedup();
         let below = rows.partition_point(|row| key_of(*row) < cut);
-        for row in rows.drain(..below).filter(|row| packs.contains(place_of(*row).pack)) {
+        let moved = rows.drain(..below).filter(|row| key_of(*row) >= from);
+        for row in moved.filter(|row| packs.contains(place_of(*row).pack)) {
             writer.push(row)?;
         }
+        filled = cut;
     }
     writer.finish()?;
-    let mut forget = connection.prepare_cached("DELETE FROM layer WHERE number = ?1")?;
-    layers.iter().try_for_each(|layer| forget.execute([layer.number]).map(drop))
-}
-
-fn take_leaf(connection: &Connection, number: i64, rows: &mut Vec<Row>) -> rusqlite::Result<()> {
-    let leaf = read_leaf(connection, number)?.ok_or(rusqlite::Error::QueryReturnedNoRows)?;
-    rows.extend(rows_in(&leaf));
-    connection.prepare_cached("DELETE FROM leaf WHERE number = ?1")?.execute([number]).map(drop)
+    connection
+        .prepare_cached("UPDATE layer SET filled = ?2 WHERE number = ?1")?
+        .execute([target, filled as i64])?;
+    sources.iter().try_for_each(|source| source.leave(connection, filled))?;
+    Ok(filled < END)
 }
 
 /// A set of numbers of packs, a bit each.

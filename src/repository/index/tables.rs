@@ -27,7 +27,8 @@ CREATE INDEX pack_of_segment ON segment_pack (segment);
 CREATE TABLE carried (origin BLOB, pack INTEGER, PRIMARY KEY (origin, pack)) WITHOUT ROWID;
 CREATE INDEX carried_by ON carried (pack);
 CREATE TABLE layer (
-    number INTEGER PRIMARY KEY AUTOINCREMENT, rows INTEGER NOT NULL, firsts BLOB NOT NULL);
+    number INTEGER PRIMARY KEY AUTOINCREMENT, rows INTEGER NOT NULL, start INTEGER NOT NULL,
+    filled INTEGER NOT NULL, goes_into INTEGER, firsts BLOB NOT NULL);
 CREATE TABLE leaf (number INTEGER PRIMARY KEY, rows BLOB NOT NULL);
 CREATE TABLE judgement (hash BLOB NOT NULL);
 CREATE TABLE object (key TEXT PRIMARY KEY, bytes BLOB NOT NULL, proof BLOB) WITHOUT ROWID;

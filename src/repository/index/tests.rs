@@ -84,9 +84,7 @@ fn found(index: &Index, chunk: u32) -> Vec<(u8, u16)> {
 }
 
 fn layers_of(index: &Index) -> Vec<u64> {
-    let database = index.database();
-    let numbers = rows::layer_numbers(&database).unwrap();
-    numbers.iter().map(|number| rows::read_head(&database, *number).unwrap().rows).collect()
+    rows::extents(&index.database()).unwrap().iter().map(|layer| layer.rows).collect()
 }
 
 #[test]
@@ -112,6 +110,7 @@ fn a_removed_pack_is_not_found_and_leaves_the_rows_when_they_are_merged() {
     assert_eq!(found(&index, 6), []);
     assert_eq!(layers_of(&index).iter().sum::<u64>(), 3001);
     add(&index, 3, &[(3, &[6])], &[]);
+    index.settle().unwrap();
     assert_eq!(layers_of(&index).iter().sum::<u64>(), 2, "most rows led nowhere");
     assert_eq!(found(&index, 6), [(3, 0)]);
 }
@@ -134,6 +133,9 @@ fn layers_stay_few_however_many_segments_come() {
         let first = u32::from(segment) * 60;
         add(&index, segment, &[(segment, &(first..first + 60).collect::<Vec<_>>())], &[]);
     }
+    assert!(layers_of(&index).len() <= 12, "{:?}", layers_of(&index));
+    (0..12_000).for_each(|chunk| assert_eq!(found(&index, chunk).len(), 1, "{chunk}"));
+    index.settle().unwrap();
     assert!(layers_of(&index).len() <= 6, "{:?}", layers_of(&index));
     assert_eq!(layers_of(&index).iter().sum::<u64>(), 12_000);
     for chunk in 0..12_000 {
@@ -173,6 +175,9 @@ fn one_process_merges_what_another_looks_up() {
     // all leaves that the reader knows of are merged into others
     let more: Vec<u32> = (3000..6000).collect();
     add(&writer, 2, &[(2, &more)], &[]);
+    assert_eq!(layers_of(&writer).len(), 3, "on its way from two layers into a third");
+    assert!((0..3000).all(|chunk| found(&reader, chunk) == [(1, chunk as u16)]));
+    writer.settle().unwrap();
     assert_eq!(layers_of(&writer).len(), 1);
     assert!((0..3000).all(|chunk| found(&reader, chunk) == [(1, chunk as u16)]));
     assert_eq!(found(&reader, 3000), [], "its pack is not yet loaded");
