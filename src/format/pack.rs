@@ -375,6 +375,26 @@ impl Toc {
         Ok(toc)
     }
 
+    /// The id of one chunk in an encoded table, without looking at the rest of it.
+    pub fn chunk_id_in(bytes: &[u8], ordinal: u16) -> Option<ChunkId> {
+        let mut reader = Reader::new(bytes, "TOC-4");
+        reader.take(25).ok()?;
+        let [sessions, blocks, chunks] =
+            [reader.u32().ok()?, reader.u32().ok()?, reader.u32().ok()?];
+        reader.u32().ok()?;
+        for _ in 0..sessions {
+            reader.take(21).ok()?;
+            let sealed = usize::from(reader.u16().ok()?);
+            reader.take(sealed).ok()?;
+        }
+        reader.take((blocks as usize).checked_mul(32)?).ok()?;
+        if u32::from(ordinal) >= chunks {
+            return None;
+        }
+        reader.take(36 * usize::from(ordinal)).ok()?;
+        reader.array().ok().map(ChunkId)
+    }
+
     fn check_blocks(&self) -> Result<()> {
         let mut chunks = self.chunks.iter();
         for block in &self.blocks {
@@ -541,6 +561,8 @@ mod tests {
     fn round_trips_and_knows_where_chunks_were_born() {
         let toc = toc();
         assert_eq!(Toc::parse(&toc.encode()).as_ref(), Ok(&toc));
+        let id = |ordinal| Toc::chunk_id_in(&toc.encode(), ordinal);
+        assert_eq!([id(0), id(1), id(2)], [Some(toc.chunks[0].id), Some(toc.chunks[1].id), None]);
         let pack = PackId([8; 32]);
         let own = Coordinate { birth: toc.birth, pack, ordinal: 0 };
         assert_eq!(toc.coordinate(pack, 0), own);

@@ -1,7 +1,10 @@
 //! Brings the local index up to what the listed segments say.
 
-use std::collections::HashSet;
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
+use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
 
 use super::Repository;
 use super::error::{Error, ErrorKind, Result};
@@ -13,10 +16,12 @@ use crate::format::reader::Reader;
 use crate::format::segment::{self, Directory, HEADER_LENGTH, MAX_SEGMENT, Segment};
 use crate::id::{ObjectHash, PackId, SegmentId, WriterId};
 use crate::progress::{Event, Progress};
-use crate::store::ErrorKind as StoreKind;
+use crate::store::{ErrorKind as StoreKind, Listed, Reading, read_many};
 
 /// Bytes at the end of a pack that hold most tables.
 const TAIL: u64 = 128 << 10;
+/// Bytes of segments that are fetched, and added to the index, at once.
+const BATCH: u64 = 32 << 20;
 
 /// Objects of the index that could not be used, by key.
 pub type Troubles = Vec<Error>;
@@ -51,32 +56,25 @@ impl Repository {
         self.index.load_packs()?;
         // known first: what is added meanwhile must not look gone
         let known = self.index.segments()?;
-        let listed: HashSet<SegmentId> = self
-            .store
-            .list(segment::PREFIX)?
-            .iter()
-            .filter_map(|listed| segment::segment_of_key(&listed.key))
-            .collect();
-        let gone: Vec<_> = known.difference(&listed).copied().collect();
+        let mut listed = HashMap::new();
+        for object in self.store.list(segment::PREFIX)? {
+            if let Some(id) = segment::segment_of_key(&object.key) {
+                listed.insert(id, object);
+            }
+        }
+        let gone: Vec<_> = known.iter().filter(|id| !listed.contains_key(id)).copied().collect();
         let mut troubles = Vec::new();
-        let mut new: Vec<_> = listed.difference(&known).copied().collect();
+        listed.retain(|id, _| !known.contains(id));
+        let mut new: Vec<(SegmentId, Listed)> = listed.into_iter().collect();
         new.sort_unstable();
         // a revoked maintainer's segments last: what somebody in force lists
         // too is then known with all that it may say
         let mut of_revoked = Vec::new();
-        let some_are_new = !new.is_empty();
-        for id in new {
-            self.load_segment_into(id, &mut troubles, Some(&mut of_revoked))?;
-        }
-        for id in of_revoked {
-            self.load_segment_into(id, &mut troubles, None)?;
-        }
+        self.load_segments(&new, &mut troubles, Some(&mut of_revoked))?;
+        new.retain(|(id, _)| of_revoked.contains(id));
+        self.load_segments(&new, &mut troubles, None)?;
         // only now: what a merge took over must not be dropped in between
         self.index.drop_segments(&gone)?;
-        if some_are_new {
-            // a segment may list what an earlier one removed
-            self.index.load_packs()?;
-        }
         for trouble in &troubles {
             progress.event(Event::Warning(&trouble.message));
         }
@@ -97,36 +95,80 @@ impl Repository {
         ObjectHash::of(&revoked.iter().flat_map(|id| id.0).collect::<Vec<_>>())
     }
 
-    /// Loads one segment; one by a revoked maintainer only goes to `later`.
-    fn load_segment_into(
+    /// Loads segments in batches: those of one are fetched side by side, and
+    /// added to the index as one change. Segments by a revoked maintainer only go
+    /// to `later`.
+    fn load_segments(
         &self,
-        id: SegmentId,
+        new: &[(SegmentId, Listed)],
         troubles: &mut Troubles,
-        later: Option<&mut Vec<SegmentId>>,
+        mut later: Option<&mut Vec<SegmentId>>,
     ) -> Result<()> {
-        let key = segment::segment_key(id);
-        let bytes = match self.store.get(&key, MAX_SEGMENT as u64) {
-            Ok(bytes) => bytes,
-            // superseded and swept since the listing
-            Err(error) if error.kind() == StoreKind::NotFound => return Ok(()),
-            // no segment is that long: one object must not end every command
-            Err(error) if matches!(error.kind(), StoreKind::TooLarge | StoreKind::Unreadable) => {
-                troubles.push(error.into());
-                return Ok(());
+        for batch in batches(new) {
+            let fetched = self.fetch_segments(batch)?;
+            let mut unsettled = Vec::new();
+            self.index.batch(|| {
+                for ((id, _), bytes) in batch.iter().zip(fetched) {
+                    let read = bytes.and_then(|bytes| match bytes {
+                        Some(bytes) => {
+                            self.read_segment(*id, &bytes, later.as_deref_mut(), &mut unsettled)
+                        }
+                        None => Ok(Vec::new()),
+                    });
+                    match read {
+                        Ok(mut found) => troubles.append(&mut found),
+                        Err(error) if error.kind == ErrorKind::Damage => troubles.push(error),
+                        Err(error) => return Err(error),
+                    }
+                }
+                Ok(())
+            })?;
+            // not in between: other processes wait while a batch is open
+            for (pack, listed_by) in unsettled {
+                troubles.extend(self.settle_table(pack, listed_by).err());
             }
-            Err(error) => return Err(error.into()),
+        }
+        match new.is_empty() {
+            true => Ok(()),
+            false => self.index.settle(),
+        }
+    }
+
+    /// The bytes of each, or nothing if it is gone, or why it cannot be used.
+    fn fetch_segments(&self, batch: &[(SegmentId, Listed)]) -> Result<Vec<Result<Option<Bytes>>>> {
+        let objects: Vec<Listed> = batch.iter().map(|(_, object)| object.clone()).collect();
+        let reading = Reading {
+            threads: self.store.concurrency(),
+            budget_bytes: u64::MAX,
+            max_length: MAX_SEGMENT as u64,
         };
-        if blake3::hash(&bytes).as_bytes() != &id.0 {
-            let message = format!("{key}: its bytes do not match its name [SEG-9]");
-            troubles.push(Error::damage(message));
-            return Ok(());
+        let (fetched, fatal) = (Mutex::new(HashMap::new()), Mutex::new(None));
+        read_many(&*self.store, &objects, reading, &|object, bytes| {
+            let usable = match bytes {
+                Ok(bytes) => named(&object.key, bytes).map(Some),
+                // superseded and swept since the listing
+                Err(error) if error.kind() == StoreKind::NotFound => Ok(None),
+                // no segment is that long: one object must not end every command
+                Err(error)
+                    if matches!(error.kind(), StoreKind::TooLarge | StoreKind::Unreadable) =>
+                {
+                    Err(error.into())
+                }
+                Err(error) => {
+                    let mut fatal = fatal.lock().unwrap_or_else(PoisonError::into_inner);
+                    fatal.get_or_insert(error);
+                    return ControlFlow::Break(());
+                }
+            };
+            let mut fetched = fetched.lock().unwrap_or_else(PoisonError::into_inner);
+            fetched.insert(object.key.clone(), usable);
+            ControlFlow::Continue(())
+        });
+        if let Some(error) = fatal.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            return Err(error.into());
         }
-        match self.read_segment(id, &bytes, later) {
-            Ok(mut found) => troubles.append(&mut found),
-            Err(error) if error.kind == ErrorKind::Damage => troubles.push(error),
-            Err(error) => return Err(error),
-        }
-        Ok(())
+        let mut fetched = fetched.into_inner().unwrap_or_else(PoisonError::into_inner);
+        Ok(objects.iter().map(|o| fetched.remove(&o.key).unwrap_or(Ok(None))).collect())
     }
 
     /// A segment read whole: its name, signature, directory, look-up pieces and
@@ -159,11 +201,14 @@ impl Repository {
         Ok(OpenedSegment { signer, directory, frames })
     }
 
+    /// Adds a segment to the index. `later` takes one by a revoked maintainer,
+    /// `unsettled` packs of which it tells something else than what is known.
     fn read_segment(
         &self,
         id: SegmentId,
         bytes: &[u8],
         later: Option<&mut Vec<SegmentId>>,
+        unsettled: &mut Vec<(PackId, WriterId)>,
     ) -> Result<Troubles> {
         let key = segment::segment_key(id);
         let in_object = |error| Error::in_object(&key, error);
@@ -199,9 +244,7 @@ impl Repository {
             let read = self.read_frame(row.id, row.length, frame, signer);
             match (self.index.pack_number(row.id), read) {
                 (Some(number), Ok(pack)) if !self.says_the_same(number, &pack)? => {
-                    if let Err(error) = self.settle_table(row.id, signer) {
-                        troubles.push(error);
-                    }
+                    unsettled.push((row.id, signer));
                     known.push(row.id);
                 }
                 (Some(_), _) => known.push(row.id),
@@ -323,6 +366,26 @@ impl Repository {
             }
         }
         claimants
+    }
+}
+
+/// New segments in the order of their ids, in batches that memory can hold.
+fn batches(new: &[(SegmentId, Listed)]) -> Vec<&[(SegmentId, Listed)]> {
+    let mut bytes = 0;
+    new.chunk_by(|(_, this), (_, next)| {
+        bytes += this.length;
+        let fits = bytes + next.length <= BATCH;
+        bytes = if fits { bytes } else { 0 };
+        fits
+    })
+    .collect()
+}
+
+/// The bytes of a segment, if they are those that its key names.
+fn named(key: &str, bytes: Bytes) -> Result<Bytes> {
+    match segment::segment_of_key(key) {
+        Some(id) if blake3::hash(&bytes).as_bytes() == &id.0 => Ok(bytes),
+        _ => Err(Error::damage(format!("{key}: its bytes do not match its name [SEG-9]"))),
     }
 }
 

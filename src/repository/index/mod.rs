@@ -6,82 +6,53 @@
 //!
 //! | module | |
 //! |---|---|
+//! | `database` | the connection: changes that hold together, rows not yet written |
 //! | `tables` | the tables and the statements that change them |
+//! | `rows` | where chunks are: sorted layers of rows, written and merged |
+//! | `layers` | what of the layers is in memory; look-ups in them |
+//! | `packs` | which packs there are, all in memory |
 //! | `toc` | tables of contents, and those kept in memory |
 //! | `objects` | small objects and reference pages seen before |
 
+mod database;
+mod layers;
 mod objects;
+mod packs;
+mod rows;
 mod tables;
+#[cfg(test)]
+mod tests;
 mod toc;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
 
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::OptionalExtension;
 
+use self::database::Database;
+use self::layers::Layers;
 pub use self::objects::CachedObject;
+use self::packs::PackTable;
+pub use self::packs::{NewPack, PackInfo, PackNumber};
 pub use self::toc::PackToc;
 use self::toc::TocCache;
 use super::error::{Error, ErrorKind, Result};
-use crate::format::pack::{Birth, PackKind, Toc};
-use crate::id::{ChunkId, ObjectHash, PackId, SegmentId, SnapshotId, WriterId};
+use crate::format::pack::Toc;
+use crate::id::{ChunkId, ObjectHash, PackId, SegmentId, WriterId};
 
-/// A number for a pack in this database only.
-pub type PackNumber = u32;
+/// How often a look-up begins anew because another process merged layers.
+const TRIES: usize = 16;
+
+/// Between two steps of a merge.
+const PAUSE: Duration = Duration::from_millis(if cfg!(test) { 0 } else { 150 });
 
 /// A place that holds a chunk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Place {
     pub pack: PackNumber,
     pub ordinal: u16,
-}
-
-#[derive(Clone, Debug)]
-pub struct PackInfo {
-    pub id: PackId,
-    pub length: u64,
-    pub kind: PackKind,
-    pub birth: Birth,
-    /// The run that put it.
-    pub run: SnapshotId,
-    pub chunks: u32,
-    /// Whether some of its chunks were born in other packs.
-    pub has_foreign: bool,
-    /// Who signed its table of contents.
-    pub signer: WriterId,
-    /// Hash of the table as it lies in the pack: the one that was believed.
-    pub frame_hash: [u8; 16],
-    /// Who signed the segments that list it.
-    pub listed_by: Vec<WriterId>,
-}
-
-/// A pack as it goes into the index.
-pub struct NewPack {
-    pub id: PackId,
-    pub length: u64,
-    pub signer: WriterId,
-    /// Hash of the table as it lies in the pack.
-    pub frame_hash: [u8; 16],
-    pub toc: Arc<PackToc>,
-}
-
-impl NewPack {
-    fn info(&self, listed_by: WriterId) -> PackInfo {
-        let toc = &self.toc.toc;
-        PackInfo {
-            id: self.id,
-            length: self.length,
-            kind: toc.kind,
-            birth: toc.birth,
-            run: toc.run,
-            chunks: toc.chunks.len() as u32,
-            has_foreign: !toc.foreign.is_empty(),
-            signer: self.signer,
-            frame_hash: self.frame_hash,
-            listed_by: vec![listed_by],
-        }
-    }
 }
 
 /// A segment as it goes into the index: what counts of it.
@@ -96,16 +67,13 @@ pub struct NewSegment<'a> {
     pub packs: &'a [NewPack],
 }
 
-/// Which packs there are.
-#[derive(Default)]
-struct PackTable {
-    by_number: HashMap<PackNumber, PackInfo>,
-    by_id: HashMap<PackId, PackNumber>,
-}
-
+/// Locks are taken in the order of the fields.
 pub struct Index {
-    database: Mutex<Connection>,
+    /// Held by whoever makes many changes as one.
+    batch: Mutex<()>,
+    database: Mutex<Database>,
     packs: RwLock<PackTable>,
+    layers: Mutex<Layers>,
     tocs: TocCache,
 }
 
@@ -125,17 +93,19 @@ impl Index {
             }
             tables::connect(&path)
         });
-        Index::with(connection.or_else(|_| tables::in_memory()).map_err(sql)?)
+        Index::with(Database::new(connection.or_else(|_| tables::in_memory()).map_err(sql)?))
     }
 
     pub fn in_memory() -> Result<Index> {
-        Index::with(tables::in_memory().map_err(sql)?)
+        Index::with(Database::new(tables::in_memory().map_err(sql)?))
     }
 
-    fn with(connection: Connection) -> Result<Index> {
+    fn with(database: Database) -> Result<Index> {
         let index = Index {
-            database: Mutex::new(connection),
+            batch: Mutex::default(),
+            database: Mutex::new(database),
             packs: RwLock::default(),
+            layers: Mutex::default(),
             tocs: TocCache::default(),
         };
         index.load_packs()?;
@@ -145,12 +115,12 @@ impl Index {
     /// Goes on in memory, empty, when the disk fails: a full cache must not keep
     /// anybody from pruning.
     pub fn leave_disk(&self) -> Result<()> {
-        *self.database() = tables::in_memory().map_err(sql)?;
-        self.tocs.clear();
-        self.load_packs()
+        let mut database = self.database();
+        *database = Database::new(tables::in_memory().map_err(sql)?);
+        self.forget_all(&mut database)
     }
 
-    fn database(&self) -> MutexGuard<'_, Connection> {
+    fn database(&self) -> MutexGuard<'_, Database> {
         self.database.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
@@ -158,14 +128,46 @@ impl Index {
         self.packs.read().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// Reads anew which packs there are: other processes use the same database.
+    fn table_mut(&self) -> RwLockWriteGuard<'_, PackTable> {
+        self.packs.write().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    fn layers(&self) -> MutexGuard<'_, Layers> {
+        self.layers.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Reads anew which packs there are, if another process changed anything:
+    /// they use the same database.
     pub fn load_packs(&self) -> Result<()> {
-        let database = self.database();
-        let table = read_packs(&database).map_err(sql)?;
+        self.load(&mut self.database())
+    }
+
+    fn load(&self, database: &mut Database) -> Result<()> {
+        // first: what changes meanwhile is noticed the next time
+        let version = database.version().map_err(sql)?;
+        if database.loaded == Some(version) {
+            return Ok(());
+        }
+        let table = PackTable::read(database).map_err(sql)?;
         // while the database is held, so that no newer table is overwritten
-        *self.packs.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = table;
-        drop(database);
+        let old = std::mem::replace(&mut *self.table_mut(), table);
+        let frame = |table: &PackTable, number| {
+            table.by_number.get(&number).map(|info: &PackInfo| info.frame_hash)
+        };
+        let table = self.table();
+        self.tocs.retain(|number| frame(&old, number) == frame(&table, number));
+        drop(table);
+        self.layers().load(database).map_err(sql)?;
+        database.loaded = Some(version);
         Ok(())
+    }
+
+    /// Numbers may mean something else from now on.
+    fn forget_all(&self, database: &mut Database) -> Result<()> {
+        database.loaded = None;
+        *self.layers() = Layers::default();
+        self.tocs.clear();
+        self.load(database)
     }
 
     pub fn segments(&self) -> Result<HashSet<SegmentId>> {
@@ -211,45 +213,92 @@ impl Index {
         if before == Some(judgement.0) {
             return Ok(());
         }
-        let transaction = database.transaction().map_err(sql)?;
-        tables::clear(&transaction).map_err(sql)?;
-        transaction
-            .execute("INSERT INTO judgement (hash) VALUES (?1)", [&judgement.0[..]])
+        database
+            .change(0, |database| {
+                tables::clear(database)?;
+                database.execute("INSERT INTO judgement (hash) VALUES (?1)", [&judgement.0[..]])
+            })
             .map_err(sql)?;
-        transaction.commit().map_err(sql)?;
-        drop(database);
-        self.tocs.clear();
-        self.load_packs()
+        self.forget_all(&mut database)
     }
 
-    /// Adds one segment with the packs it lists that are new here, in one
-    /// transaction.
-    pub fn add_segment(&self, segment: &NewSegment<'_>) -> Result<()> {
+    /// Makes many changes as one: all or none of them outlast this call, and
+    /// other processes wait. Nothing slow belongs into it.
+    pub fn batch<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        let _alone = self.batch.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let chunks = self.table().chunks;
+        self.database().begin().map_err(sql)?;
+        let result = work();
         let mut database = self.database();
-        let transaction = database.transaction().map_err(sql)?;
-        let numbers = add_packs(&transaction, segment.packs).map_err(sql)?;
-        tables::link_segment(&transaction, segment, &numbers).map_err(sql)?;
-        tables::drop_removed(&transaction, segment.removes).map_err(sql)?;
-        transaction.commit().map_err(sql)?;
-        let mut table = self.packs.write().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let result = match result {
+            Ok(value) => database.commit(chunks, rows::Merging::Defer).map_err(sql).map(|()| value),
+            Err(error) => Err(error),
+        };
+        match result {
+            Ok(value) => {
+                self.layers().load(&database).map_err(sql)?;
+                Ok(value)
+            }
+            Err(error) => {
+                database.roll_back();
+                self.forget_all(&mut database)?;
+                Err(error)
+            }
+        }
+    }
+
+    /// After batches: merges what they added.
+    pub fn settle(&self) -> Result<()> {
+        let _alone = self.batch.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        while self.change(|_| Ok(()))?.0.unsettled {
+            // other processes that wait try again every tenth of a second
+            std::thread::sleep(PAUSE);
+        }
+        Ok(())
+    }
+
+    /// One change, by itself or as a part of a batch. The database is still held
+    /// when this returns, so that what is in memory can follow in order.
+    fn change<T>(
+        &self,
+        work: impl FnOnce(&mut Database) -> rusqlite::Result<T>,
+    ) -> Result<(MutexGuard<'_, Database>, T)> {
+        let mut database = self.database();
+        let chunks = self.table().chunks;
+        match database.change(chunks, work) {
+            Ok(value) => {
+                if database.is_autocommit() {
+                    self.layers().load(&database).map_err(sql)?;
+                }
+                Ok((database, value))
+            }
+            Err(error) => {
+                if database.is_autocommit() {
+                    self.forget_all(&mut database)?;
+                }
+                Err(sql(error))
+            }
+        }
+    }
+
+    /// Adds one segment with the packs it lists that are new here.
+    pub fn add_segment(&self, segment: &NewSegment<'_>) -> Result<()> {
+        let (database, numbers) = self.change(|database| {
+            let numbers = database.add_packs(segment.packs)?;
+            tables::link_segment(database, segment, &numbers)?;
+            tables::drop_removed(database, segment.removes)?;
+            Ok(numbers)
+        })?;
+        let mut table = self.table_mut();
         drop(database);
         for (pack, number) in segment.packs.iter().zip(numbers) {
-            table.by_id.insert(pack.id, number);
-            table.by_number.insert(number, pack.info(segment.signer));
+            table.add(number, pack, segment.signer);
         }
         for id in segment.known {
-            let number = table.by_id.get(id).copied();
-            if let Some(info) = number.and_then(|number| table.by_number.get_mut(&number))
-                && !info.listed_by.contains(&segment.signer)
-            {
-                info.listed_by.push(segment.signer);
-            }
+            table.listed(*id, segment.signer);
         }
-        for id in segment.removes {
-            if let Some(number) = table.by_id.remove(id) {
-                table.by_number.remove(&number);
-                self.tocs.remove(number);
-            }
+        for number in segment.removes.iter().filter_map(|id| table.remove(*id)) {
+            self.tocs.remove(number);
         }
         Ok(())
     }
@@ -260,31 +309,27 @@ impl Index {
         if gone.is_empty() {
             return Ok(());
         }
-        let mut database = self.database();
-        let transaction = database.transaction().map_err(sql)?;
-        for segment in gone {
-            tables::unlink_segment(&transaction, *segment).map_err(sql)?;
-        }
-        tables::drop_unlisted(&transaction).map_err(sql)?;
-        transaction.commit().map_err(sql)?;
-        drop(database);
-        self.load_packs()
+        let (mut database, ()) = self.change(|database| {
+            for segment in gone {
+                tables::unlink_segment(database, *segment)?;
+            }
+            tables::drop_unlisted(database)
+        })?;
+        database.loaded = None;
+        self.load(&mut database)
     }
 
     /// Gives a pack another table of contents. The segments that list it stay.
     pub fn replace_table(&self, pack: &NewPack) -> Result<()> {
         let Some(number) = self.pack_number(pack.id) else { return Ok(()) };
-        let old = self.toc(number)?;
-        let mut database = self.database();
-        let transaction = database.transaction().map_err(sql)?;
-        tables::delete_rows(&transaction, number, &old.toc).map_err(sql)?;
-        tables::write_pack(&transaction, pack).map_err(sql)?;
-        tables::insert_rows(&transaction, tables::chunk_rows(number, &pack.toc.toc))
-            .map_err(sql)?;
-        transaction.commit().map_err(sql)?;
-        drop(database);
+        let (mut database, ()) = self.change(|database| {
+            tables::forget_carried(database, number)?;
+            // rows of the old table name ordinals that hold something else now
+            database.write_pack(pack).map(drop)
+        })?;
         self.tocs.remove(number);
-        self.load_packs()
+        database.loaded = None;
+        self.load(&mut database)
     }
 
     pub fn pack(&self, number: PackNumber) -> Option<PackInfo> {
@@ -293,9 +338,8 @@ impl Index {
 
     /// Whether this very table of contents of a pack was believed before.
     pub fn has_frame(&self, id: PackId, length: u64, frame_hash: [u8; 16]) -> bool {
-        let table = self.table();
-        let info = table.by_id.get(&id).and_then(|number| table.by_number.get(number));
-        info.is_some_and(|info| (info.length, info.frame_hash) == (length, frame_hash))
+        let same = |info: &PackInfo| (info.length, info.frame_hash) == (length, frame_hash);
+        self.table().get(id).is_some_and(|(_, info)| same(info))
     }
 
     pub fn pack_number(&self, id: PackId) -> Option<PackNumber> {
@@ -346,107 +390,77 @@ impl Index {
 
     /// Every place that holds the chunk, oldest pack first.
     pub fn places(&self, id: &ChunkId) -> Result<Vec<Place>> {
-        let mut places = Vec::new();
-        for place in self.candidates(id)? {
-            if !self.table().by_number.contains_key(&place.pack) {
-                continue;
-            }
-            let toc = self.toc(place.pack)?;
-            let chunk = toc.toc.chunks.get(usize::from(place.ordinal));
-            if chunk.is_some_and(|chunk| chunk.id == *id) {
-                places.push(place);
+        let mut places = self.candidates(id)?;
+        if places.len() > 1 {
+            places.sort_unstable();
+            places.dedup();
+        }
+        let mut kept = 0;
+        for at in 0..places.len() {
+            let Some(place) = places.get(at).copied() else { break };
+            if self.table().by_number.contains_key(&place.pack) && self.holds(place, id)? {
+                places.swap(kept, at);
+                kept += 1;
             }
         }
+        places.truncate(kept);
         Ok(places)
     }
 
+    /// Places whose row begins like the id.
     fn candidates(&self, id: &ChunkId) -> Result<Vec<Place>> {
-        let database = self.database();
-        let mut statement =
-            database.prepare_cached("SELECT location FROM chunk WHERE prefix = ?1").map_err(sql)?;
-        let rows = statement
-            .query_map([tables::key(id)], |row| row.get(0).map(tables::place))
-            .map_err(sql)?;
-        rows.collect::<rusqlite::Result<_>>().map_err(sql)
+        let key = rows::key(id);
+        for _ in 0..TRIES {
+            let mut places = Vec::new();
+            let wanted = self.layers().find(key, &mut places);
+            if wanted.is_empty() {
+                return Ok(places);
+            }
+            let database = self.database();
+            let mut layers = self.layers();
+            if layers.read(&database, &wanted, key, &mut places).map_err(sql)? {
+                return Ok(places);
+            }
+            layers.load(&database).map_err(sql)?;
+        }
+        let message = "local index: it changes faster than it can be read: try again";
+        Err(Error::new(ErrorKind::Cache, message))
+    }
+
+    /// Whether the whole id is that of the chunk at a place. A table that was
+    /// asked before is kept; of others, for ids in no order, only this id is read.
+    fn holds(&self, place: Place, id: &ChunkId) -> Result<bool> {
+        let ordinal = usize::from(place.ordinal);
+        let toc = match self.tocs.get(place.pack) {
+            Some(toc) => Some(toc),
+            None if self.tocs.is_asked_again(place.pack) => self.read_toc(place.pack)?,
+            None => {
+                let found = tables::chunk_id(&self.database(), place).map_err(sql)?;
+                return Ok(found == Some(*id));
+            }
+        };
+        let chunk = toc.as_ref().and_then(|toc| toc.toc.chunks.get(ordinal));
+        Ok(chunk.is_some_and(|chunk| chunk.id == *id))
     }
 
     pub fn toc(&self, number: PackNumber) -> Result<Arc<PackToc>> {
         if let Some(toc) = self.tocs.get(number) {
             return Ok(toc);
         }
-        let row: Option<([u8; 32], Vec<u8>)> = self
-            .database()
-            .prepare_cached("SELECT id, toc FROM pack WHERE number = ?1")
-            .and_then(|mut s| {
-                s.query_row([number], |row| Ok((row.get(0)?, row.get(1)?))).optional()
-            })
-            .map_err(sql)?;
         let gone = || Error::new(ErrorKind::Cache, "local index: a pack is gone from it");
-        let (id, bytes) = row.ok_or_else(gone)?;
+        self.read_toc(number)?.ok_or_else(gone)
+    }
+
+    /// Reads a table, unless another process dropped the pack.
+    fn read_toc(&self, number: PackNumber) -> Result<Option<Arc<PackToc>>> {
+        let row = tables::read_toc(&self.database(), number).map_err(sql)?;
+        let Some((id, bytes)) = row else { return Ok(None) };
         let toc = Toc::parse(&bytes).map_err(|error| {
             let what = "delete the cache directory and try again";
             Error::new(ErrorKind::Cache, format!("local index: {error}: {what}"))
         })?;
-        let toc = Arc::new(PackToc::new(PackId(id), toc));
+        let toc = Arc::new(PackToc::new(id, toc));
         self.tocs.put(number, toc.clone());
-        Ok(toc)
+        Ok(Some(toc))
     }
-}
-
-fn read_packs(database: &Connection) -> rusqlite::Result<PackTable> {
-    let mut table = PackTable::default();
-    let mut packs = database.prepare(
-        "SELECT number, id, length, kind, birth, run, chunks, has_foreign, signer, frame FROM pack
-         WHERE id NOT IN (SELECT pack FROM removed)",
-    )?;
-    let rows = packs.query_map([], |row| {
-        let info = PackInfo {
-            id: PackId(row.get(1)?),
-            length: row.get::<_, i64>(2)? as u64,
-            kind: PackKind::from_byte(row.get(3)?).unwrap_or(PackKind::Data),
-            birth: Birth(row.get::<_, i64>(4)? as u64),
-            run: SnapshotId(row.get(5)?),
-            chunks: row.get(6)?,
-            has_foreign: row.get(7)?,
-            signer: WriterId(row.get(8)?),
-            frame_hash: row.get(9)?,
-            listed_by: Vec::new(),
-        };
-        Ok((row.get::<_, PackNumber>(0)?, info))
-    })?;
-    for row in rows {
-        let (number, info) = row?;
-        table.by_id.insert(info.id, number);
-        table.by_number.insert(number, info);
-    }
-    let mut listed_by = database.prepare(
-        "SELECT DISTINCT segment_pack.pack, segment.signer
-         FROM segment_pack JOIN segment ON segment.id = segment_pack.segment",
-    )?;
-    let rows =
-        listed_by.query_map([], |row| Ok((row.get::<_, PackNumber>(0)?, WriterId(row.get(1)?))))?;
-    for row in rows {
-        let (number, signer) = row?;
-        if let Some(info) = table.by_number.get_mut(&number) {
-            info.listed_by.push(signer);
-        }
-    }
-    Ok(table)
-}
-
-/// Writes packs and their chunks. One that another process added meanwhile keeps
-/// its number.
-fn add_packs(database: &Connection, packs: &[NewPack]) -> rusqlite::Result<Vec<PackNumber>> {
-    let mut rows = Vec::new();
-    let mut numbers = Vec::new();
-    for pack in packs {
-        let number = match tables::number_of(database, pack.id)? {
-            Some(number) => number,
-            None => tables::write_pack(database, pack)?,
-        };
-        numbers.push(number);
-        rows.extend(tables::chunk_rows(number, &pack.toc.toc));
-    }
-    tables::insert_rows(database, rows)?;
-    Ok(numbers)
 }

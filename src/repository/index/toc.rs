@@ -1,7 +1,7 @@
 //! Tables of contents with what look-ups in them need, and those kept in memory.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use super::PackNumber;
 use crate::format::pack::{Coordinate, Toc};
@@ -10,6 +10,9 @@ use crate::id::{ChunkId, PackId};
 /// Decoded tables of contents kept in memory, in chunks.
 const CACHE_CHUNKS: usize = 400_000;
 
+/// Packs that are remembered to have been asked for an id.
+const ASKED: usize = 32;
+
 /// A table of contents with what look-ups in it need.
 pub struct PackToc {
     pub pack: PackId,
@@ -17,7 +20,8 @@ pub struct PackToc {
     pub offsets: Vec<u64>,
     /// Ordinal of each block's first chunk.
     pub first_ordinals: Vec<u32>,
-    by_id: HashMap<ChunkId, u16>,
+    /// Ordinals in the order of their ids, once somebody asks for one.
+    by_id: OnceLock<Box<[u16]>>,
 }
 
 impl PackToc {
@@ -33,9 +37,7 @@ impl PackToc {
                 first
             })
             .collect();
-        let by_id =
-            toc.chunks.iter().zip(0u16..=u16::MAX).map(|(chunk, at)| (chunk.id, at)).collect();
-        PackToc { pack, toc, offsets, first_ordinals, by_id }
+        PackToc { pack, toc, offsets, first_ordinals, by_id: OnceLock::new() }
     }
 
     pub fn block_of(&self, ordinal: u16) -> usize {
@@ -50,7 +52,14 @@ impl PackToc {
     }
 
     pub fn ordinal_of(&self, id: &ChunkId) -> Option<u16> {
-        self.by_id.get(id).copied()
+        let id_at = |at: &u16| self.toc.chunks.get(usize::from(*at)).map(|chunk| chunk.id);
+        let sorted = self.by_id.get_or_init(|| {
+            let mut ordinals: Vec<u16> = (0u16..=u16::MAX).take(self.toc.chunks.len()).collect();
+            ordinals.sort_unstable_by_key(id_at);
+            ordinals.into()
+        });
+        let at = sorted.binary_search_by_key(&Some(*id), id_at).ok()?;
+        sorted.get(at).copied()
     }
 
     pub fn coordinate(&self, ordinal: u16) -> Coordinate {
@@ -63,6 +72,30 @@ struct Kept {
     tocs: HashMap<PackNumber, (Arc<PackToc>, u64)>,
     chunks: usize,
     clock: u64,
+    /// Packs of which single ids were asked last.
+    asked: VecDeque<PackNumber>,
+}
+
+impl Kept {
+    /// Forgets the tables that were not used for longest, half of what there is:
+    /// one at a time would mean to look through all of them for each.
+    fn forget_half(&mut self) {
+        let mut used: Vec<(u64, PackNumber, usize)> = self
+            .tocs
+            .iter()
+            .map(|(number, (toc, used))| (*used, *number, toc.toc.chunks.len()))
+            .collect();
+        used.sort_unstable();
+        // whatever its size, the one just added stays
+        used.pop();
+        for (_, number, chunks) in used {
+            if self.chunks <= CACHE_CHUNKS / 2 {
+                break;
+            }
+            self.tocs.remove(&number);
+            self.chunks -= chunks;
+        }
+    }
 }
 
 /// The tables used last.
@@ -91,11 +124,22 @@ impl TocCache {
         if let Some((old, _)) = kept.tocs.insert(number, (toc, clock)) {
             kept.chunks -= old.toc.chunks.len();
         }
-        while kept.chunks > CACHE_CHUNKS && kept.tocs.len() > 1 {
-            let oldest = kept.tocs.iter().min_by_key(|(_, (_, used))| *used).map(|(n, _)| *n);
-            let Some((toc, _)) = oldest.and_then(|number| kept.tocs.remove(&number)) else { break };
-            kept.chunks -= toc.toc.chunks.len();
+        if kept.chunks > CACHE_CHUNKS {
+            kept.forget_half();
         }
+    }
+
+    /// Notes that an id of the pack was asked; whether another was just before.
+    pub fn is_asked_again(&self, number: PackNumber) -> bool {
+        let mut kept = self.lock();
+        if kept.asked.contains(&number) {
+            return true;
+        }
+        if kept.asked.len() >= ASKED {
+            kept.asked.pop_front();
+        }
+        kept.asked.push_back(number);
+        false
     }
 
     pub fn remove(&self, number: PackNumber) {
@@ -103,6 +147,13 @@ impl TocCache {
         if let Some((old, _)) = kept.tocs.remove(&number) {
             kept.chunks -= old.toc.chunks.len();
         }
+    }
+
+    /// Forgets the tables of which `stays` does not hold.
+    pub fn retain(&self, stays: impl Fn(PackNumber) -> bool) {
+        let mut kept = self.lock();
+        kept.tocs.retain(|number, _| stays(*number));
+        kept.chunks = kept.tocs.values().map(|(toc, _)| toc.toc.chunks.len()).sum();
     }
 
     pub fn clear(&self) {
