@@ -86,10 +86,10 @@ impl Emitter<'_> {
         let ordinal = match near {
             Some(ordinal) => Some(ordinal),
             None => {
-                let index = self.repository.index();
-                match index.places(&id)?.first() {
+                match self.repository.places(&id)?.first() {
                     Some(place) => {
-                        self.last = Some((place.pack, index.toc(place.pack)?));
+                        let toc = self.repository.index().toc(place.pack)?;
+                        self.last = Some((place.pack, toc));
                         Some(place.ordinal)
                     }
                     None => None,

@@ -168,28 +168,31 @@ impl Index {
         Ok(())
     }
 
+    /// Segments that were read whole.
     pub fn segments(&self) -> Result<HashSet<SegmentId>> {
+        self.select_segments("SELECT id FROM segment WHERE whole")
+    }
+
+    /// Segments of which only some packs were looked up.
+    pub fn partial_segments(&self) -> Result<HashSet<SegmentId>> {
+        self.select_segments("SELECT id FROM segment WHERE NOT whole")
+    }
+
+    fn select_segments(&self, statement: &str) -> Result<HashSet<SegmentId>> {
         let database = self.database();
-        let mut statement = database.prepare("SELECT id FROM segment").map_err(sql)?;
+        let mut statement = database.prepare(statement).map_err(sql)?;
         let rows = statement.query_map([], |row| Ok(SegmentId(row.get(0)?))).map_err(sql)?;
         rows.collect::<rusqlite::Result<_>>().map_err(sql)
     }
 
     /// Segments that a listed segment of a maintainer replaces.
     pub fn superseded(&self) -> Result<HashSet<SegmentId>> {
-        let database = self.database();
-        let mut statement = database.prepare("SELECT DISTINCT old FROM superseded").map_err(sql)?;
-        let rows = statement.query_map([], |row| Ok(SegmentId(row.get(0)?))).map_err(sql)?;
-        rows.collect::<rusqlite::Result<_>>().map_err(sql)
+        self.select_segments("SELECT DISTINCT old FROM superseded")
     }
 
     /// Segments of maintainers that replace others.
     pub fn superseding(&self) -> Result<HashSet<SegmentId>> {
-        let database = self.database();
-        let mut statement =
-            database.prepare("SELECT DISTINCT segment FROM superseded").map_err(sql)?;
-        let rows = statement.query_map([], |row| Ok(SegmentId(row.get(0)?))).map_err(sql)?;
-        rows.collect::<rusqlite::Result<_>>().map_err(sql)
+        self.select_segments("SELECT DISTINCT segment FROM superseded")
     }
 
     /// Whether a listed segment of a maintainer removes the pack.
@@ -225,10 +228,20 @@ impl Index {
     /// Adds one segment with the packs it lists that are new here, in one
     /// transaction.
     pub fn add_segment(&self, segment: &NewSegment<'_>) -> Result<()> {
+        self.add(segment, true)
+    }
+
+    /// The same with only some of the packs it lists: whoever wants it whole
+    /// still has to read it.
+    pub fn add_partial(&self, segment: &NewSegment<'_>) -> Result<()> {
+        self.add(segment, false)
+    }
+
+    fn add(&self, segment: &NewSegment<'_>, whole: bool) -> Result<()> {
         let mut database = self.database();
         let transaction = database.transaction().map_err(sql)?;
         let numbers = add_packs(&transaction, segment.packs).map_err(sql)?;
-        tables::link_segment(&transaction, segment, &numbers).map_err(sql)?;
+        tables::link_segment(&transaction, segment, &numbers, whole).map_err(sql)?;
         tables::drop_removed(&transaction, segment.removes).map_err(sql)?;
         transaction.commit().map_err(sql)?;
         let mut table = self.packs.write().unwrap_or_else(|poisoned| poisoned.into_inner());
