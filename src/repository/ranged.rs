@@ -35,7 +35,8 @@ const SHARE: u64 = 4;
 /// second request.
 const DIRECTORY_SHARE: u64 = 512;
 const DIRECTORY_GUESS: (u64, u64) = (4 << 10, 128 << 10);
-/// Segments asked first: those that answered last. Then twice as many each time.
+/// Segments asked first: those that answered last, then the short ones. Then
+/// twice as many each time.
 const FIRST_ASKED: usize = 4;
 /// Opened look-up pieces in memory, 77 KiB each at most.
 const PIECES_KEPT: usize = 256;
@@ -91,6 +92,7 @@ impl RangedState<'_> {
 /// A segment whose directory is here.
 struct Remote {
     id: SegmentId,
+    length: u64,
     signer: WriterId,
     epoch: u32,
     directory: Directory,
@@ -101,7 +103,8 @@ struct Remote {
 
 #[derive(Default)]
 struct Segments {
-    /// Who answered last comes first.
+    /// Who answered last comes first; before any did, the short ones, which cost
+    /// little: what was put lately is in them, for nobody merged them yet.
     remotes: Vec<Arc<Remote>>,
     /// Bytes of all segments that are not here whole.
     missing_bytes: u64,
@@ -192,7 +195,7 @@ impl Remote {
         if offset != length {
             return Err(FormatError::new("SEG-3", "the segment is not as long as it says"));
         }
-        Ok(Remote { id, signer, epoch: header.epoch, directory, pieces, frames })
+        Ok(Remote { id, length, signer, epoch: header.epoch, directory, pieces, frames })
     }
 
     /// The same from the store. Gives the bytes that hold it, and how many were
@@ -523,6 +526,8 @@ impl Repository {
                 }
             }
         }
+        let at_hand = here.len();
+        segments.remotes[at_hand..].sort_by_key(|remote| remote.length);
         self.index.cache_objects(new.iter().map(|(key, object)| (key.as_str(), object)));
         let is_missing =
             |key: &String| segment::segment_of_key(key).is_some_and(|id| missing.contains_key(&id));

@@ -1,0 +1,214 @@
+//! What is looked up is right, whatever the store gives: damaged pieces and
+//! tables, segments by nobody, removed packs, segments that go meanwhile.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use esker::crypto::SigningKey;
+use esker::format::segment::segment_key;
+use esker::id::{PackId, SegmentId, WriterId};
+use esker::progress::Silent;
+use esker::repository::packer::PutPack;
+use esker::repository::{ErrorKind, Repository};
+use esker::restore::dump;
+use esker::store::{Listed, Result, Store};
+
+use crate::base::{CHUNKS, PACKS, SEGMENTS, base, invented, noise, put_segment};
+use crate::support;
+
+/// Gives other bytes than were put, once told to.
+struct Bent {
+    inner: Arc<dyn Store>,
+    /// Segments whose parts behind their beginning are damaged.
+    ranges_of: Vec<SegmentId>,
+    /// Also when they are read whole.
+    whole: bool,
+    active: AtomicBool,
+}
+
+impl Bent {
+    fn new(ranges_of: &[SegmentId], whole: bool) -> Arc<Bent> {
+        let (inner, active) = (base().store(), AtomicBool::new(true));
+        Arc::new(Bent { inner, ranges_of: ranges_of.to_vec(), whole, active })
+    }
+
+    fn bend(&self, key: &str, bytes: Bytes) -> Bytes {
+        let meant = self.ranges_of.iter().any(|id| segment_key(*id) == key);
+        if !meant || !self.active.load(Ordering::Relaxed) {
+            return bytes;
+        }
+        let mut bytes = bytes.to_vec();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        bytes.into()
+    }
+}
+
+impl Store for Bent {
+    fn url(&self) -> &str {
+        self.inner.url()
+    }
+
+    fn put(&self, key: &str, object: Bytes) -> Result<()> {
+        self.inner.put(key, object)
+    }
+
+    fn get(&self, key: &str, max_length: u64) -> Result<Bytes> {
+        let bytes = self.inner.get(key, max_length)?;
+        Ok(if self.whole { self.bend(key, bytes) } else { bytes })
+    }
+
+    fn get_range(&self, key: &str, offset: u64, length: u64) -> Result<Bytes> {
+        let bytes = self.inner.get_range(key, offset, length)?;
+        Ok(if offset > 0 { self.bend(key, bytes) } else { bytes })
+    }
+
+    fn list(&self, prefix: &str) -> Result<Vec<Listed>> {
+        self.inner.list(prefix)
+    }
+
+    fn delete(&self, key: &str) -> Result<()> {
+        self.inner.delete(key)
+    }
+}
+
+fn prepared(store: &Arc<dyn Store>) -> Repository {
+    let repository = support::open(store);
+    repository.prepare_reading(&Silent).unwrap();
+    assert!(repository.looks_up());
+    repository
+}
+
+/// The long file of the newest snapshot.
+fn read_long(repository: &Repository) -> esker::repository::Result<Vec<u8>> {
+    let snapshot = repository.snapshots().unwrap().0.pop().unwrap();
+    let path = base().path().join("long");
+    let key = format!("files{}", path.to_str().unwrap()).replace('/', "\0").into_bytes();
+    let mut bytes = Vec::new();
+    dump(repository, &snapshot, &key, &mut bytes).map(|()| bytes)
+}
+
+/// Every invented pack that a repository with a whole index knows, by the number
+/// of its first chunk, as it can be listed again.
+fn invented_pack(store: &Arc<dyn Store>, first: u32) -> (PackId, PutPack) {
+    let whole = support::open(store);
+    whole.sync_index(&Silent).unwrap();
+    let place = whole.index().places(&invented(first)).unwrap()[0];
+    let info = whole.index().pack(place.pack).unwrap();
+    let toc = whole.index().toc(place.pack).unwrap();
+    let bytes = store.get(&esker::format::pack::pack_key(info.id), u64::MAX).unwrap();
+    let frame = bytes[bytes.len() - toc.toc.frame_length()..].to_vec();
+    (info.id, PutPack { id: info.id, length: info.length, frame, toc })
+}
+
+/// Both ways of reading give the same.
+#[test]
+fn what_is_looked_up_is_what_the_whole_index_says() {
+    let store = base().store();
+    let ranged = prepared(&store);
+    let whole = support::open(&store);
+    whole.sync_index(&Silent).unwrap();
+    let pack = |repository: &Repository, id| {
+        let places = repository.places(&id).unwrap();
+        let place = |p: &esker::repository::index::Place| {
+            (repository.index().pack(p.pack).unwrap().id, p.ordinal)
+        };
+        places.iter().map(place).collect::<Vec<_>>()
+    };
+    let number = SEGMENTS * PACKS * CHUNKS;
+    for number in [0, 1, CHUNKS, number / 2, number - 1, number, number + 1] {
+        let id = invented(number);
+        assert_eq!(pack(&ranged, id), pack(&whole, id), "chunk {number}");
+    }
+    assert!(ranged.looks_up());
+    assert_eq!(read_long(&ranged).unwrap(), noise(77, 3_000_000));
+}
+
+/// Parts that are damaged on the way make the reader get all.
+#[test]
+fn damaged_ranges_lead_to_the_whole_index() {
+    let store: Arc<dyn Store> = Bent::new(&base().real, false);
+    let repository = prepared(&store);
+    assert_eq!(read_long(&repository).unwrap(), noise(77, 3_000_000));
+    assert!(!repository.looks_up());
+}
+
+/// Damage of one segment concerns nobody who finds his chunks in others, and is
+/// told to who does not.
+#[test]
+fn a_damaged_segment_is_damage_only_where_it_is_needed() {
+    let bent = Bent::new(&base().real, true);
+    let store: Arc<dyn Store> = bent.clone();
+    let repository = prepared(&store);
+    assert_eq!(repository.places(&invented(7)).unwrap().len(), 1);
+    assert!(repository.looks_up());
+    assert_eq!(read_long(&repository).unwrap_err().kind, ErrorKind::Damage);
+    bent.active.store(false, Ordering::Relaxed);
+    assert_eq!(read_long(&repository).unwrap(), noise(77, 3_000_000));
+}
+
+/// A directory that does not open is told, and costs only what it lists.
+#[test]
+fn a_segment_by_nobody_is_told_and_earns_nothing() {
+    let store = base().store();
+    let (id, pack) = invented_pack(&store, 0);
+    let nobody = (WriterId([9; 16]), &SigningKey::from_seed(&[9; 32]));
+    let writer = support::open(&store);
+    let segment = put_segment(&writer, &[pack], &[id], Some(nobody));
+    let repository = support::open(&store);
+    let troubles = repository.prepare_reading(&Silent).unwrap();
+    assert_eq!(troubles.len(), 1);
+    assert!(troubles[0].message.contains(&segment_key(segment)), "{}", troubles[0]);
+    assert!(troubles[0].message.contains("SEG-4"), "{}", troubles[0]);
+    // what it removes is not removed
+    assert_eq!(repository.places(&invented(0)).unwrap().len(), 1);
+}
+
+/// A pack that a maintainer removed is not found any more, also when it was
+/// found before.
+#[test]
+fn removed_packs_are_not_found() {
+    let store = base().store();
+    let (id, _) = invented_pack(&store, 0);
+    let before = prepared(&store);
+    assert_eq!(before.places(&invented(0)).unwrap().len(), 1);
+    put_segment(&support::open(&store), &[], &[id], None);
+    let after = prepared(&store);
+    assert_eq!(after.places(&invented(0)).unwrap(), []);
+    assert_eq!(after.places(&invented(CHUNKS)).unwrap().len(), 1);
+    before.prepare_reading(&Silent).unwrap();
+    assert!(before.looks_up());
+    assert_eq!(before.places(&invented(0)).unwrap(), []);
+}
+
+/// Segments are merged while somebody looks up: he finds what moved, and forgets
+/// what went.
+#[test]
+fn segments_that_vanish_are_looked_for_anew() {
+    let store = base().store();
+    let (_, pack) = invented_pack(&store, 0);
+    let repository = prepared(&store);
+    let listed: BTreeMap<String, u64> =
+        store.list("index/").unwrap().into_iter().map(|l| (l.key, l.length)).collect();
+    let holds = |key: &&String| {
+        let id = esker::format::segment::segment_of_key(key).unwrap();
+        !base().real.contains(&id)
+    };
+    put_segment(&support::open(&store), &[pack], &[], None);
+    for key in listed.keys().filter(holds) {
+        let probe = store.get(key, u64::MAX).unwrap();
+        assert!(probe.len() > 1 << 20);
+    }
+    // all but two of the invented ones go, and the table of one pack of theirs stays
+    let going: Vec<_> = listed.keys().filter(holds).skip(2).cloned().collect();
+    going.iter().for_each(|key| store.delete(key).unwrap());
+    assert_eq!(repository.places(&invented(0)).unwrap().len(), 1);
+    assert_eq!(read_long(&repository).unwrap(), noise(77, 3_000_000));
+    let there = (0..SEGMENTS).filter(|segment| {
+        let id = invented(segment * PACKS * CHUNKS + CHUNKS + 3);
+        !repository.places(&id).unwrap().is_empty()
+    });
+    assert_eq!(there.count(), 2);
+}
