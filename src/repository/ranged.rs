@@ -340,7 +340,9 @@ impl Segments {
                 wanted.entry(row.id).or_insert((remote.clone(), *at as usize, *row));
             }
         }
-        wanted.retain(|_, (_, _, row)| !repository.index.has_frame(row.id, row.length, row.frame_hash));
+        wanted.retain(|_, (_, _, row)| {
+            !repository.index.has_frame(row.id, row.length, row.frame_hash)
+        });
         let wanted: Vec<_> = wanted.into_values().collect();
         // what segments do not agree on is settled when they are loaded
         let disputed = |row: &PackRow| {
@@ -355,7 +357,7 @@ impl Segments {
             remote.fetch_pack(repository, *at, self.best_lister(repository, row.id, remote.signer))
         });
         for ((remote, _, row), pack) in wanted.iter().zip(fetched) {
-            if let Some(pack) = self.sorted(remote, pack, &mut asked)? {
+            if let Some(pack) = self.sorted(pack, &mut asked)? {
                 self.spent += u64::from(row.frame_length);
                 repository.index.add_partial(&remote.told(&[], &[], &[pack]))?;
                 for (other, _) in self.listers(row.id).filter(|(other, _)| other.id != remote.id) {
@@ -391,7 +393,7 @@ impl Segments {
             self.pieces.clear();
         }
         for ((remote, at), rows) in wanted.into_iter().zip(fetched) {
-            if let Some(rows) = self.sorted(&remote, rows, asked)? {
+            if let Some(rows) = self.sorted(rows, asked)? {
                 let rows = Arc::new(rows);
                 self.spent +=
                     remote.directory.pieces.get(at).map_or(0, |p| p.sealed_length() as u64);
@@ -405,16 +407,12 @@ impl Segments {
     /// What was got of a segment, if anything; notes what is wrong with it.
     fn sorted<T>(
         &mut self,
-        remote: &Arc<Remote>,
         result: std::result::Result<T, Failure>,
         asked: &mut Asked,
     ) -> Result<Option<T>> {
         match sort(result)? {
             Got::It(it) => return Ok(Some(it)),
-            Got::Gone => {
-                self.remotes.retain(|other| other.id != remote.id);
-                self.stale = true;
-            }
+            Got::Gone => self.stale = true,
             Got::Unreadable(_) => asked.unclear = true,
         }
         Ok(None)
@@ -430,9 +428,7 @@ impl Segments {
     /// On whose word a pack is listed: a maintainer's in force, if there is one.
     fn best_lister(&self, repository: &Repository, pack: PackId, other: WriterId) -> WriterId {
         let mut signers = self.listers(pack).map(|(remote, _)| remote.signer);
-        signers
-            .find(|signer| repository.trust.standing(*signer).may_maintain())
-            .unwrap_or(other)
+        signers.find(|signer| repository.trust.standing(*signer).may_maintain()).unwrap_or(other)
     }
 }
 
@@ -545,8 +541,7 @@ impl Repository {
         if seen.partial.contains(&remote.id) {
             return Ok(());
         }
-        let is_here =
-            |row: &&PackRow| self.index.has_frame(row.id, row.length, row.frame_hash);
+        let is_here = |row: &&PackRow| self.index.has_frame(row.id, row.length, row.frame_hash);
         let known: Vec<PackId> =
             remote.directory.packs.iter().filter(is_here).map(|row| row.id).collect();
         // only a maintainer may say that something is gone
@@ -612,6 +607,9 @@ impl Repository {
     }
 
     fn look_up(&self, state: &mut RangedState<'_>, id: &ChunkId, all: bool) -> Result<()> {
+        if state.segments.as_ref().is_some_and(|segments| segments.stale) {
+            self.prepare(state, &Silent)?;
+        }
         for _ in 0..TRIES {
             let Some(segments) = state.segments.as_mut() else { return Ok(()) };
             match segments.ask(self, id, all) {

@@ -148,7 +148,8 @@ impl Repository {
             for (key, result) in wanted.iter().zip(read) {
                 let Some(bytes) = result? else { continue };
                 if object::hash_is_right(&bytes) {
-                    fetched.push((key.as_str(), CachedObject { bytes: bytes.clone(), proof: None }));
+                    fetched
+                        .push((key.as_str(), CachedObject { bytes: bytes.clone(), proof: None }));
                 }
                 found.insert((*key).clone(), bytes);
             }

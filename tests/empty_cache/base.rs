@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use esker::crypto::SigningKey;
 use esker::format::ChunkKind;
-use esker::format::pack::Chunk;
+use esker::format::pack::{Chunk, pack_key};
 use esker::format::segment::{self, PackEntry, Sealing, segment_key};
 use esker::id::{ChunkId, PackId, SegmentId, SnapshotId, WriterId};
 use esker::repository::packer::{PutPack, with_packer};
@@ -25,7 +25,7 @@ const FILES: u32 = 100;
 
 pub struct Base {
     objects: Vec<(String, Bytes)>,
-    /// Segments of the real machine.
+    /// Segments that list the packs of the real machine.
     pub real: Vec<SegmentId>,
     pub directory: tempfile::TempDir,
 }
@@ -69,20 +69,44 @@ fn build() -> Base {
     let store = memory();
     support::init(&store);
     let repository = support::open(&store);
-    for night in 0..3 {
-        change(directory.path(), night);
-        support::settle();
-        support::run(&repository, directory.path());
-    }
-    let real = store.list("index/").unwrap();
-    let real = real.iter().filter_map(|listed| segment::segment_of_key(&listed.key)).collect();
+    (0..2).for_each(|night| settled_run(&repository, directory.path(), night));
+    // prunes merged what the first nights put into a long segment
+    let first: Vec<SegmentId> = segments(&store);
+    let mut merged: Vec<PackId> = repository.index().packs().iter().map(|(_, i)| i.id).collect();
+    settled_run(&repository, directory.path(), 2);
+    first.iter().for_each(|id| store.delete(&segment_key(*id)).unwrap());
+    let mut real = segments(&store);
     for number in 0..SEGMENTS {
-        let packs = invent_packs(&repository, number * PACKS * CHUNKS);
-        put_segment(&repository, &packs, &[], None);
+        let mut packs = invent_packs(&repository, number * PACKS * CHUNKS);
+        let merged = if number == SEGMENTS / 2 { std::mem::take(&mut merged) } else { Vec::new() };
+        packs.extend(merged.iter().map(|id| listed_pack(&repository, *id)));
+        let id = put_segment(&repository, &packs, &[], None);
+        real.extend((!merged.is_empty()).then_some(id));
     }
     let listed = store.list("").unwrap();
     let objects = listed.iter().map(|l| (l.key.clone(), store.get(&l.key, u64::MAX).unwrap()));
     Base { objects: objects.collect(), real, directory }
+}
+
+fn segments(store: &Arc<dyn Store>) -> Vec<SegmentId> {
+    let listed = store.list("index/").unwrap();
+    listed.iter().filter_map(|listed| segment::segment_of_key(&listed.key)).collect()
+}
+
+fn settled_run(repository: &Repository, directory: &Path, night: u32) {
+    change(directory, night);
+    support::settle();
+    support::run(repository, directory);
+}
+
+/// A pack that the index knows, as a segment lists it.
+pub fn listed_pack(repository: &Repository, id: PackId) -> PutPack {
+    let number = repository.index().pack_number(id).unwrap();
+    let info = repository.index().pack(number).unwrap();
+    let toc = repository.index().toc(number).unwrap();
+    let bytes = repository.store().get(&pack_key(id), u64::MAX).unwrap();
+    let frame = bytes[bytes.len() - toc.toc.frame_length()..].to_vec();
+    PutPack { id, length: info.length, frame, toc }
 }
 
 /// Some thousand files, one of them long; each night a few others, so that most
