@@ -199,3 +199,39 @@ fn segments_that_vanish_are_looked_for_anew() {
     });
     assert_eq!(there.count(), 3);
 }
+
+/// Nobody writes by what was looked up: who loads the index keeps nothing of a
+/// segment that turns out to be damaged.
+#[test]
+fn what_was_looked_up_goes_with_a_segment_that_is_refused() {
+    let listed = base().store().list("index/").unwrap();
+    let ids = listed.iter().map(|listed| segment_of_key(&listed.key).unwrap());
+    let invented_ones: Vec<_> = ids.filter(|id| !base().real.contains(id)).collect();
+    let bent = Bent::new(&invented_ones, true);
+    bent.active.store(false, Ordering::Relaxed);
+    let store: Arc<dyn Store> = bent.clone();
+    let repository = prepared(&store);
+    assert_eq!(repository.places(&invented(7)).unwrap().len(), 1);
+    bent.active.store(true, Ordering::Relaxed);
+    let troubles = repository.sync_index(&Silent).unwrap();
+    assert_eq!(troubles.len(), invented_ones.len());
+    assert_eq!(repository.places(&invented(7)).unwrap(), []);
+    assert_eq!(read_long(&repository).unwrap(), noise(77, 3_000_000));
+}
+
+/// Many threads look up at once.
+#[test]
+fn threads_look_up_beside_each_other() {
+    let repository = prepared(&base().store());
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let repository = &repository;
+            scope.spawn(move || {
+                for at in 0..20 {
+                    let id = invented((at * 12_345 + thread) * 7 % (SEGMENTS * PACKS * CHUNKS));
+                    assert_eq!(repository.places(&id).unwrap().len(), 1);
+                }
+            });
+        }
+    });
+}
