@@ -66,17 +66,23 @@ impl Context {
         location::open(&location::directory(&name)?, &self.cache())
     }
 
-    /// All snapshots, with the index up to date to read them. What cannot be
-    /// believed is told.
+    /// All snapshots. What cannot be believed is told.
     pub fn snapshots(&self, repository: &Repository) -> Result<Vec<Snapshot>> {
         Ok(self.listing(repository)?.snapshots)
     }
 
+    /// The same with all made ready to read them.
+    pub fn readable_snapshots(&self, repository: &Repository) -> Result<Vec<Snapshot>> {
+        for trouble in repository.prepare_reading(&Silent)? {
+            self.warn(&trouble.message);
+        }
+        self.snapshots(repository)
+    }
+
     /// The same with what is known of those that cannot be believed.
     pub fn listing(&self, repository: &Repository) -> Result<Listing> {
-        let troubles = repository.sync_index(&Silent)?;
         let listing = repository.list_snapshots()?;
-        for trouble in troubles.iter().chain(&listing.troubles) {
+        for trouble in &listing.troubles {
             self.warn(&trouble.message);
         }
         Ok(listing)

@@ -35,7 +35,7 @@ pub fn run(context: &Context, arguments: &Arguments) -> Outcome {
     let before = snapshot_name::parse(&arguments.before)?;
     let after = snapshot_name::parse(&arguments.after)?;
     let repository = context.open()?;
-    let snapshots = context.snapshots(&repository)?;
+    let snapshots = context.readable_snapshots(&repository)?;
     let narrow = &arguments.narrow;
     let (before_key, after_key) = (before.key(), after.key());
     let a = Side {

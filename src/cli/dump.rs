@@ -63,7 +63,7 @@ pub fn run(context: &Context, arguments: &Arguments) -> Outcome {
         return Err(usage("dump prints raw bytes: send them into a file or a program").into());
     }
     let repository = context.open()?;
-    let snapshots = context.snapshots(&repository)?;
+    let snapshots = context.readable_snapshots(&repository)?;
     let snapshot = context.select(&repository, &snapshots, &named.wanted, &arguments.narrow)?;
     let mut raw = Raw { out: io::BufWriter::with_capacity(1 << 20, io::stdout()), failed: None };
     let dumped = dump(&repository, snapshot, &key, &mut raw);

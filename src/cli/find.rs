@@ -84,7 +84,7 @@ fn timestamp(ms: u64) -> Timestamp {
 
 pub fn run(context: &Context, arguments: &Arguments) -> Outcome {
     let repository = context.open()?;
-    let snapshots = context.snapshots(&repository)?;
+    let snapshots = context.readable_snapshots(&repository)?;
     let filter = arguments.narrow.filter();
     let matcher = filter.matcher(repository.keyring())?;
     let chosen: Vec<&Snapshot> = snapshots

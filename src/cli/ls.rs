@@ -43,7 +43,7 @@ pub struct Arguments {
 pub fn run(context: &Context, arguments: &Arguments) -> Outcome {
     let named = snapshot_name::parse(&arguments.snapshot)?;
     let repository = context.open()?;
-    let snapshots = context.snapshots(&repository)?;
+    let snapshots = context.readable_snapshots(&repository)?;
     let snapshot = context.select(&repository, &snapshots, &named.wanted, &arguments.narrow)?;
     let key = named.key();
     let zone = TimeZone::system();

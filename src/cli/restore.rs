@@ -110,7 +110,7 @@ pub fn run(context: &Context, arguments: &Arguments) -> Outcome {
         owners: Owners { numeric: arguments.numeric_owner, ..Owners::default() },
     };
     let repository = context.open()?;
-    let snapshots = context.snapshots(&repository)?;
+    let snapshots = context.readable_snapshots(&repository)?;
     let snapshot = context.select(&repository, &snapshots, &named.wanted, &arguments.narrow)?;
     let reporter = context.reporter();
     if options.delete && !options.dry_run && !arguments.yes {

@@ -127,6 +127,19 @@ impl Header {
         verify(key, &place(repository, self.epoch), sealed, &self.signature)
             .map_err(|_| FormatError::new("SEG-4", "the signature does not verify"))
     }
+
+    /// The directory that was verified.
+    pub fn open(
+        &self,
+        repository: RepositoryId,
+        sealed: &[u8],
+        key: &SecretKey,
+    ) -> Result<Directory> {
+        let place = place(repository, self.epoch).bytes(LABEL_DIRECTORY);
+        let text = open(key, &place, sealed)
+            .map_err(|_| FormatError::new("SEG-5", "the directory does not open"))?;
+        Directory::parse(&text)
+    }
 }
 
 /// A whole segment: header and sealed directory found, nothing else believed.
@@ -153,10 +166,7 @@ impl<'a> Segment<'a> {
     }
 
     pub fn directory(&self, repository: RepositoryId, key: &SecretKey) -> Result<Directory> {
-        let place = place(repository, self.header.epoch).bytes(LABEL_DIRECTORY);
-        let text = open(key, &place, self.sealed_directory)
-            .map_err(|_| FormatError::new("SEG-5", "the directory does not open"))?;
-        Directory::parse(&text)
+        self.header.open(repository, self.sealed_directory, key)
     }
 
     /// The TOC frames in the order of the directory's packs, each the one that
@@ -214,6 +224,19 @@ impl Piece {
 }
 
 impl Directory {
+    /// The look-up pieces that may have rows with this prefix: the last that
+    /// begins below it, and all that begin with it.
+    pub fn pieces_with(&self, prefix: [u8; 6]) -> std::ops::Range<usize> {
+        let start = self.pieces.partition_point(|piece| piece.first < prefix).saturating_sub(1);
+        start..self.pieces.partition_point(|piece| piece.first <= prefix)
+    }
+
+    /// The row of a pack.
+    pub fn pack(&self, id: PackId) -> Option<&PackRow> {
+        let at = self.packs.binary_search_by_key(&id, |pack| pack.id).ok()?;
+        self.packs.get(at)
+    }
+
     fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
         for count in

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use crate::format::segment::{self, MAX_SEGMENT, segment_key, segment_of_key};
 use crate::id::{PackId, SegmentId};
-use crate::repository::segments::{ListedPack, NewSegments};
+use crate::repository::segments::{ListedPack, NewSegments, TARGET};
 use crate::repository::sync::OpenedSegment;
 use crate::repository::{Error, Repository, Result};
 use crate::store::ErrorKind as StoreKind;
@@ -18,6 +18,11 @@ const SMALL: u64 = 4 << 20;
 const ENOUGH: usize = 16;
 /// How many are merged at once, so that no prune pays for all that others left.
 const MOST: usize = 64;
+/// Bytes of them: all are in memory.
+const MOST_BYTES: u64 = 128 << 20;
+/// Segments that were merged once and lie below this are merged again, when they
+/// are as long as this together: whoever looks up by ranges asks all segments.
+const MIDDLE: u64 = TARGET as u64 / 2;
 
 /// Segments to merge, and what they say.
 #[derive(Default)]
@@ -34,20 +39,15 @@ pub(super) fn plan(
     superseded: &HashSet<SegmentId>,
     eager: bool,
 ) -> Result<Merge> {
-    let small: Vec<SegmentId> = repository
+    let listed: Vec<(SegmentId, u64)> = repository
         .store()
         .list(segment::PREFIX)?
         .iter()
-        .filter(|listed| listed.length < SMALL)
-        .filter_map(|listed| segment_of_key(&listed.key))
-        .filter(|id| !superseded.contains(id))
+        .filter_map(|listed| Some((segment_of_key(&listed.key)?, listed.length)))
+        .filter(|(id, _)| !superseded.contains(id))
         .collect();
     let mut merge = Merge::default();
-    if small.len() < if eager { 2 } else { ENOUGH } {
-        return Ok(merge);
-    }
-    let most = if eager { usize::MAX } else { MOST };
-    for id in small.into_iter().take(most) {
+    for id in worth_merging(listed, eager) {
         let key = segment_key(id);
         let bytes = match repository.store().get(&key, MAX_SEGMENT as u64) {
             Ok(bytes) => bytes,
@@ -58,6 +58,38 @@ pub(super) fn plan(
         let _ = merge.take(repository, id, &bytes, leaving);
     }
     Ok(merge)
+}
+
+/// Small segments, if there are enough, and longer ones that make a long one.
+fn worth_merging(mut listed: Vec<(SegmentId, u64)>, eager: bool) -> Vec<SegmentId> {
+    listed.retain(|(_, length)| *length < MIDDLE);
+    let (mut small, mut middle): (Vec<_>, Vec<_>) =
+        listed.into_iter().partition(|(_, length)| *length < SMALL);
+    let (enough, most) = if eager { (2, usize::MAX) } else { (ENOUGH, MOST) };
+    if small.len() < enough {
+        small.clear();
+    }
+    small.truncate(most);
+    take_until(&mut small, MOST_BYTES);
+    middle.sort_by_key(|(_, length)| *length);
+    if middle.len() < 2 || take_until(&mut middle, TARGET as u64) < MIDDLE {
+        middle.clear();
+    }
+    small.extend(middle);
+    small.into_iter().map(|(id, _)| id).collect()
+}
+
+/// Leaves the first that have so many bytes together at most; says how many.
+fn take_until(segments: &mut Vec<(SegmentId, u64)>, most: u64) -> u64 {
+    let mut bytes = 0;
+    let fitting = segments.iter().take_while(|(_, length)| {
+        let fits = bytes + length <= most;
+        bytes += if fits { *length } else { 0 };
+        fits
+    });
+    let count = fitting.count();
+    segments.truncate(count);
+    bytes
 }
 
 impl Merge {
@@ -149,4 +181,29 @@ pub(super) fn proven_superseded(
             .extend(opened.into_iter().filter(may_supersede).flat_map(|s| s.directory.supersedes));
     }
     Ok(proven.into_iter().filter(|id| superseded.contains(id) && listed.contains(id)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn enough_small_ones_and_what_makes_a_long_one_are_merged() {
+        let check = |lengths: &[u64], eager, merged: usize| {
+            let listed = lengths.iter().zip(0u32..).map(|(length, at)| {
+                (SegmentId(*blake3::hash(&at.to_le_bytes()).as_bytes()), length << 20)
+            });
+            assert_eq!(worth_merging(listed.collect(), eager).len(), merged, "{lengths:?}");
+        };
+        check(&[1; 15], false, 0);
+        check(&[1; 16], false, 16);
+        check(&[1; 100], false, 64);
+        check(&[3; 100], false, 42);
+        check(&[1; 2], true, 2);
+        check(&[15], true, 0);
+        check(&[5, 5, 5], false, 0);
+        check(&[5, 5, 6], false, 3);
+        check(&[15, 15, 15, 20, 30, 64], false, 2);
+        check(&[1, 1, 15, 15], false, 2);
+    }
 }

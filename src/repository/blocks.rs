@@ -17,7 +17,6 @@ use crate::crypto::{SecretKey, open_in_place};
 use crate::format::pack::{Block, Session, SessionKey, pack_key};
 use crate::format::{ChunkKind, Kind, Place as SealPlace, block_place};
 use crate::id::{ChunkId, PackId, RepositoryId};
-use crate::progress::Silent;
 use crate::store::ErrorKind as StoreKind;
 
 /// Decoded blocks kept in memory, in bytes.
@@ -182,7 +181,7 @@ impl Repository {
             Err(error) => return Err(error),
         };
         // a prune may have moved it since the index was read
-        self.sync_index(&Silent)?;
+        self.look_again(id)?;
         match self.read_chunk_once(id, kind) {
             Ok(bytes) => return Ok(bytes),
             Err(error) if error.kind == ErrorKind::Damage => trouble = error,
@@ -213,7 +212,7 @@ impl Repository {
 
     fn read_chunk_once(&self, id: &ChunkId, kind: ChunkKind) -> Result<Vec<u8>> {
         let mut trouble = None;
-        for place in self.index.places(id)? {
+        for place in self.places(id)? {
             match self.chunk_at(place, id, kind) {
                 Ok(bytes) => return Ok(bytes),
                 Err(error) if error.kind == ErrorKind::Damage => {

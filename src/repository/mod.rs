@@ -9,6 +9,7 @@
 //! | `local` | where this machine keeps its cache, and what it remembers |
 //! | `index` | chunk → pack, in SQLite |
 //! | `sync` | bring the index up to the listed segments |
+//! | `ranged` | look ids up in segments that are not loaded |
 //! | `coordinates` | sets of coordinates, and which packs hold them |
 //! | `blocks` | read chunks: fetch, check, open, decode, verify |
 //! | `pages` | walk trees of pages: entries, items, references |
@@ -38,6 +39,7 @@ pub mod open;
 pub mod packer;
 pub mod pages;
 mod proofs;
+mod ranged;
 pub mod runs;
 pub mod segments;
 pub mod snapshots;
@@ -66,6 +68,7 @@ pub struct Repository {
     /// update names.
     pub(crate) newest_updates: Vec<crate::id::ObjectHash>,
     pub(crate) index: Index,
+    ranged: ranged::Ranged,
     pub(crate) blocks: blocks::BlockCache,
     pub(crate) local: local::LocalState,
     pub(crate) config: crate::format::config::Config,

@@ -3,12 +3,14 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::blocks::BlockCache;
 use super::error::{Error, ErrorKind, Result};
 use super::index::Index;
 use super::keyring::{Keyring, Standing, Trust};
 use super::local::{CacheRoot, SeenUpdates};
-use super::updates::Updates;
+use super::updates::{FetchedUpdates, Updates};
 use super::{Repository, now_ms};
 use crate::chunker::ChunkerParams;
 use crate::crypto::keys::key_file_input;
@@ -20,7 +22,7 @@ use crate::format::object::MAX_OBJECT;
 use crate::format::slot::{Method, Role, Secrets, Slot, slot_key};
 use crate::format::update::{self, ConfigUpdate, Features, Writer};
 use crate::id::{RepositoryId, SlotId, WriterId};
-use crate::store::{ErrorKind as StoreKind, Store};
+use crate::store::{ErrorKind as StoreKind, Result as StoreResult, Store, at_once};
 
 /// What opens a slot.
 pub enum Unlock {
@@ -150,7 +152,8 @@ impl Repository {
     /// Opens the repository in `store`.
     pub fn open(store: Arc<dyn Store>, unlock: &Unlock, cache: &CacheRoot) -> Result<Repository> {
         let known = cache.known_repository(store.url());
-        let bytes = match store.get(CONFIG_KEY, MAX_OBJECT as u64) {
+        let fetched = Fetched::fetch(&*store);
+        let bytes = match fetched.config {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == StoreKind::NotFound && known.is_some() => {
                 return Err(other_repository(store.url()));
@@ -162,7 +165,7 @@ impl Repository {
         };
         let (config, object) =
             Config::parse(&bytes).map_err(|error| Error::in_object(CONFIG_KEY, error))?;
-        let (slot, secrets) = open_slot(&*store, &config, unlock)?;
+        let (slot, secrets) = open_slot(store.url(), fetched.slots, &config, unlock)?;
         if known.is_some_and(|known| known != secrets.repository) {
             return Err(other_repository(store.url()));
         }
@@ -171,7 +174,7 @@ impl Repository {
             .map_err(|error| Error::in_object(CONFIG_KEY, error))?;
         let local = cache.repository(config.repository, store.url())?;
         let seen = local.seen_updates();
-        let updates = Updates::load(&*store, secrets.repository, &secrets.admin, &seen)?;
+        let updates = Updates::of(&fetched.updates?, secrets.repository, &secrets.admin, &seen)?;
         let trust = Trust::new(updates.merged.clone());
         match trust.standing(secrets.writer) {
             Standing::InForce(_) => {}
@@ -196,6 +199,7 @@ impl Repository {
             trust,
             newest_updates: updates.newest,
             index,
+            ranged: Default::default(),
             blocks: BlockCache::default(),
             local,
             config,
@@ -272,9 +276,50 @@ pub fn program() -> String {
     concat!("esker ", env!("CARGO_PKG_VERSION")).to_owned()
 }
 
+type Slots = Vec<(String, StoreResult<Bytes>)>;
+
+/// What opening looks at; nothing of it is believed yet.
+struct Fetched {
+    config: StoreResult<Bytes>,
+    slots: StoreResult<Slots>,
+    updates: Result<FetchedUpdates>,
+}
+
+impl Fetched {
+    /// Everything beside everything else: two ways to the store and back.
+    fn fetch(store: &dyn Store) -> Fetched {
+        let config = || store.get(CONFIG_KEY, MAX_OBJECT as u64);
+        let slots = || {
+            let listed = store.list("keys/")?;
+            let got = at_once(store.concurrency(), &listed, &|listed| {
+                store.get(&listed.key, MAX_OBJECT as u64)
+            });
+            Ok(listed.into_iter().map(|listed| listed.key).zip(got).collect())
+        };
+        let updates = || FetchedUpdates::fetch(store);
+        if store.concurrency() <= 1 {
+            return Fetched { config: config(), slots: slots(), updates: updates() };
+        }
+        std::thread::scope(|scope| {
+            let (slots, updates) = (scope.spawn(slots), scope.spawn(updates));
+            let panicked = |panic| std::panic::resume_unwind(panic);
+            Fetched {
+                config: config(),
+                slots: slots.join().unwrap_or_else(panicked),
+                updates: updates.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            }
+        })
+    }
+}
+
 /// Tries what was given on every slot. Slots that cannot be parsed are passed
 /// over: one damaged slot must not lock the others out.
-fn open_slot(store: &dyn Store, config: &Config, unlock: &Unlock) -> Result<(SlotId, Secrets)> {
+fn open_slot(
+    url: &str,
+    slots: StoreResult<Slots>,
+    config: &Config,
+    unlock: &Unlock,
+) -> Result<(SlotId, Secrets)> {
     let input = match unlock {
         Unlock::Password(password) => Some(
             config
@@ -286,14 +331,14 @@ fn open_slot(store: &dyn Store, config: &Config, unlock: &Unlock) -> Result<(Slo
         Unlock::Identity { .. } => None,
     };
     let mut damaged = Vec::new();
-    for listed in store.list("keys/")? {
-        let bytes = match store.get(&listed.key, MAX_OBJECT as u64) {
+    for (slot_at, bytes) in slots? {
+        let bytes = match bytes {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == StoreKind::NotFound => continue,
             Err(error) => return Err(error.into()),
         };
         let opened = Slot::parse(&bytes).and_then(|(slot, object)| {
-            if slot_key(slot.id) != listed.key {
+            if slot_key(slot.id) != slot_at {
                 return Err(crate::format::FormatError::new("SLOT-4", "lies under another name"));
             }
             let secrets = match (unlock, &input) {
@@ -311,14 +356,14 @@ fn open_slot(store: &dyn Store, config: &Config, unlock: &Unlock) -> Result<(Slo
         match opened {
             Ok(Some(found)) => return Ok(found),
             Ok(None) => {}
-            Err(error) => damaged.push(Error::in_object(&listed.key, error)),
+            Err(error) => damaged.push(Error::in_object(&slot_at, error)),
         }
     }
     match damaged.into_iter().next() {
         Some(error) => Err(error),
         None => Err(Error::new(
             ErrorKind::WrongKey,
-            format!("{}: wrong password or key: no slot opens with it", store.url()),
+            format!("{url}: wrong password or key: no slot opens with it"),
         )),
     }
 }

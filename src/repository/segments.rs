@@ -13,8 +13,9 @@ use crate::format::segment::{self, MAX_SEGMENT, PackEntry, Sealing, segment_key}
 use crate::id::{ChunkId, PackId, SegmentId};
 use crate::progress::Silent;
 
-/// Bytes of tables in one segment, so that it stays far below its limit.
-const TARGET: usize = 16 << 20;
+/// Bytes of tables in one segment: below its limit by far, for each is loaded at
+/// once, and yet many, for who looks up without loading asks each of them.
+pub const TARGET: usize = 32 << 20;
 /// What a chunk takes in the look-up table, in bytes.
 const ROW: usize = 10;
 
@@ -87,7 +88,7 @@ impl Repository {
     /// Puts segments for packs that were put, and adds them to the index.
     pub fn put_segments(&self, packs: &[PutPack]) -> Result<()> {
         let signer = self.keyring.writer;
-        for group in groups(packs, |pack| pack.frame.len()) {
+        for group in groups(packs, |pack| pack.frame.len() + pack.toc.toc.chunks.len() * ROW) {
             let entry = |pack: &PutPack| pack.toc.toc.chunks.iter().map(|c| c.id).collect();
             let mut entries: Vec<PackEntry<'_>> = group
                 .iter()

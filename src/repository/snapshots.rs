@@ -2,6 +2,7 @@
 //! what marks say.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::Repository;
 use super::blocks::is_gone;
@@ -14,7 +15,12 @@ use crate::format::notes::{self, Confirmation, Mark, MarkKind};
 use crate::format::object::{self, MAX_OBJECT};
 use crate::format::{FormatError, Kind, Place};
 use crate::id::{ObjectHash, PackId, SnapshotId, WriterId};
-use crate::store::ErrorKind as StoreKind;
+use crate::store::{ErrorKind as StoreKind, at_once};
+
+/// Small objects on their way at once, for each operation that suits the store.
+const SMALL_AT_ONCE: usize = 4;
+/// Objects that are read and cached together.
+const OBJECTS_TOGETHER: usize = 2048;
 
 /// Whether a snapshot can be relied on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,40 +112,64 @@ pub(crate) struct Opened {
 }
 
 impl Repository {
-    /// Reads small objects, from the cache where it has them. Objects that are
-    /// gone since they were listed are left out.
+    /// Reads small objects, from the cache where it has them, the others many at
+    /// once: each costs a way to the store and back, and nearly nothing else.
+    /// Objects that are gone since they were listed are left out.
     pub(crate) fn read_objects(&self, keys: &[String]) -> Result<HashMap<String, Vec<u8>>> {
-        let mut found = HashMap::new();
-        let mut fetched = Vec::new();
+        let mut found = HashMap::with_capacity(keys.len());
+        let mut wanted = Vec::new();
         for key in keys {
-            if let Some(object) = self.index.cached_object(key) {
-                if let Some(proof) = object.proof {
-                    self.proofs.recall(key, proof);
-                }
-                found.insert(key.clone(), object.bytes);
+            let Some(object) = self.index.cached_object(key) else {
+                wanted.push(key);
                 continue;
+            };
+            if let Some(proof) = object.proof {
+                self.proofs.recall(key, proof);
             }
-            match self.store.get(key, MAX_OBJECT as u64) {
-                Ok(bytes) => {
-                    if object::hash_is_right(&bytes) {
-                        let object = CachedObject { bytes: bytes.to_vec(), proof: None };
-                        fetched.push((key, object));
-                    }
-                    found.insert(key.clone(), bytes.to_vec());
-                }
-                Err(error) if is_gone(&error) => {}
-                // one absurd object must not keep all others from being read:
-                // as no bytes at all it is refused by its parser and reported
-                Err(error)
-                    if matches!(error.kind(), StoreKind::TooLarge | StoreKind::Unreadable) =>
-                {
-                    found.insert(key.clone(), Vec::new());
-                }
-                Err(error) => return Err(error.into()),
-            }
+            found.insert(key.clone(), object.bytes);
         }
-        self.index.cache_objects(fetched.iter().map(|(key, object)| (key.as_str(), object)));
+        let threads = match self.store.concurrency() {
+            0 | 1 => 1,
+            several => several * SMALL_AT_ONCE,
+        };
+        let failed = AtomicBool::new(false);
+        // a part at a time, so that what is read is held once
+        for wanted in wanted.chunks(OBJECTS_TOGETHER) {
+            let read = at_once(threads, wanted, &|key| {
+                // the others stop at their next key
+                let result = match failed.load(Ordering::Relaxed) {
+                    true => return Ok(None),
+                    false => self.read_object(key),
+                };
+                failed.fetch_or(result.is_err(), Ordering::Relaxed);
+                result
+            });
+            let mut fetched = Vec::new();
+            for (key, result) in wanted.iter().zip(read) {
+                let Some(bytes) = result? else { continue };
+                if object::hash_is_right(&bytes) {
+                    fetched
+                        .push((key.as_str(), CachedObject { bytes: bytes.clone(), proof: None }));
+                }
+                found.insert((*key).clone(), bytes);
+            }
+            self.index.cache_objects(fetched.iter().map(|(key, object)| (*key, object)));
+        }
         Ok(found)
+    }
+
+    /// One object from the store, if it is there.
+    fn read_object(&self, key: &str) -> Result<Option<Vec<u8>>> {
+        match self.store.get(key, MAX_OBJECT as u64) {
+            Ok(bytes) => Ok(Some(bytes.to_vec())),
+            Err(error) if is_gone(&error) => Ok(None),
+            // one absurd object must not keep all others from being read:
+            // as no bytes at all it is refused by its parser and reported
+            Err(error) if matches!(error.kind(), StoreKind::TooLarge | StoreKind::Unreadable) => {
+                Ok(Some(Vec::new()))
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Checks an object's signer and opens its public part.

@@ -1,6 +1,6 @@
 //! Brings the local index up to what the listed segments say.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,6 +10,7 @@ use super::Repository;
 use super::error::{Error, ErrorKind, Result};
 use super::index::{NewPack, NewSegment, PackNumber, PackToc};
 use super::keyring::{Standing, Trust};
+use super::ranged::RangedState;
 use crate::format::FormatError;
 use crate::format::pack::{FOOTER_LENGTH, Footer, MAX_PACK, Toc, TocFrame, pack_key};
 use crate::format::reader::Reader;
@@ -33,48 +34,109 @@ pub(crate) struct OpenedSegment<'b> {
     pub frames: Vec<&'b [u8]>,
 }
 
+/// Which segments there are, here and in the store.
+pub(super) struct SegmentsSeen {
+    /// Those the index has whole.
+    pub whole: HashSet<SegmentId>,
+    /// Those it has some packs of.
+    pub partial: HashSet<SegmentId>,
+    /// Listed, with their lengths.
+    pub listed: BTreeMap<SegmentId, u64>,
+}
+
+impl SegmentsSeen {
+    /// Listed and not here whole, with their lengths.
+    pub fn missing(&self) -> Vec<(SegmentId, u64)> {
+        let missing = self.listed.iter().filter(|(id, _)| !self.whole.contains(*id));
+        missing.map(|(id, length)| (*id, *length)).collect()
+    }
+
+    /// No longer listed.
+    pub fn gone(&self) -> Vec<SegmentId> {
+        let known = self.whole.union(&self.partial);
+        known.filter(|id| !self.listed.contains_key(*id)).copied().collect()
+    }
+}
+
 impl Repository {
     /// Loads segments that are listed and not yet known, and forgets those that
     /// are no longer listed. Segments that are damaged or signed by nobody are
     /// reported and earn nothing.
     pub fn sync_index(&self, progress: &dyn Progress) -> Result<Troubles> {
-        match self.sync_once(progress) {
-            // a disk that is full, or read-only, must not keep anybody from his data
-            Err(error) if error.kind == ErrorKind::Cache => {
-                progress.event(Event::Warning(&error.message));
-                self.index.leave_disk()?;
-                // blocks are named by numbers that mean other packs now
-                self.blocks.clear();
-                self.sync_once(progress)
-            }
-            result => result,
-        }
+        let mut ranged = self.ranged.lock();
+        self.sync_whole(&mut ranged, progress)
     }
 
-    fn sync_once(&self, progress: &dyn Progress) -> Result<Troubles> {
+    /// The same for who holds what is known of segments that are not loaded:
+    /// afterwards there are none.
+    pub(super) fn sync_whole(
+        &self,
+        ranged: &mut RangedState<'_>,
+        progress: &dyn Progress,
+    ) -> Result<Troubles> {
+        let troubles = match self.look_at_segments().and_then(|seen| self.load(&seen, progress)) {
+            // a disk that is full, or read-only, must not keep anybody from his data
+            Err(error) if error.kind == ErrorKind::Cache => {
+                self.go_on_in_memory(&error, progress)?;
+                self.look_at_segments().and_then(|seen| self.load(&seen, progress))
+            }
+            result => result,
+        }?;
+        ranged.end();
+        Ok(troubles)
+    }
+
+    /// Gives the database on disk up.
+    pub(super) fn go_on_in_memory(&self, error: &Error, progress: &dyn Progress) -> Result<()> {
+        progress.event(Event::Warning(&error.message));
+        self.index.leave_disk()?;
+        // blocks are named by numbers that mean other packs now
+        self.blocks.clear();
+        Ok(())
+    }
+
+    /// Brings the index's own knowledge up to date, then lists segments.
+    pub(super) fn look_at_segments(&self) -> Result<SegmentsSeen> {
         self.index.judge_anew_unless(self.judgement())?;
         self.index.load_packs()?;
         // known first: what is added meanwhile must not look gone
-        let known = self.index.segments()?;
-        let mut listed = HashMap::new();
-        for object in self.store.list(segment::PREFIX)? {
-            if let Some(id) = segment::segment_of_key(&object.key) {
-                listed.insert(id, object);
-            }
-        }
-        let gone: Vec<_> = known.iter().filter(|id| !listed.contains_key(id)).copied().collect();
+        let whole = self.index.segments()?;
+        let partial = self.index.partial_segments()?;
+        let listed = self
+            .store
+            .list(segment::PREFIX)?
+            .iter()
+            .filter_map(|listed| Some((segment::segment_of_key(&listed.key)?, listed.length)))
+            .collect();
+        Ok(SegmentsSeen { whole, partial, listed })
+    }
+
+    /// Loads all that is listed and not there whole.
+    pub(super) fn load(&self, seen: &SegmentsSeen, progress: &dyn Progress) -> Result<Troubles> {
         let mut troubles = Vec::new();
-        listed.retain(|id, _| !known.contains(id));
-        let mut new: Vec<(SegmentId, Listed)> = listed.into_iter().collect();
-        new.sort_unstable();
+        let listed = |(id, length)| (id, Listed { key: segment::segment_key(id), length });
+        let mut new: Vec<(SegmentId, Listed)> = seen.missing().into_iter().map(listed).collect();
         // a revoked maintainer's segments last: what somebody in force lists
         // too is then known with all that it may say
         let mut of_revoked = Vec::new();
+        let some_are_new = !new.is_empty();
         self.load_segments(&new, &mut troubles, Some(&mut of_revoked))?;
         new.retain(|(id, _)| of_revoked.contains(id));
         self.load_segments(&new, &mut troubles, None)?;
+        let mut gone = seen.gone();
+        if !seen.partial.is_empty() {
+            // what was looked up in one that turned out to be worth nothing
+            let still_partial = self.index.partial_segments()?;
+            gone.extend(seen.partial.intersection(&still_partial));
+        }
         // only now: what a merge took over must not be dropped in between
         self.index.drop_segments(&gone)?;
+        if some_are_new {
+            // a segment may list what an earlier one removed
+            self.index.load_packs()?;
+            let directories = self.index.cached_keys(segment::PREFIX);
+            self.index.forget_objects(directories.iter().map(String::as_str));
+        }
         for trouble in &troubles {
             progress.event(Event::Warning(&trouble.message));
         }
@@ -389,7 +451,7 @@ fn named(key: &str, bytes: Bytes) -> Result<Bytes> {
     }
 }
 
-fn unlisted(rule: &'static str) -> FormatError {
+pub(super) fn unlisted(rule: &'static str) -> FormatError {
     FormatError::new(rule, "is signed by nobody this repository lists")
 }
 

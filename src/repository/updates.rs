@@ -3,13 +3,15 @@
 //!
 //! `format-spec/05-config.md`
 
+use bytes::Bytes;
+
 use super::error::{Error, Result};
 use super::local::SeenUpdates;
 use crate::crypto::VerifyKey;
 use crate::format::object::MAX_OBJECT;
 use crate::format::update::{self, ConfigUpdate};
 use crate::id::{ObjectHash, RepositoryId};
-use crate::store::Store;
+use crate::store::{Store, at_once};
 
 /// Every update the admin key signed, and their sum.
 pub struct Updates {
@@ -21,6 +23,23 @@ pub struct Updates {
     pub newest: Vec<ObjectHash>,
     /// What holds now; its `grants` are empty.
     pub merged: ConfigUpdate,
+}
+
+/// What lies under `config-updates/`, by key; nothing of it is believed.
+pub struct FetchedUpdates(Vec<(String, Bytes)>);
+
+impl FetchedUpdates {
+    /// Lists, then gets all at once.
+    pub fn fetch(store: &dyn Store) -> Result<FetchedUpdates> {
+        let mut listed = store.list(update::PREFIX)?;
+        listed.retain(|listed| update::number_of(&listed.key).is_some());
+        let got = at_once(store.concurrency(), &listed, &|listed| {
+            store.get(&listed.key, MAX_OBJECT as u64)
+        });
+        let fetched = listed.into_iter().zip(got);
+        let fetched = fetched.map(|(listed, got)| Ok((listed.key, got?)));
+        fetched.collect::<Result<_>>().map(FetchedUpdates)
+    }
 }
 
 struct Loaded {
@@ -37,20 +56,26 @@ impl Updates {
         admin: &VerifyKey,
         seen: &SeenUpdates,
     ) -> Result<Updates> {
+        Updates::of(&FetchedUpdates::fetch(store)?, repository, admin, seen)
+    }
+
+    /// The same of what was fetched.
+    pub fn of(
+        fetched: &FetchedUpdates,
+        repository: RepositoryId,
+        admin: &VerifyKey,
+        seen: &SeenUpdates,
+    ) -> Result<Updates> {
         let mut loaded = Vec::new();
-        for listed in store.list(update::PREFIX)? {
-            if update::number_of(&listed.key).is_none() {
-                continue;
-            }
-            let bytes = store.get(&listed.key, MAX_OBJECT as u64)?;
-            match ConfigUpdate::parse(&bytes, repository, &listed.key, admin) {
+        for (key, bytes) in &fetched.0 {
+            match ConfigUpdate::parse(bytes, repository, key, admin) {
                 Ok(update) => {
-                    loaded.push(Loaded { key: listed.key, hash: ObjectHash::of(&bytes), update });
+                    loaded.push(Loaded { key: key.clone(), hash: ObjectHash::of(bytes), update });
                 }
                 // whole, and signed by somebody else: left by an `init` that lost
                 // the race or crashed, or by whoever may put objects here
                 Err(error) if error.rule == "OBJ-7" => {}
-                Err(error) => return Err(Error::in_object(&listed.key, error)),
+                Err(error) => return Err(Error::in_object(key, error)),
             }
         }
         loaded.sort_by(|a, b| (a.update.number, &a.key).cmp(&(b.update.number, &b.key)));

@@ -52,7 +52,7 @@ pub fn plan_delete(
     if !options.target.is_dir() {
         return Ok(DeletePlan::default());
     }
-    repository.sync_index(progress)?;
+    repository.prepare_reading(progress)?;
     let tree = repository.private_part(snapshot)?.tree;
     let scope = Scope::find(repository, tree, options.path.as_deref())?;
     let context = Context::new(repository, options, progress, Some(super::open(options)?));

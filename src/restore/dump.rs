@@ -22,7 +22,7 @@ pub fn dump(
     out: &mut dyn Write,
 ) -> Result<()> {
     repository.keyring().require_read()?;
-    repository.sync_index(&Silent)?;
+    repository.prepare_reading(&Silent)?;
     let tree = repository.private_part(snapshot)?.tree;
     let shown = || String::from_utf8_lossy(&display_key(key)).into_owned();
     let entry = repository
@@ -30,6 +30,7 @@ pub fn dump(
         .ok_or_else(|| Error::failed(format!("{}: is not in this snapshot", shown())))?;
     let written = match entry.kind {
         EntryKind::File => {
+            repository.expect_reads(1, entry.metadata.size, &Silent)?;
             write_ordered(repository, out, |emitter| emitter.content(&entry.content))
         }
         EntryKind::Directory => {

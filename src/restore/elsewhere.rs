@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use crate::format::ChunkKind;
 use crate::id::ChunkId;
-use crate::progress::Silent;
 use crate::repository::index::PackNumber;
 use crate::repository::{Error, ErrorKind, Repository, Result};
 
@@ -53,9 +52,14 @@ impl<'a> Elsewhere<'a> {
             if state.synced.is_some_and(|at| at.elapsed() < SYNC_INTERVAL) {
                 break;
             }
-            self.repository.sync_index(&Silent)?;
-            state.synced = Some(Instant::now());
+            let looked_up = self.repository.looks_up();
+            self.repository.look_again(id)?;
+            // what was only looked up says nothing of other chunks
+            state.synced = (!looked_up).then(Instant::now);
             state.bad_blocks.clear();
+            if looked_up {
+                break;
+            }
         }
         // another thread may have brought the index up to date in between
         self.rescue_once(id).map_err(|error| match error.kind {
@@ -66,7 +70,7 @@ impl<'a> Elsewhere<'a> {
 
     fn rescue_once(&self, id: &ChunkId) -> Result<Vec<u8>> {
         let mut trouble = Error::damage(format!("chunk {id} is in no pack that can be read"));
-        for place in self.repository.index().places(id)? {
+        for place in self.repository.places(id)? {
             let block = self.repository.index().toc(place.pack)?.block_of(place.ordinal);
             if self.state().bad_blocks.contains(&(place.pack, block)) {
                 continue;

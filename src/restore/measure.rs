@@ -38,7 +38,7 @@ pub(super) fn check_room<'a>(
     if is_whole && counts.bytes <= free {
         let (files, bytes) = (counts.files, counts.bytes);
         context.progress.event(Event::Expect { files, bytes });
-        return Ok(());
+        return context.repository.expect_reads(files, bytes, context.progress);
     }
     let mut sum = Sum::default();
     let mut groups = HashSet::new();
@@ -59,7 +59,7 @@ pub(super) fn check_room<'a>(
             sum.needed,
         )));
     }
-    Ok(())
+    context.repository.expect_reads(sum.files, sum.bytes, context.progress)
 }
 
 fn add(

@@ -105,7 +105,7 @@ pub fn restore(
 ) -> Result<RestoreReport> {
     repository.keyring().require_read()?;
     progress.event(Event::Stage("reading the snapshot"));
-    repository.sync_index(progress)?;
+    repository.prepare_reading(progress)?;
     let tree = repository.private_part(snapshot)?.tree;
     let scope = Scope::find(repository, tree, options.path.as_deref())?;
     let chosen = || Chosen::new(repository, tree, &scope, options.choice());

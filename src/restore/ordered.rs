@@ -85,16 +85,14 @@ impl Emitter<'_> {
         let near = self.last.as_ref().and_then(|(_, toc)| toc.ordinal_of(&id));
         let ordinal = match near {
             Some(ordinal) => Some(ordinal),
-            None => {
-                let index = self.repository.index();
-                match index.places(&id)?.first() {
-                    Some(place) => {
-                        self.last = Some((place.pack, index.toc(place.pack)?));
-                        Some(place.ordinal)
-                    }
-                    None => None,
+            None => match self.repository.places(&id)?.first() {
+                Some(place) => {
+                    let toc = self.repository.index().toc(place.pack)?;
+                    self.last = Some((place.pack, toc));
+                    Some(place.ordinal)
                 }
-            }
+                None => None,
+            },
         };
         let (Some(ordinal), Some((pack, toc))) = (ordinal, self.last.clone()) else {
             self.end_run()?;

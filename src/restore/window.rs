@@ -189,11 +189,11 @@ impl<'a> Finder<'a> {
         let ordinal = match near {
             Some(ordinal) => ordinal,
             None => {
-                let index = self.context.repository.index();
-                let places = index.places(&want.id)?;
+                let repository = self.context.repository;
+                let places = repository.places(&want.id)?;
                 let used = places.iter().find(|place| self.found.contains_key(&place.pack));
                 let Some(place) = used.or(places.first()) else { return Ok(Some(want)) };
-                self.last = Some((place.pack, index.toc(place.pack)?));
+                self.last = Some((place.pack, repository.index().toc(place.pack)?));
                 place.ordinal
             }
         };

@@ -1,4 +1,4 @@
-//! Reads many whole objects, a few at a time, within a budget of bytes: for whoever looks at everything.
+//! Many requests at once: whole objects within a budget of bytes, deletions, and whatever else is asked for together.
 
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -48,6 +48,41 @@ pub fn read_many(
         }
         read_some();
     });
+}
+
+/// Does `work` for every item, on up to `threads` threads; the answers come in the order of the items. With one thread
+/// the work is done here, in that order.
+pub fn at_once<T: Sync, R: Send>(
+    threads: usize,
+    items: &[T],
+    work: &(dyn Fn(&T) -> R + Sync),
+) -> Vec<R> {
+    let threads = threads.clamp(1, items.len().max(1));
+    if threads == 1 {
+        return items.iter().map(work).collect();
+    }
+    let next = AtomicUsize::new(0);
+    let do_some = || {
+        let mut done = Vec::new();
+        loop {
+            let at = next.fetch_add(1, Ordering::Relaxed);
+            let Some(item) = items.get(at) else { return done };
+            done.push((at, work(item)));
+        }
+    };
+    let mut answers = std::thread::scope(|scope| {
+        let others: Vec<_> = (1..threads).map(|_| scope.spawn(do_some)).collect();
+        let mut answers = do_some();
+        for other in others {
+            match other.join() {
+                Ok(more) => answers.extend(more),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        answers
+    });
+    answers.sort_unstable_by_key(|(at, _)| *at);
+    answers.into_iter().map(|(_, answer)| answer).collect()
 }
 
 /// Deletes objects, several at once; all of them are acknowledged when this returns `Ok`.

@@ -39,7 +39,7 @@ pub use self::error::{ErrorKind, Result, StoreError};
 pub use self::faulty::{Decision, Faulty};
 pub use self::key::MAX_KEY_LENGTH;
 pub use self::local::LocalStore;
-pub use self::many::{Reading, delete_many, read_many};
+pub use self::many::{Reading, at_once, delete_many, read_many};
 pub use self::opendal::OpendalStore;
 pub use self::operation::{Operation, OperationKind};
 
@@ -107,7 +107,7 @@ pub trait Store: Send + Sync {
         Ok(None)
     }
 
-    /// How many operations at once suit this store.
+    /// How many operations at once suit this store: few where the answer is near, many where each one takes its time.
     fn concurrency(&self) -> usize {
         8
     }

@@ -22,6 +22,8 @@ use super::{ErrorKind, Listed, Result, Store, StoreError};
 
 /// Threads that drive requests; they wait for the network and compute nothing.
 const RUNTIME_THREADS: usize = 2;
+/// Requests at once that hide the way to a store and back.
+const CONCURRENCY: usize = 32;
 
 pub struct OpendalStore {
     operator: Operator,
@@ -185,6 +187,10 @@ impl Store for OpendalStore {
             Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         }
+    }
+
+    fn concurrency(&self) -> usize {
+        CONCURRENCY
     }
 }
 

@@ -170,28 +170,31 @@ impl Index {
         self.load(database)
     }
 
+    /// Segments that were read whole.
     pub fn segments(&self) -> Result<HashSet<SegmentId>> {
+        self.select_segments("SELECT id FROM segment WHERE whole")
+    }
+
+    /// Segments of which only some packs were looked up.
+    pub fn partial_segments(&self) -> Result<HashSet<SegmentId>> {
+        self.select_segments("SELECT id FROM segment WHERE NOT whole")
+    }
+
+    fn select_segments(&self, statement: &str) -> Result<HashSet<SegmentId>> {
         let database = self.database();
-        let mut statement = database.prepare("SELECT id FROM segment").map_err(sql)?;
+        let mut statement = database.prepare(statement).map_err(sql)?;
         let rows = statement.query_map([], |row| Ok(SegmentId(row.get(0)?))).map_err(sql)?;
         rows.collect::<rusqlite::Result<_>>().map_err(sql)
     }
 
     /// Segments that a listed segment of a maintainer replaces.
     pub fn superseded(&self) -> Result<HashSet<SegmentId>> {
-        let database = self.database();
-        let mut statement = database.prepare("SELECT DISTINCT old FROM superseded").map_err(sql)?;
-        let rows = statement.query_map([], |row| Ok(SegmentId(row.get(0)?))).map_err(sql)?;
-        rows.collect::<rusqlite::Result<_>>().map_err(sql)
+        self.select_segments("SELECT DISTINCT old FROM superseded")
     }
 
     /// Segments of maintainers that replace others.
     pub fn superseding(&self) -> Result<HashSet<SegmentId>> {
-        let database = self.database();
-        let mut statement =
-            database.prepare("SELECT DISTINCT segment FROM superseded").map_err(sql)?;
-        let rows = statement.query_map([], |row| Ok(SegmentId(row.get(0)?))).map_err(sql)?;
-        rows.collect::<rusqlite::Result<_>>().map_err(sql)
+        self.select_segments("SELECT DISTINCT segment FROM superseded")
     }
 
     /// Whether a listed segment of a maintainer removes the pack.
@@ -283,9 +286,19 @@ impl Index {
 
     /// Adds one segment with the packs it lists that are new here.
     pub fn add_segment(&self, segment: &NewSegment<'_>) -> Result<()> {
+        self.add(segment, true)
+    }
+
+    /// The same with only some of the packs it lists: whoever wants it whole
+    /// still has to read it.
+    pub fn add_partial(&self, segment: &NewSegment<'_>) -> Result<()> {
+        self.add(segment, false)
+    }
+
+    fn add(&self, segment: &NewSegment<'_>, whole: bool) -> Result<()> {
         let (database, numbers) = self.change(|database| {
             let numbers = database.add_packs(segment.packs)?;
-            tables::link_segment(database, segment, &numbers)?;
+            tables::link_segment(database, segment, &numbers, whole)?;
             tables::drop_removed(database, segment.removes)?;
             Ok(numbers)
         })?;

@@ -30,6 +30,20 @@ impl Index {
             .flatten()
     }
 
+    /// Keys of cached objects that begin with a prefix, which ends in `/`.
+    pub fn cached_keys(&self, prefix: &str) -> Vec<String> {
+        // 0 is the character behind /
+        let end = format!("{}0", prefix.trim_end_matches('/'));
+        let database = self.database();
+        let read = || -> rusqlite::Result<Vec<String>> {
+            database
+                .prepare_cached("SELECT key FROM object WHERE key >= ?1 AND key < ?2")?
+                .query_map([prefix, &end], |row| row.get(0))?
+                .collect()
+        };
+        read().unwrap_or_default()
+    }
+
     /// Forgets objects that turned out not to be what they should: the store may
     /// give the right ones next time.
     pub fn forget_objects<'k>(&self, keys: impl Iterator<Item = &'k str>) {

@@ -14,7 +14,8 @@ use crate::id::{ChunkId, PackId, SegmentId};
 const SCHEMA: i64 = 7;
 
 const TABLES: &str = "
-CREATE TABLE segment (id BLOB PRIMARY KEY, signer BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE segment (
+    id BLOB PRIMARY KEY, signer BLOB NOT NULL, whole INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE removed (pack BLOB, segment BLOB, PRIMARY KEY (pack, segment)) WITHOUT ROWID;
 CREATE TABLE superseded (old BLOB, segment BLOB, PRIMARY KEY (old, segment)) WITHOUT ROWID;
 CREATE TABLE pack (
@@ -143,15 +144,20 @@ pub fn forget_carried(connection: &Connection, number: PackNumber) -> rusqlite::
     connection.prepare_cached("DELETE FROM carried WHERE pack = ?1")?.execute([number]).map(drop)
 }
 
+/// A segment that was read whole stays so.
 pub fn link_segment(
     connection: &Connection,
     segment: &NewSegment<'_>,
     numbers: &[PackNumber],
+    whole: bool,
 ) -> rusqlite::Result<()> {
     let id = &segment.id.0[..];
     connection
-        .prepare_cached("INSERT OR REPLACE INTO segment (id, signer) VALUES (?1, ?2)")?
-        .execute(params![id, &segment.signer.0[..]])?;
+        .prepare_cached(
+            "INSERT INTO segment (id, signer, whole) VALUES (?1, ?2, ?3)
+             ON CONFLICT (id) DO UPDATE SET whole = max(whole, ?3)",
+        )?
+        .execute(params![id, &segment.signer.0[..], whole])?;
     let mut link = connection
         .prepare_cached("INSERT OR IGNORE INTO segment_pack (pack, segment) VALUES (?1, ?2)")?;
     for number in numbers {
