@@ -1,8 +1,10 @@
-//! Reads many whole objects, a few at a time, within a budget of bytes: for whoever looks at everything.
+//! Several requests at once, within a budget of bytes: for whoever looks at everything, and for whoever would
+//! otherwise wait for a distant store once for every object.
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
@@ -72,6 +74,152 @@ pub fn delete_many(store: &dyn Store, keys: &[String]) -> Result<()> {
     failed.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
 }
 
+/// How many requests to make at once that wait for nothing but the store. A store in this machine answers before
+/// another thread would have begun to ask.
+pub fn at_once(store: &dyn Store) -> usize {
+    if store.local_path().is_some() { 1 } else { store.concurrency().max(1) }
+}
+
+/// Asks two questions of a store that do not depend on each other: together, or one after the other.
+pub fn both<A: Send, B: Send>(
+    store: &dyn Store,
+    first: impl FnOnce() -> A + Send,
+    second: impl FnOnce() -> B + Send,
+) -> (A, B) {
+    if at_once(store) < 2 {
+        let first = first();
+        return (first, second());
+    }
+    std::thread::scope(|scope| {
+        let second = scope.spawn(second);
+        let first = first();
+        (first, second.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    })
+}
+
+/// How far [`in_order`] reads ahead.
+#[derive(Debug, Clone, Copy)]
+pub struct Ahead {
+    /// Requests under way at once; with one, nothing is read ahead.
+    pub requests: usize,
+    /// Bytes under way or waiting to be taken at once; what is longer is read alone.
+    pub budget_bytes: u64,
+}
+
+/// Fetches items, several at once, and gives the answers to `take` in the order of the items. An error of `take` ends
+/// it all. `bytes` is how long an answer will be.
+pub fn in_order<T: Sync, R: Send, E>(
+    items: &[T],
+    ahead: Ahead,
+    bytes: impl Fn(&T) -> u64 + Sync,
+    fetch: impl Fn(&T) -> R + Sync,
+    mut take: impl FnMut(&T, R) -> std::result::Result<(), E>,
+) -> std::result::Result<(), E> {
+    let threads = ahead.requests.min(items.len());
+    if threads < 2 {
+        return items.iter().try_for_each(|item| take(item, fetch(item)));
+    }
+    let line: Line<R> = Line { state: Mutex::default(), changed: Condvar::new() };
+    let fetch_some = || {
+        let _guard = EndsWithPanic(&line);
+        while let Some(at) = line.next(items, ahead.budget_bytes, &bytes) {
+            let answer = fetch(&items[at]);
+            line.change(|state| drop(state.answers.insert(at, answer)));
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(fetch_some);
+        }
+        // whatever ends this, the others must not wait for it
+        let _guard = Ends(&line);
+        for (at, item) in items.iter().enumerate() {
+            let Some(answer) = line.wait_for(at) else { break };
+            take(item, answer)?;
+            line.change(|state| state.used -= bytes(item));
+        }
+        Ok(())
+    })
+}
+
+/// Answers on their way to whoever takes them in order.
+struct Line<R> {
+    state: Mutex<LineState<R>>,
+    changed: Condvar,
+}
+
+struct LineState<R> {
+    next: usize,
+    used: u64,
+    answers: BTreeMap<usize, R>,
+    ended: bool,
+}
+
+impl<R> Default for LineState<R> {
+    fn default() -> Self {
+        LineState { next: 0, used: 0, answers: BTreeMap::new(), ended: false }
+    }
+}
+
+impl<R> Line<R> {
+    fn lock(&self) -> MutexGuard<'_, LineState<R>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut LineState<R>)) {
+        change(&mut self.lock());
+        self.changed.notify_all();
+    }
+
+    /// The next item to fetch, when there is room for it. Room is given in the order of the items: the one that
+    /// is waited for has its share.
+    fn next<T>(&self, items: &[T], budget: u64, bytes: &impl Fn(&T) -> u64) -> Option<usize> {
+        let mut state = self.lock();
+        loop {
+            let item = items.get(state.next).filter(|_| !state.ended)?;
+            let bytes = bytes(item);
+            if state.used == 0 || state.used.saturating_add(bytes) <= budget {
+                state.used += bytes;
+                state.next += 1;
+                return Some(state.next - 1);
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Nothing when a thread that fetches ended early.
+    fn wait_for(&self, at: usize) -> Option<R> {
+        let mut state = self.lock();
+        loop {
+            if let Some(answer) = state.answers.remove(&at) {
+                return Some(answer);
+            }
+            if state.ended {
+                return None;
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+struct Ends<'a, R>(&'a Line<R>);
+
+impl<R> Drop for Ends<'_, R> {
+    fn drop(&mut self) {
+        self.0.change(|state| state.ended = true);
+    }
+}
+
+struct EndsWithPanic<'a, R>(&'a Line<R>);
+
+impl<R> Drop for EndsWithPanic<'_, R> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.change(|state| state.ended = true);
+        }
+    }
+}
+
 struct Budget {
     used: Mutex<u64>,
     freed: Condvar,
@@ -98,5 +246,62 @@ impl Drop for Share<'_> {
     fn drop(&mut self) {
         *self.budget.used.lock().unwrap_or_else(PoisonError::into_inner) -= self.bytes;
         self.budget.freed.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+
+    use super::*;
+
+    #[test]
+    fn answers_come_in_order_and_within_the_budget() {
+        let items: Vec<u64> = (0..200).map(|n| n * 37 % 50).collect();
+        let (held, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let mut taken = Vec::new();
+        let ahead = Ahead { requests: 7, budget_bytes: 100 };
+        let fetch = |item: &u64| {
+            let now = held.fetch_add(*item as usize, Ordering::SeqCst) + *item as usize;
+            most.fetch_max(now, Ordering::SeqCst);
+            *item
+        };
+        let done: std::result::Result<(), ()> = in_order(
+            &items,
+            ahead,
+            |item| *item,
+            fetch,
+            |item, answer| {
+                assert_eq!(*item, answer);
+                held.fetch_sub(answer as usize, Ordering::SeqCst);
+                taken.push(answer);
+                Ok(())
+            },
+        );
+        assert_eq!((done, taken), (Ok(()), items));
+        assert!(most.load(Ordering::SeqCst) <= 100, "{most:?}");
+    }
+
+    #[test]
+    fn requests_are_under_way_at_once_and_an_error_ends_them() {
+        // nobody comes through alone
+        let together = Barrier::new(4);
+        let items: Vec<usize> = (0..8).collect();
+        let ahead = Ahead { requests: 4, budget_bytes: 1 };
+        let fetch = |_: &usize| drop(together.wait());
+        assert_eq!(in_order(&items, ahead, |_| 0, fetch, |_, ()| Ok::<_, ()>(())), Ok(()));
+        // one that is too long for the budget goes alone
+        let mut taken = 0;
+        let ended = in_order(
+            &items,
+            ahead,
+            |_| 9,
+            |item| *item,
+            |item, _| {
+                taken += 1;
+                if *item == 3 { Err("enough") } else { Ok(()) }
+            },
+        );
+        assert_eq!((ended, taken), (Err("enough"), 4));
     }
 }
