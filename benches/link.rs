@@ -29,7 +29,7 @@ use esker::store::{Counting, LocalStore, OperationKind, Slow, Store};
 
 const LATENCY: Duration = Duration::from_millis(50);
 /// What the second snapshot leaves out: about half of everything.
-const HALF: &str = "[a-m]*.*";
+const HALF: [&str; 2] = ["[a-m]*.*", "*-goes.noise"];
 /// Operations in their order, and whether they are measured.
 const OPERATIONS: [(&str, bool); 8] = [
     ("first backup", true),
@@ -81,7 +81,7 @@ fn operate(name: &str, store: Arc<dyn Store>, directory: &Path, tree: &Path) {
             backup(&repository, &options(tree), Vec::new(), &Silent).unwrap();
         }
         "half is gone" => {
-            let rules = Rules::new(&[HALF.to_owned()], &[]).unwrap();
+            let rules = Rules::new(&HALF.map(str::to_owned), &[]).unwrap();
             let options = BackupOptions { rules: Some(Arc::new(rules)), ..options(tree) };
             let (old, _) = repository.snapshots().unwrap();
             backup(&repository, &options, Vec::new(), &Silent).unwrap();
@@ -163,8 +163,8 @@ fn make_noise(directory: &Path, mebibytes: u64) {
         let mut bytes = vec![0; length as usize];
         noise.fill(&mut bytes);
         // one of each length goes, the next of that length stays
-        let first = if number / lengths.len() % 2 == 0 { 'a' } else { 'z' };
-        fs::write(directory.join(format!("{first}{number}.noise")), bytes).unwrap();
+        let fate = if number / lengths.len() % 2 == 0 { "goes" } else { "stays" };
+        fs::write(directory.join(format!("{number:06}-{fate}.noise")), bytes).unwrap();
     }
 }
 

@@ -10,7 +10,7 @@ use crate::id::{PackId, SegmentId};
 use crate::repository::segments::{ListedPack, NewSegments};
 use crate::repository::sync::OpenedSegment;
 use crate::repository::{Error, Repository, Result};
-use crate::store::ErrorKind as StoreKind;
+use crate::store::{Ahead, ErrorKind as StoreKind, at_once, in_order};
 
 /// Segments below this are merged, in bytes.
 const SMALL: u64 = 4 << 20;
@@ -18,6 +18,8 @@ const SMALL: u64 = 4 << 20;
 const ENOUGH: usize = 16;
 /// How many are merged at once, so that no prune pays for all that others left.
 const MOST: usize = 64;
+/// Bytes of segments that are read ahead.
+const AHEAD_BYTES: u64 = 32 << 20;
 
 /// Segments to merge, and what they say.
 #[derive(Default)]
@@ -34,7 +36,7 @@ pub(super) fn plan(
     superseded: &HashSet<SegmentId>,
     eager: bool,
 ) -> Result<Merge> {
-    let small: Vec<SegmentId> = repository
+    let mut small: Vec<SegmentId> = repository
         .store()
         .list(segment::PREFIX)?
         .iter()
@@ -46,17 +48,24 @@ pub(super) fn plan(
     if small.len() < if eager { 2 } else { ENOUGH } {
         return Ok(merge);
     }
-    let most = if eager { usize::MAX } else { MOST };
-    for id in small.into_iter().take(most) {
-        let key = segment_key(id);
-        let bytes = match repository.store().get(&key, MAX_SEGMENT as u64) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == StoreKind::NotFound => continue,
-            Err(error) => return Err(error.into()),
-        };
-        // one that cannot be believed is left as it is
-        let _ = merge.take(repository, id, &bytes, leaving);
-    }
+    small.truncate(if eager { usize::MAX } else { MOST });
+    let store = &**repository.store();
+    let ahead = Ahead { requests: at_once(store), budget_bytes: AHEAD_BYTES };
+    in_order(
+        &small,
+        ahead,
+        |_| SMALL,
+        |id| store.get(&segment_key(*id), MAX_SEGMENT as u64),
+        |id, bytes| match bytes {
+            Ok(bytes) => {
+                // one that cannot be believed is left as it is
+                let _ = merge.take(repository, *id, &bytes, leaving);
+                Ok(())
+            }
+            Err(error) if error.kind() == StoreKind::NotFound => Ok(()),
+            Err(error) => Err(Error::from(error)),
+        },
+    )?;
     Ok(merge)
 }
 

@@ -107,19 +107,14 @@ impl PruneReport {
         let repository = survey.repository;
         let mut mover = Mover::new(repository, packer, sealer, options.recuts);
         let mut moved = Vec::new();
-        for pack in packs {
-            match mover.pack(*pack, survey, progress) {
-                Ok(()) => moved.push(*pack),
+        for (pack, reason) in packs.iter().zip(mover.packs(packs, survey, progress)?) {
+            match reason {
+                None => moved.push(*pack),
                 // another prune was faster: what is needed lies elsewhere
-                Err(error)
-                    if error.kind == ErrorKind::Damage
-                        && !repository.exists(&pack_key(*pack))? => {}
+                Some(_) if !repository.exists(&pack_key(*pack))? => {}
                 // known to be damaged, and not all of it can be moved: check tells of it
-                Err(error) if error.kind == ErrorKind::Damage && survey.damaged.contains(pack) => {}
-                Err(error) if error.kind == ErrorKind::Damage => {
-                    self.damage.push(format!("{error}; {} stays", pack_key(*pack)));
-                }
-                Err(error) => return Err(error),
+                Some(_) if survey.damaged.contains(pack) => {}
+                Some(error) => self.damage.push(format!("{error}; {} stays", pack_key(*pack))),
             }
         }
         mover.finish()?;

@@ -3,12 +3,14 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::blocks::BlockCache;
 use super::error::{Error, ErrorKind, Result};
 use super::index::Index;
 use super::keyring::{Keyring, Standing, Trust};
 use super::local::{CacheRoot, SeenUpdates};
-use super::updates::Updates;
+use super::updates::{UpdateObjects, Updates};
 use super::{Repository, now_ms};
 use crate::chunker::ChunkerParams;
 use crate::crypto::keys::key_file_input;
@@ -20,7 +22,7 @@ use crate::format::object::MAX_OBJECT;
 use crate::format::slot::{Method, Role, Secrets, Slot, slot_key};
 use crate::format::update::{self, ConfigUpdate, Features, Writer};
 use crate::id::{RepositoryId, SlotId, WriterId};
-use crate::store::{ErrorKind as StoreKind, Store};
+use crate::store::{ErrorKind as StoreKind, Store, StoreError, both, get_each};
 
 /// What opens a slot.
 pub enum Unlock {
@@ -150,7 +152,13 @@ impl Repository {
     /// Opens the repository in `store`.
     pub fn open(store: Arc<dyn Store>, unlock: &Unlock, cache: &CacheRoot) -> Result<Repository> {
         let known = cache.known_repository(store.url());
-        let bytes = match store.get(CONFIG_KEY, MAX_OBJECT as u64) {
+        // what they say is looked at in this order; none is needed to ask for another
+        let (config, (slots, updates)) = both(
+            &*store,
+            || store.get(CONFIG_KEY, MAX_OBJECT as u64),
+            || both(&*store, || SlotObjects::get(&*store), || UpdateObjects::get(&*store)),
+        );
+        let bytes = match config {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == StoreKind::NotFound && known.is_some() => {
                 return Err(other_repository(store.url()));
@@ -162,7 +170,7 @@ impl Repository {
         };
         let (config, object) =
             Config::parse(&bytes).map_err(|error| Error::in_object(CONFIG_KEY, error))?;
-        let (slot, secrets) = open_slot(&*store, &config, unlock)?;
+        let (slot, secrets) = open_slot(store.url(), slots?, &config, unlock)?;
         if known.is_some_and(|known| known != secrets.repository) {
             return Err(other_repository(store.url()));
         }
@@ -171,7 +179,7 @@ impl Repository {
             .map_err(|error| Error::in_object(CONFIG_KEY, error))?;
         let local = cache.repository(config.repository, store.url())?;
         let seen = local.seen_updates();
-        let updates = Updates::load(&*store, secrets.repository, &secrets.admin, &seen)?;
+        let updates = Updates::of(&updates?, secrets.repository, &secrets.admin, &seen)?;
         let trust = Trust::new(updates.merged.clone());
         match trust.standing(secrets.writer) {
             Standing::InForce(_) => {}
@@ -272,9 +280,29 @@ pub fn program() -> String {
     concat!("esker ", env!("CARGO_PKG_VERSION")).to_owned()
 }
 
+/// The bytes of all slots, by key, or why one could not be read.
+struct SlotObjects(Vec<(String, std::result::Result<Bytes, StoreError>)>);
+
+impl SlotObjects {
+    fn get(store: &dyn Store) -> Result<SlotObjects> {
+        let keys: Vec<String> = store.list("keys/")?.into_iter().map(|listed| listed.key).collect();
+        let mut objects = Vec::new();
+        get_each(store, &keys, MAX_OBJECT as u64, |key, object| {
+            objects.push((key.clone(), object));
+            Ok::<_, Error>(())
+        })?;
+        Ok(SlotObjects(objects))
+    }
+}
+
 /// Tries what was given on every slot. Slots that cannot be parsed are passed
 /// over: one damaged slot must not lock the others out.
-fn open_slot(store: &dyn Store, config: &Config, unlock: &Unlock) -> Result<(SlotId, Secrets)> {
+fn open_slot(
+    url: &str,
+    slots: SlotObjects,
+    config: &Config,
+    unlock: &Unlock,
+) -> Result<(SlotId, Secrets)> {
     let input = match unlock {
         Unlock::Password(password) => Some(
             config
@@ -286,19 +314,19 @@ fn open_slot(store: &dyn Store, config: &Config, unlock: &Unlock) -> Result<(Slo
         Unlock::Identity { .. } => None,
     };
     let mut damaged = Vec::new();
-    for listed in store.list("keys/")? {
-        let bytes = match store.get(&listed.key, MAX_OBJECT as u64) {
+    for (key, object) in slots.0 {
+        let bytes = match object {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == StoreKind::NotFound => continue,
             Err(error) => return Err(error.into()),
         };
         let opened = Slot::parse(&bytes).and_then(|(slot, object)| {
-            if slot_key(slot.id) != listed.key {
+            if slot_key(slot.id) != key {
                 return Err(crate::format::FormatError::new("SLOT-4", "lies under another name"));
             }
             let secrets = match (unlock, &input) {
-                (Unlock::Identity { key, admin }, _) => slot
-                    .unwrap_with(key, config.repository)
+                (Unlock::Identity { key: identity, admin }, _) => slot
+                    .unwrap_with(identity, config.repository)
                     .filter(|secrets| secrets.admin == *admin),
                 (_, Some(input)) => slot.unwrap(input, config.repository)?,
                 (_, None) => None,
@@ -311,14 +339,14 @@ fn open_slot(store: &dyn Store, config: &Config, unlock: &Unlock) -> Result<(Slo
         match opened {
             Ok(Some(found)) => return Ok(found),
             Ok(None) => {}
-            Err(error) => damaged.push(Error::in_object(&listed.key, error)),
+            Err(error) => damaged.push(Error::in_object(&key, error)),
         }
     }
     match damaged.into_iter().next() {
         Some(error) => Err(error),
         None => Err(Error::new(
             ErrorKind::WrongKey,
-            format!("{}: wrong password or key: no slot opens with it", store.url()),
+            format!("{url}: wrong password or key: no slot opens with it"),
         )),
     }
 }

@@ -14,7 +14,7 @@ use crate::format::notes::{self, Confirmation, Mark, MarkKind};
 use crate::format::object::{self, MAX_OBJECT};
 use crate::format::{FormatError, Kind, Place};
 use crate::id::{ObjectHash, PackId, SnapshotId, WriterId};
-use crate::store::ErrorKind as StoreKind;
+use crate::store::{ErrorKind as StoreKind, both, get_each};
 
 /// Whether a snapshot can be relied on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,22 +110,26 @@ impl Repository {
     /// gone since they were listed are left out.
     pub(crate) fn read_objects(&self, keys: &[String]) -> Result<HashMap<String, Vec<u8>>> {
         let mut found = HashMap::new();
-        let mut fetched = Vec::new();
+        let mut missing = Vec::new();
         for key in keys {
-            if let Some(object) = self.index.cached_object(key) {
-                if let Some(proof) = object.proof {
-                    self.proofs.recall(key, proof);
-                }
-                found.insert(key.clone(), object.bytes);
+            let Some(object) = self.index.cached_object(key) else {
+                missing.push(key);
                 continue;
+            };
+            if let Some(proof) = object.proof {
+                self.proofs.recall(key, proof);
             }
-            match self.store.get(key, MAX_OBJECT as u64) {
+            found.insert(key.clone(), object.bytes);
+        }
+        let mut fetched = Vec::new();
+        get_each(&*self.store, &missing, MAX_OBJECT as u64, |key, object| {
+            match object {
                 Ok(bytes) => {
                     if object::hash_is_right(&bytes) {
                         let object = CachedObject { bytes: bytes.to_vec(), proof: None };
-                        fetched.push((key, object));
+                        fetched.push((*key, object));
                     }
-                    found.insert(key.clone(), bytes.to_vec());
+                    found.insert((*key).clone(), bytes.to_vec());
                 }
                 Err(error) if is_gone(&error) => {}
                 // one absurd object must not keep all others from being read:
@@ -133,11 +137,12 @@ impl Repository {
                 Err(error)
                     if matches!(error.kind(), StoreKind::TooLarge | StoreKind::Unreadable) =>
                 {
-                    found.insert(key.clone(), Vec::new());
+                    found.insert((*key).clone(), Vec::new());
                 }
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(Error::from(error)),
             }
-        }
+            Ok(())
+        })?;
         self.index.cache_objects(fetched.iter().map(|(key, object)| (key.as_str(), object)));
         Ok(found)
     }
@@ -173,8 +178,12 @@ impl Repository {
 
     /// Lists confirmations and marks, then manifests, and judges all of them.
     pub fn list_snapshots(&self) -> Result<Listing> {
-        let confirmed = self.listed_keys(notes::CONFIRMED)?;
-        let marks = self.listed_keys(notes::MARKS)?;
+        let (confirmed, marks) = both(
+            &*self.store,
+            || self.listed_keys(notes::CONFIRMED),
+            || self.listed_keys(notes::MARKS),
+        );
+        let (confirmed, marks) = (confirmed?, marks?);
         let manifests = self.listed_keys(manifest::PREFIX)?;
         let objects =
             self.read_objects(&[manifests.clone(), confirmed.clone(), marks.clone()].concat())?;

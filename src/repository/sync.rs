@@ -1,7 +1,9 @@
 //! Brings the local index up to what the listed segments say.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+
+use bytes::Bytes;
 
 use super::Repository;
 use super::error::{Error, ErrorKind, Result};
@@ -13,10 +15,15 @@ use crate::format::reader::Reader;
 use crate::format::segment::{self, Directory, HEADER_LENGTH, MAX_SEGMENT, Segment};
 use crate::id::{ObjectHash, PackId, SegmentId, WriterId};
 use crate::progress::{Event, Progress};
-use crate::store::ErrorKind as StoreKind;
+use crate::store::{Ahead, ErrorKind as StoreKind, StoreError, at_once, in_order};
 
 /// Bytes at the end of a pack that hold most tables.
 const TAIL: u64 = 128 << 10;
+/// Bytes of segments that are read ahead.
+const AHEAD_BYTES: u64 = 32 << 20;
+
+/// The table that a pack ends in, or why it could not be read.
+pub type OwnToc = Result<Arc<PackToc>>;
 
 /// Objects of the index that could not be used, by key.
 pub type Troubles = Vec<Error>;
@@ -51,25 +58,34 @@ impl Repository {
         self.index.load_packs()?;
         // known first: what is added meanwhile must not look gone
         let known = self.index.segments()?;
-        let listed: HashSet<SegmentId> = self
+        let listed: HashMap<SegmentId, u64> = self
             .store
             .list(segment::PREFIX)?
             .iter()
-            .filter_map(|listed| segment::segment_of_key(&listed.key))
+            .filter_map(|listed| Some((segment::segment_of_key(&listed.key)?, listed.length)))
             .collect();
-        let gone: Vec<_> = known.difference(&listed).copied().collect();
+        let gone: Vec<_> = known.iter().filter(|id| !listed.contains_key(id)).copied().collect();
         let mut troubles = Vec::new();
-        let mut new: Vec<_> = listed.difference(&known).copied().collect();
+        let is_new = |(id, _): &(SegmentId, u64)| !known.contains(id);
+        let mut new: Vec<_> = listed.into_iter().filter(is_new).collect();
         new.sort_unstable();
         // a revoked maintainer's segments last: what somebody in force lists
         // too is then known with all that it may say
         let mut of_revoked = Vec::new();
         let some_are_new = !new.is_empty();
-        for id in new {
-            self.load_segment_into(id, &mut troubles, Some(&mut of_revoked))?;
-        }
+        let ahead = Ahead { requests: at_once(&*self.store), budget_bytes: AHEAD_BYTES };
+        let get = |id: SegmentId| self.store.get(&segment::segment_key(id), MAX_SEGMENT as u64);
+        in_order(
+            &new,
+            ahead,
+            |(_, length)| *length,
+            |(id, _)| get(*id),
+            |(id, _), bytes| {
+                self.load_segment_into(*id, bytes, &mut troubles, Some(&mut of_revoked))
+            },
+        )?;
         for id in of_revoked {
-            self.load_segment_into(id, &mut troubles, None)?;
+            self.load_segment_into(id, get(id), &mut troubles, None)?;
         }
         // only now: what a merge took over must not be dropped in between
         self.index.drop_segments(&gone)?;
@@ -101,11 +117,12 @@ impl Repository {
     fn load_segment_into(
         &self,
         id: SegmentId,
+        bytes: std::result::Result<Bytes, StoreError>,
         troubles: &mut Troubles,
         later: Option<&mut Vec<SegmentId>>,
     ) -> Result<()> {
         let key = segment::segment_key(id);
-        let bytes = match self.store.get(&key, MAX_SEGMENT as u64) {
+        let bytes = match bytes {
             Ok(bytes) => bytes,
             // superseded and swept since the listing
             Err(error) if error.kind() == StoreKind::NotFound => return Ok(()),
@@ -233,7 +250,7 @@ impl Repository {
     /// What a pack says itself that it holds: the table that it ends in, read from
     /// the store, with all foreign origins that it claims, whether they count or
     /// not.
-    pub fn own_toc(&self, id: PackId, length: u64) -> Result<Arc<PackToc>> {
+    pub fn own_toc(&self, id: PackId, length: u64) -> OwnToc {
         let key = pack_key(id);
         let in_object = |error| Error::in_object(&key, error);
         let short = || Error::damage(format!("{key}: is too short for a pack [PACK-4]"));
@@ -252,6 +269,24 @@ impl Repository {
         let frame = end.get(end.len() - frame_length..).ok_or_else(short)?;
         let (_, toc) = self.open_frame(length, frame).map_err(in_object)?;
         Ok(Arc::new(PackToc::new(id, toc)))
+    }
+
+    /// What several packs say themselves, in the order of `packs`: nothing of those
+    /// that are not `listed`.
+    pub fn own_tocs(
+        &self,
+        packs: &[PackId],
+        listed: &HashMap<PackId, u64>,
+        mut take: impl FnMut(PackId, Option<OwnToc>) -> Result<()>,
+    ) -> Result<()> {
+        let ahead = Ahead { requests: at_once(&*self.store), budget_bytes: AHEAD_BYTES };
+        in_order(
+            packs,
+            ahead,
+            |_| TAIL,
+            |id| listed.get(id).map(|length| self.own_toc(*id, *length)),
+            |id, own| take(*id, own),
+        )
     }
 
     /// Two segments tell different things of one pack. What a pack holds is

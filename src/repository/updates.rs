@@ -3,13 +3,15 @@
 //!
 //! `format-spec/05-config.md`
 
+use bytes::Bytes;
+
 use super::error::{Error, Result};
 use super::local::SeenUpdates;
 use crate::crypto::VerifyKey;
 use crate::format::object::MAX_OBJECT;
 use crate::format::update::{self, ConfigUpdate};
 use crate::id::{ObjectHash, RepositoryId};
-use crate::store::Store;
+use crate::store::{Store, get_each};
 
 /// Every update the admin key signed, and their sum.
 pub struct Updates {
@@ -29,6 +31,22 @@ struct Loaded {
     update: ConfigUpdate,
 }
 
+/// The bytes of all updates, by key. Nothing of them is believed yet.
+pub struct UpdateObjects(Vec<(String, Bytes)>);
+
+impl UpdateObjects {
+    pub fn get(store: &dyn Store) -> Result<UpdateObjects> {
+        let listed = store.list(update::PREFIX)?.into_iter().map(|listed| listed.key);
+        let keys: Vec<String> = listed.filter(|key| update::number_of(key).is_some()).collect();
+        let mut objects = Vec::new();
+        get_each(store, &keys, MAX_OBJECT as u64, |key, object| {
+            objects.push((key.clone(), object?));
+            Ok::<_, Error>(())
+        })?;
+        Ok(UpdateObjects(objects))
+    }
+}
+
 impl Updates {
     /// Loads all updates, and refuses a store that shows less than was `seen`.
     pub fn load(
@@ -37,20 +55,27 @@ impl Updates {
         admin: &VerifyKey,
         seen: &SeenUpdates,
     ) -> Result<Updates> {
+        Updates::of(&UpdateObjects::get(store)?, repository, admin, seen)
+    }
+
+    /// What objects that were got say, whoever signed them.
+    pub fn of(
+        objects: &UpdateObjects,
+        repository: RepositoryId,
+        admin: &VerifyKey,
+        seen: &SeenUpdates,
+    ) -> Result<Updates> {
         let mut loaded = Vec::new();
-        for listed in store.list(update::PREFIX)? {
-            if update::number_of(&listed.key).is_none() {
-                continue;
-            }
-            let bytes = store.get(&listed.key, MAX_OBJECT as u64)?;
-            match ConfigUpdate::parse(&bytes, repository, &listed.key, admin) {
+        for (key, bytes) in &objects.0 {
+            match ConfigUpdate::parse(bytes, repository, key, admin) {
                 Ok(update) => {
-                    loaded.push(Loaded { key: listed.key, hash: ObjectHash::of(&bytes), update });
+                    let hash = ObjectHash::of(bytes);
+                    loaded.push(Loaded { key: key.clone(), hash, update });
                 }
                 // whole, and signed by somebody else: left by an `init` that lost
                 // the race or crashed, or by whoever may put objects here
                 Err(error) if error.rule == "OBJ-7" => {}
-                Err(error) => return Err(Error::in_object(&listed.key, error)),
+                Err(error) => return Err(Error::in_object(key, error)),
             }
         }
         loaded.sort_by(|a, b| (a.update.number, &a.key).cmp(&(b.update.number, &b.key)));

@@ -1,9 +1,11 @@
 //! The threads that fetch ranges of packs, open and verify what is in them, and
-//! write it to every file that needs it. Each takes whole jobs, so that while
-//! one waits for the store another decodes.
+//! write it to every file that needs it. Where the store is in this machine each
+//! takes whole jobs. Where it is elsewhere some only fetch, so that the link is
+//! busy whatever the others do.
 
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
+use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender};
 
 use super::context::Context;
@@ -13,6 +15,10 @@ use crate::format::pack::pack_key;
 use crate::id::ChunkId;
 use crate::repository::index::{PackNumber, PackToc};
 use crate::repository::{Error, ErrorKind, Repository, Result};
+use crate::store::{StoreError, at_once};
+
+/// Ranges on their way from a store elsewhere, at once.
+const FETCHES: usize = 6;
 
 /// A chunk that a file needs at an offset.
 #[derive(Clone)]
@@ -50,20 +56,48 @@ pub(super) enum Job {
 
 /// Hands jobs to threads and knows when they are done.
 pub(super) struct Pool {
-    jobs: Sender<Job>,
-    outstanding: Arc<(Mutex<usize>, Condvar)>,
+    jobs: Sender<Ticket>,
+    /// Where those that fetch take their jobs, if some do nothing else.
+    fetches: Option<Sender<Ticket>>,
+    threads: usize,
+    outstanding: Arc<Outstanding>,
 }
+
+/// A job, the window it is counted for, and the answer where a fetch has one.
+struct Ticket {
+    job: Job,
+    answer: Option<Answer>,
+    done: Done,
+}
+
+type Answer = std::result::Result<Bytes, StoreError>;
 
 impl Pool {
     /// Runs `work` with threads to do its jobs. They are gone afterwards.
     pub fn run<T>(context: &Context<'_>, work: impl FnOnce(&Pool) -> T) -> T {
+        let cores = std::thread::available_parallelism().map_or(2, |cores| cores.get().max(2));
+        let workers = cores.min(16);
         let (jobs, queue) = crossbeam_channel::unbounded();
-        let outstanding = Arc::new((Mutex::new(0), Condvar::new()));
-        let pool = Pool { jobs, outstanding: outstanding.clone() };
+        let (fetches, to_fetch) = crossbeam_channel::unbounded();
+        // as many as the workers take next wait here, and no more
+        let (fetched, to_open) = crossbeam_channel::bounded(workers);
+        let store = &**context.repository.store();
+        let fetchers = Some(at_once(store).min(FETCHES)).filter(|fetchers| *fetchers > 1);
+        let pool = Pool {
+            jobs,
+            fetches: fetchers.map(|_| fetches),
+            threads: workers + fetchers.unwrap_or(0),
+            outstanding: Arc::default(),
+        };
         std::thread::scope(|scope| {
-            for _ in 0..threads(context.repository) {
-                let (queue, outstanding) = (queue.clone(), outstanding.clone());
-                scope.spawn(move || take_jobs(context, &queue, &outstanding));
+            for _ in 0..fetchers.unwrap_or(0) {
+                let (to_fetch, fetched) = (to_fetch.clone(), fetched.clone());
+                scope.spawn(move || fetch_ranges(context, &to_fetch, &fetched));
+            }
+            drop(fetched);
+            for _ in 0..workers {
+                let (queue, to_open) = (queue.clone(), to_open.clone());
+                scope.spawn(move || take_jobs(context, &queue, &to_open));
             }
             let result = work(&pool);
             drop(pool);
@@ -71,50 +105,121 @@ impl Pool {
         })
     }
 
+    /// Jobs sent from now on are those of the next window. Those of the window
+    /// before the last are done by now.
+    pub fn next_window(&self) {
+        lock(&self.outstanding.counts).current ^= 1;
+    }
+
     pub fn send(&self, job: Job) {
-        *lock(&self.outstanding.0) += 1;
+        let window = {
+            let mut counts = lock(&self.outstanding.counts);
+            let window = counts.current;
+            counts.of[window] += 1;
+            window
+        };
+        let done = Done { outstanding: self.outstanding.clone(), window };
+        let to = match (&self.fetches, &job) {
+            (Some(fetches), Job::Fetch(_)) => fetches,
+            _ => &self.jobs,
+        };
         // the other end lives as long as the pool
-        let _ = self.jobs.send(job);
+        let _ = to.send(Ticket { job, answer: None, done });
     }
 
     /// Waits until every job sent so far is done.
     pub fn wait(&self) {
-        let mut outstanding = lock(&self.outstanding.0);
-        while *outstanding > 0 {
-            let waited = self.outstanding.1.wait(outstanding);
-            outstanding = waited.unwrap_or_else(|poisoned| poisoned.into_inner());
-        }
+        self.outstanding.wait_while(|counts| counts.of != [0, 0]);
+    }
+
+    /// Waits until threads are about to run out of jobs.
+    pub fn wait_for_room(&self) {
+        self.outstanding.wait_while(|counts| counts.of[0] + counts.of[1] > self.threads);
+    }
+
+    /// Waits until every job of the window before this one is done.
+    pub fn wait_for_last_window(&self) {
+        self.outstanding.wait_while(|counts| counts.of[counts.current ^ 1] > 0);
     }
 }
 
-fn lock(mutex: &Mutex<usize>) -> std::sync::MutexGuard<'_, usize> {
+/// How many jobs are not done, of this window and of the last.
+#[derive(Default)]
+struct Outstanding {
+    counts: Mutex<Counts>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Counts {
+    of: [usize; 2],
+    /// Which of the two this window is.
+    current: usize,
+}
+
+impl Outstanding {
+    fn wait_while(&self, is_early: impl Fn(&Counts) -> bool) {
+        let counts = lock(&self.counts);
+        let waited = self.changed.wait_while(counts, |counts| is_early(counts));
+        drop(waited.unwrap_or_else(|poisoned| poisoned.into_inner()));
+    }
+}
+
+fn lock(mutex: &Mutex<Counts>) -> MutexGuard<'_, Counts> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-/// A store elsewhere makes threads wait; one in this machine makes them work.
-fn threads(repository: &Repository) -> usize {
-    let cores = std::thread::available_parallelism().map_or(2, |cores| cores.get().max(2));
-    if repository.store().local_path().is_some() { cores.min(16) } else { cores.clamp(6, 16) }
+/// Counts a job as done even if it panicked, so that nobody waits for ever.
+struct Done {
+    outstanding: Arc<Outstanding>,
+    window: usize,
 }
 
-/// Counts a job as done even if it panicked, so that nobody waits for ever.
-struct Done<'a>(&'a (Mutex<usize>, Condvar));
-
-impl Drop for Done<'_> {
+impl Drop for Done {
     fn drop(&mut self) {
-        *lock(&self.0.0) -= 1;
-        self.0.1.notify_all();
+        lock(&self.outstanding.counts).of[self.window] -= 1;
+        self.outstanding.changed.notify_all();
     }
 }
 
-fn take_jobs(context: &Context<'_>, queue: &Receiver<Job>, outstanding: &(Mutex<usize>, Condvar)) {
-    for job in queue {
-        let _done = Done(outstanding);
+/// What those that only fetch do.
+fn fetch_ranges(context: &Context<'_>, queue: &Receiver<Ticket>, fetched: &Sender<Ticket>) {
+    for mut ticket in queue {
+        if let Job::Fetch(job) = &ticket.job
+            && !context.is_stopped()
+        {
+            ticket.answer = Some(get(context, job));
+        }
+        // the workers live until this ends
+        let _ = fetched.send(ticket);
+    }
+}
+
+fn get(context: &Context<'_>, job: &FetchJob) -> Answer {
+    context.repository.store().get_range(&pack_key(job.toc.pack), job.offset, job.length)
+}
+
+/// The next thing to do; what was fetched waits for nothing else. Nothing when
+/// there will be no more.
+fn next_ticket(queue: &Receiver<Ticket>, fetched: &Receiver<Ticket>) -> Option<Ticket> {
+    crossbeam_channel::select_biased! {
+        recv(fetched) -> ticket => ticket.or_else(|_| queue.recv()),
+        recv(queue) -> ticket => ticket.or_else(|_| fetched.recv()),
+    }
+    .ok()
+}
+
+fn take_jobs(context: &Context<'_>, queue: &Receiver<Ticket>, fetched: &Receiver<Ticket>) {
+    while let Some(Ticket { job, answer, done }) = next_ticket(queue, fetched) {
+        let _done = done;
         if context.is_stopped() {
             continue;
         }
         let result = match job {
-            Job::Fetch(job) => fetch(context, job),
+            Job::Fetch(job) => {
+                let answer = answer.unwrap_or_else(|| get(context, &job));
+                write_range(context, job, answer)
+            }
             Job::Rescue(wants) => rescue_all(context, wants),
             Job::Compare(wants, reply) => {
                 let _ = reply.send(compare(context, wants));
@@ -137,10 +242,8 @@ fn settle(context: &Context<'_>, file: &FileJob) {
     }
 }
 
-fn fetch(context: &Context<'_>, job: FetchJob) -> Result<()> {
-    let key = pack_key(job.toc.pack);
-    let store = context.repository.store();
-    let bytes = match store.get_range(&key, job.offset, job.length).map_err(Error::from) {
+fn write_range(context: &Context<'_>, job: FetchJob, answer: Answer) -> Result<()> {
+    let bytes = match answer.map_err(Error::from) {
         Ok(bytes) => bytes,
         // gone or cut short: block by block, from wherever it still is
         Err(error) if error.kind == ErrorKind::Damage => {

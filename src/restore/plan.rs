@@ -524,21 +524,25 @@ impl<'a> Planner<'a> {
             return Ok(());
         }
         let done = self.running.replace(window);
+        self.pool.next_window();
         jobs.into_iter().for_each(|job: Job| self.pool.send(job));
         if let Some(done) = done {
+            self.pool.wait_for_last_window();
+            self.context.check_running()?;
             self.complete(done)?;
         }
         Ok(())
     }
 
-    /// What is to be done for a window, once the one before is done.
+    /// What is to be done for a window, once the threads have little left to do for
+    /// the one before.
     fn jobs(&self, window: &mut Window) -> Result<Vec<Job>> {
         window.compare(self.context, self.pool)?;
         if self.context.options.dry_run {
             return Ok(Vec::new());
         }
         let jobs = window.jobs(self.context)?;
-        self.pool.wait();
+        self.pool.wait_for_room();
         self.context.check_running()?;
         Ok(jobs)
     }

@@ -142,6 +142,18 @@ pub fn in_order<T: Sync, R: Send, E>(
     })
 }
 
+/// Gets small objects whole, several at once, and gives them to `take` in the order of their keys.
+pub fn get_each<K: AsRef<str> + Sync, E>(
+    store: &dyn Store,
+    keys: &[K],
+    max_length: u64,
+    mut take: impl FnMut(&K, Result<Bytes>) -> std::result::Result<(), E>,
+) -> std::result::Result<(), E> {
+    let ahead = Ahead { requests: at_once(store), budget_bytes: u64::MAX };
+    let get = |key: &K| store.get(key.as_ref(), max_length);
+    in_order(keys, ahead, |_| 0, get, |key, object| take(key, object))
+}
+
 /// Answers on their way to whoever takes them in order.
 struct Line<R> {
     state: Mutex<LineState<R>>,

@@ -40,7 +40,7 @@ pub use self::error::{ErrorKind, Result, StoreError};
 pub use self::faulty::{Decision, Faulty};
 pub use self::key::MAX_KEY_LENGTH;
 pub use self::local::LocalStore;
-pub use self::many::{Ahead, Reading, at_once, both, delete_many, in_order, read_many};
+pub use self::many::{Ahead, Reading, at_once, both, delete_many, get_each, in_order, read_many};
 pub use self::opendal::OpendalStore;
 pub use self::operation::{Operation, OperationKind};
 pub use self::slow::{Clock, RealClock, Slow};
