@@ -20,7 +20,7 @@ use crate::progress::{Event, Progress};
 use crate::repository::blocks::chunk_slice;
 use crate::repository::index::{PackNumber, PackToc};
 use crate::repository::{Error, Repository, Result};
-use crate::store::{ErrorKind as StoreKind, Listed, Reading, StoreError, at_once, read_many};
+use crate::store::{ErrorKind as StoreKind, Listed, Reading, StoreError, read_many};
 
 /// Bytes of packs in memory at once, besides one decoded block a thread.
 const BUDGET_BYTES: u64 = 256 << 20;
@@ -69,8 +69,7 @@ pub(super) fn check(
         error: Mutex::default(),
     };
     let threads = std::thread::available_parallelism().map_or(2, usize::from);
-    // where the store is elsewhere one more: two come while one is looked at
-    let threads = threads.max(at_once(&**repository.store()).min(3)).clamp(2, MAX_THREADS);
+    let threads = threads.clamp(2, MAX_THREADS);
     let reading = Reading { threads, budget_bytes: BUDGET_BYTES, max_length: MAX_PACK };
     read_many(&**repository.store(), &listed, reading, &|listed, read| check.pack(listed, read));
     if let Some(error) = check.error.into_inner().unwrap_or_else(PoisonError::into_inner) {

@@ -13,7 +13,8 @@ use super::{Listed, Result, Store};
 /// How much is read at once.
 #[derive(Debug, Clone, Copy)]
 pub struct Reading {
-    /// Objects on their way at once; at least 1.
+    /// Objects worked on at once; at least 1. As many more are on their way where the store is elsewhere, so that the
+    /// link is busy meanwhile.
     pub threads: usize,
     /// Bytes of objects in memory at once; an object longer than that is read alone.
     pub budget_bytes: u64,
@@ -32,23 +33,37 @@ pub fn read_many(
 ) {
     let (next, stopped) = (AtomicUsize::new(0), AtomicBool::new(false));
     let budget = Budget { used: Mutex::new(0), freed: Condvar::new(), limit: reading.budget_bytes };
-    let read_some = || {
-        while !stopped.load(Ordering::Relaxed) {
-            let Some(object) = objects.get(next.fetch_add(1, Ordering::Relaxed)) else { return };
-            let share = budget.take(object.length.min(reading.max_length));
-            let result = work(object, store.get(&object.key, reading.max_length));
-            drop(share);
-            if result.is_break() {
-                stopped.store(true, Ordering::Relaxed);
-            }
+    let read_next = || {
+        let next = || objects.get(next.fetch_add(1, Ordering::Relaxed));
+        let object = next().filter(|_| !stopped.load(Ordering::Relaxed))?;
+        let share = budget.take(object.length.min(reading.max_length));
+        Some((object, store.get(&object.key, reading.max_length), share))
+    };
+    let work_on = |(object, read, share)| {
+        let result = work(object, read);
+        drop::<Share<'_>>(share);
+        if result.is_break() {
+            stopped.store(true, Ordering::Relaxed);
         }
     };
     let threads = reading.threads.clamp(1, objects.len().max(1));
     std::thread::scope(|scope| {
-        for _ in 1..threads {
-            scope.spawn(read_some);
+        if at_once(store) < 2 {
+            let read_some = || std::iter::from_fn(read_next).for_each(work_on);
+            (1..threads).for_each(|_| drop(scope.spawn(read_some)));
+            return read_some();
         }
-        read_some();
+        let (send, receive) = crossbeam_channel::bounded(0);
+        for _ in 0..threads.min(at_once(store)) {
+            let send = send.clone();
+            scope.spawn(move || std::iter::from_fn(read_next).try_for_each(|read| send.send(read)));
+        }
+        drop(send);
+        for _ in 1..threads {
+            let receive = receive.clone();
+            scope.spawn(move || receive.into_iter().for_each(work_on));
+        }
+        receive.into_iter().for_each(work_on);
     });
 }
 
