@@ -1,7 +1,7 @@
 //! What a distant store costs: backup, restore, check and prune over a link of
 //! 50 ms and a given rate, with every request counted. Prints a table a tree.
 //!
-//! `cargo bench --bench link [-- TREE…] [--mbits N…] [--noise MIB]`
+//! `cargo bench --bench link [-- TREE…] [--mbits N…] [--noise MIB] [--only OPERATION]`
 //!
 //! Without a tree: `/usr/lib/python3`, and 256 MiB of noise in files of 100 KiB
 //! to 10 MiB. *Link use* is what the busier direction carried, as a share of
@@ -120,10 +120,10 @@ fn used() -> (f64, u64) {
 }
 
 /// Performs and measures one operation, and prints its row.
-fn row(name: &str, directory: &Path, tree: &Path, mbits: u64) {
+fn row(name: &str, directory: &Path, tree: &Path, mbits: u64, only: &str) {
     let local: Arc<dyn Store> = Arc::new(LocalStore::open(&directory.join("store")).unwrap());
     let measured = OPERATIONS.iter().any(|(known, measured)| *known == name && *measured);
-    if !measured {
+    if !measured || !only.is_empty() && only != name {
         return operate(name, local, directory, tree);
     }
     let rate = mbits * 1_000_000 / 8;
@@ -168,7 +168,7 @@ fn make_noise(directory: &Path, mebibytes: u64) {
     }
 }
 
-fn table(scratch: &Path, tree: &Path, mbits: u64) {
+fn table(scratch: &Path, tree: &Path, mbits: u64, only: &str) {
     let directory = scratch.join("run");
     fs::create_dir_all(directory.join("cache")).unwrap();
     init(&directory);
@@ -180,7 +180,13 @@ fn table(scratch: &Path, tree: &Path, mbits: u64) {
     for (name, _) in OPERATIONS {
         let program = std::env::current_exe().unwrap();
         let mut child = Command::new(program);
-        child.arg("--operation").arg(name).arg(&directory).arg(tree).arg(mbits.to_string());
+        child
+            .arg("--operation")
+            .arg(name)
+            .arg(&directory)
+            .arg(tree)
+            .arg(mbits.to_string())
+            .arg(only);
         assert!(child.status().unwrap().success(), "{name} failed");
         let _ = fs::remove_dir_all(directory.join("out"));
     }
@@ -189,18 +195,19 @@ fn table(scratch: &Path, tree: &Path, mbits: u64) {
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
-    if let [operation, name, directory, tree, mbits] = arguments.as_slice()
+    if let [operation, name, directory, tree, mbits, only] = arguments.as_slice()
         && operation == "--operation"
     {
-        return row(name, Path::new(directory), Path::new(tree), mbits.parse().unwrap());
+        return row(name, Path::new(directory), Path::new(tree), mbits.parse().unwrap(), only);
     }
-    let (mut trees, mut rates, mut noise) = (Vec::new(), Vec::new(), 256);
+    let (mut trees, mut rates, mut noise, mut only) = (Vec::new(), Vec::new(), 256, "");
     let mut rest = arguments.iter();
     while let Some(argument) = rest.next() {
         let mut number = || rest.next().and_then(|n| n.parse().ok()).expect("a number");
         match argument.as_str() {
             "--mbits" => rates.push(number()),
             "--noise" => noise = number(),
+            "--only" => only = rest.next().expect("an operation"),
             tree => trees.push(fs::canonicalize(tree).unwrap()),
         }
     }
@@ -218,7 +225,7 @@ fn main() {
         trees.push(scratch.join("noise"));
     }
     for mbits in rates {
-        trees.iter().for_each(|tree| table(&scratch, tree, mbits));
+        trees.iter().for_each(|tree| table(&scratch, tree, mbits, only));
     }
     fs::remove_dir_all(&scratch).unwrap();
 }

@@ -516,7 +516,8 @@ impl<'a> Run<'a> {
             return Ok(Some(report));
         }
         self.progress.event(Event::Stage("committing"));
-        context.packer.flush()?;
+        // references name packs that may still be on their way
+        context.packer.close_open()?;
         used.resolve(context)?;
         if !used.all_resolved() {
             return Err(Error::failed("a chunk of this run has no place: this is a bug"));
