@@ -364,12 +364,12 @@ impl<'a> Run<'a> {
         let started = now_ms();
         let whereabouts = Whereabouts::here(repository.id());
         // what was here before is looked for beside the look at what is in the way
-        let (looked, (listing, interrupted)) = both(
+        let (looked, (interrupted, listing)) = both(
             &**repository.store(),
             || repository.sync_index(progress).and_then(|_| repository.surely_doomed()),
             || {
                 let interrupted = || adopt::interrupted_runs(repository, id, &whereabouts);
-                both(&**repository.store(), || repository.list_snapshots(), interrupted)
+                both(&**repository.store(), interrupted, || repository.list_snapshots())
             },
         );
         let (doomed, troubles) = looked?;

@@ -22,8 +22,10 @@ use crate::repository::index::{PackNumber, PackToc};
 use crate::repository::{Error, Repository, Result};
 use crate::store::{ErrorKind as StoreKind, Listed, Reading, StoreError, read_many};
 
-/// Bytes of packs in memory at once, besides one decoded block a thread.
+/// Bytes of packs in memory at once, besides one decoded block a thread. Those
+/// from elsewhere wait for the link, not for a thread.
 const BUDGET_BYTES: u64 = 256 << 20;
+const BUDGET_BYTES_REMOTE: u64 = 100 << 20;
 const MAX_THREADS: usize = 8;
 
 struct DataCheck<'a> {
@@ -70,8 +72,11 @@ pub(super) fn check(
     };
     let threads = std::thread::available_parallelism().map_or(2, usize::from);
     let threads = threads.clamp(2, MAX_THREADS);
-    let reading = Reading { threads, budget_bytes: BUDGET_BYTES, max_length: MAX_PACK };
-    read_many(&**repository.store(), &listed, reading, &|listed, read| check.pack(listed, read));
+    let store = &**repository.store();
+    let is_local = store.local_path().is_some();
+    let budget_bytes = if is_local { BUDGET_BYTES } else { BUDGET_BYTES_REMOTE };
+    let reading = Reading { threads, budget_bytes, max_length: MAX_PACK };
+    read_many(store, &listed, reading, &|listed, read| check.pack(listed, read));
     if let Some(error) = check.error.into_inner().unwrap_or_else(PoisonError::into_inner) {
         return Err(error);
     }
