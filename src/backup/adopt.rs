@@ -12,15 +12,13 @@ use crate::repository::packer::PutPack;
 use crate::repository::runs::{Run, Sight, Whereabouts};
 use crate::repository::{Repository, Result};
 
-/// Adopts packs of interrupted runs, other than the run `own`, into the index.
-/// How many.
+/// Adopts packs of interrupted runs into the index, which is up to date. How
+/// many.
 pub fn adopt(
     repository: &Repository,
-    own: SnapshotId,
-    whereabouts: &Whereabouts,
+    interrupted: Vec<Run>,
     progress: &dyn Progress,
 ) -> Result<u64> {
-    let interrupted = interrupted_runs(repository, own, whereabouts)?;
     if interrupted.is_empty() {
         return Ok(0);
     }
@@ -43,8 +41,9 @@ pub fn adopt(
     Ok(adopted.len() as u64)
 }
 
-/// Runs of this writer that neither made a snapshot nor ended, and are over.
-fn interrupted_runs(
+/// Runs of this writer, other than the run `own`, that neither made a snapshot
+/// nor ended, and are over.
+pub fn interrupted_runs(
     repository: &Repository,
     own: SnapshotId,
     whereabouts: &Whereabouts,

@@ -34,6 +34,7 @@ use crate::repository::packer::{self, Packer};
 use crate::repository::runs::Whereabouts;
 use crate::repository::snapshots::Listing;
 use crate::repository::{Error, ErrorKind, Repository, Result, now_ms};
+use crate::store::both;
 
 /// A stream that is not a file: standard input, the output of a command.
 pub struct Stream {
@@ -361,15 +362,24 @@ impl<'a> Run<'a> {
         id: SnapshotId,
     ) -> Result<Run<'a>> {
         let started = now_ms();
-        repository.sync_index(progress)?;
-        let (doomed, troubles) = repository.surely_doomed()?;
+        let whereabouts = Whereabouts::here(repository.id());
+        // what was here before is looked for beside the look at what is in the way
+        let (looked, (interrupted, listing)) = both(
+            &**repository.store(),
+            || repository.sync_index(progress).and_then(|_| repository.surely_doomed()),
+            || {
+                let interrupted = || adopt::interrupted_runs(repository, id, &whereabouts);
+                both(&**repository.store(), interrupted, || repository.list_snapshots())
+            },
+        );
+        let (doomed, troubles) = looked?;
         for trouble in troubles {
             progress.event(Event::Warning(&trouble.message));
         }
         if !options.dry_run {
-            adopt::adopt(repository, id, &Whereabouts::here(repository.id()), progress)?;
+            adopt::adopt(repository, interrupted?, progress)?;
         }
-        let Listing { snapshots, troubles, damaged, .. } = repository.list_snapshots()?;
+        let Listing { snapshots, troubles, damaged, .. } = listing?;
         for trouble in troubles {
             progress.event(Event::Warning(&trouble.message));
         }
@@ -506,7 +516,8 @@ impl<'a> Run<'a> {
             return Ok(Some(report));
         }
         self.progress.event(Event::Stage("committing"));
-        context.packer.flush()?;
+        // references name packs that may still be on their way
+        context.packer.close_open()?;
         used.resolve(context)?;
         if !used.all_resolved() {
             return Err(Error::failed("a chunk of this run has no place: this is a bug"));

@@ -72,8 +72,9 @@ pub(super) fn check(
     };
     let threads = std::thread::available_parallelism().map_or(2, usize::from);
     let threads = threads.clamp(2, MAX_THREADS);
+    let store = &**repository.store();
     let reading = Reading { threads, budget_bytes: BUDGET_BYTES, max_length: MAX_PACK };
-    read_many(&**repository.store(), &listed, reading, &|listed, read| check.pack(listed, read));
+    read_many(store, &listed, reading, &|listed, read| check.pack(listed, read));
     if let Some(error) = check.error.into_inner().unwrap_or_else(PoisonError::into_inner) {
         return Err(error);
     }

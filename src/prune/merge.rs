@@ -10,7 +10,7 @@ use crate::id::{PackId, SegmentId};
 use crate::repository::segments::{ListedPack, NewSegments, TARGET};
 use crate::repository::sync::OpenedSegment;
 use crate::repository::{Error, Repository, Result};
-use crate::store::ErrorKind as StoreKind;
+use crate::store::{Ahead, ErrorKind as StoreKind, at_once, in_order};
 
 /// Segments below this are merged, in bytes.
 const SMALL: u64 = 4 << 20;
@@ -23,6 +23,8 @@ const MOST_BYTES: u64 = 128 << 20;
 /// Segments that were merged once and lie below this are merged again, when they
 /// are as long as this together: whoever looks up by ranges asks all segments.
 const MIDDLE: u64 = TARGET as u64 / 2;
+/// Bytes of segments that are read ahead.
+const AHEAD_BYTES: u64 = 32 << 20;
 
 /// Segments to merge, and what they say.
 #[derive(Default)]
@@ -47,16 +49,23 @@ pub(super) fn plan(
         .filter(|(id, _)| !superseded.contains(id))
         .collect();
     let mut merge = Merge::default();
-    for id in worth_merging(listed, eager) {
-        let key = segment_key(id);
-        let bytes = match repository.store().get(&key, MAX_SEGMENT as u64) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == StoreKind::NotFound => continue,
-            Err(error) => return Err(error.into()),
-        };
-        // one that cannot be believed is left as it is
-        let _ = merge.take(repository, id, &bytes, leaving);
-    }
+    let store = &**repository.store();
+    let ahead = Ahead { requests: at_once(store), budget_bytes: AHEAD_BYTES };
+    in_order(
+        &worth_merging(listed, eager),
+        ahead,
+        |_| 2 * MIDDLE,
+        |id| store.get(&segment_key(*id), MAX_SEGMENT as u64),
+        |id, bytes| match bytes {
+            Ok(bytes) => {
+                // one that cannot be believed is left as it is
+                let _ = merge.take(repository, *id, &bytes, leaving);
+                Ok(())
+            }
+            Err(error) if error.kind() == StoreKind::NotFound => Ok(()),
+            Err(error) => Err(Error::from(error)),
+        },
+    )?;
     Ok(merge)
 }
 

@@ -207,7 +207,8 @@ pub fn prune(
     };
     // stays announced to the end: whoever finds it knows that a prune did not finish
     let announced = report.sweep_dead(&mut sweeper)?;
-    for round in rounds::rounds(&report.plan) {
+    let is_local = repository.store().local_path().is_some();
+    for round in rounds::rounds(&report.plan, is_local) {
         progress_check(progress)?;
         if !report.move_and_sweep(&mut sweeper, &round, &options)? {
             break;

@@ -10,6 +10,7 @@ use crate::format::notes::{CONFIRMED, MARKS, SESSIONS, mark_of_key, session_of_k
 use crate::id::SnapshotId;
 use crate::repository::snapshots::State;
 use crate::repository::{Repository, Result};
+use crate::store::both;
 
 /// How long the signs of a run that made no snapshot are kept, in ms: its owner
 /// may want to know why.
@@ -33,9 +34,13 @@ pub(super) struct InTheWay {
 /// that is gone, for a manifest is put before any note of it but sessions, and
 /// its key is never used again.
 pub(super) fn in_the_way(repository: &Repository, facts: &Facts, due: Due) -> Result<InTheWay> {
-    let confirmations = repository.listed_keys(CONFIRMED)?;
-    let sessions = repository.listed_keys(SESSIONS)?;
-    let marks = repository.listed_keys(MARKS)?;
+    let store = &**repository.store();
+    let (confirmations, (sessions, marks)) = both(
+        store,
+        || repository.listed_keys(CONFIRMED),
+        || both(store, || repository.listed_keys(SESSIONS), || repository.listed_keys(MARKS)),
+    );
+    let (confirmations, sessions, marks) = (confirmations?, sessions?, marks?);
     let manifests = listed_snapshots(repository)?;
     let confirmed: HashSet<SnapshotId> = facts
         .listing

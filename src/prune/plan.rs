@@ -16,6 +16,7 @@ use crate::id::{PackId, SnapshotId};
 use crate::progress::{Event, Progress};
 use crate::repository::commit::Doomed;
 use crate::repository::index::{PackInfo, PackToc};
+use crate::repository::pages::PAGES_AHEAD;
 use crate::repository::snapshots::{Snapshot, State};
 use crate::repository::{Error, ErrorKind, Repository, Result};
 use crate::store::ErrorKind as StoreKind;
@@ -121,7 +122,12 @@ pub(super) fn plan<'a>(
     refuse_unbelieved(&facts.listing, &manifests)?;
     let (mut leaving, mut staying) = (Usage::new(repository), Usage::new(repository));
     let mut full = options.full;
-    for snapshot in &facts.listing.snapshots {
+    for (at, snapshot) in facts.listing.snapshots.iter().enumerate() {
+        if at % PAGES_AHEAD == 0 {
+            let next = facts.listing.snapshots.iter().skip(at).take(PAGES_AHEAD);
+            let roots: Vec<_> = next.map(|snapshot| snapshot.manifest.references.id).collect();
+            repository.fetch_references_ahead(&roots);
+        }
         if manifests.contains_key(&snapshot.id) {
             // without its pages nobody knows what it used: look everywhere
             full |= leaving.add(snapshot.manifest.references).is_err();
@@ -217,15 +223,12 @@ fn leftovers(
     plan: &mut Plan,
 ) -> Result<Vec<Arc<PackToc>>> {
     let mut leftovers = Vec::new();
-    let mut unlisted: Vec<(PackId, u64)> = facts
-        .listed
-        .iter()
-        .filter(|(id, _)| repository.index().pack_number(**id).is_none())
-        .map(|(id, length)| (*id, *length))
-        .collect();
+    let known = |id: &PackId| repository.index().pack_number(*id).is_some();
+    let mut unlisted: Vec<PackId> = facts.listed.keys().filter(|id| !known(id)).copied().collect();
     unlisted.sort_unstable();
-    for (id, length) in unlisted {
-        match repository.own_toc(id, length) {
+    repository.own_tocs(&unlisted, &facts.listed, |id, own| {
+        let length = facts.listed.get(&id).copied().unwrap_or(0);
+        match own.unwrap_or_else(|| repository.own_toc(id, length)) {
             Ok(toc) => leftovers.push(toc),
             // another prune took it
             Err(error)
@@ -243,7 +246,8 @@ fn leftovers(
             }
             Err(error) => return Err(error),
         }
-    }
+        Ok(())
+    })?;
     Ok(leftovers)
 }
 

@@ -4,6 +4,10 @@
 //! key. Every block is checked before it moves; a damaged one stays where it is.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
 
 use super::progress_check;
 use super::survey::Survey;
@@ -13,10 +17,18 @@ use crate::id::{PackId, WriterId};
 use crate::progress::{Event, Progress};
 use crate::repository::index::PackToc;
 use crate::repository::packer::{BLOCK_CHUNKS, Packer, SealedBlock, Sealer, block_target};
-use crate::repository::{Error, Repository, Result};
+use crate::repository::{Error, ErrorKind, Repository, Result};
+use crate::store::{Ahead, at_once, in_order};
 
-/// Bytes read from a pack at once, at most; a block is never longer.
-const READ_BYTES: u64 = 8 << 20;
+/// Bytes read from a pack at once, unless a single block is longer.
+const READ_BYTES: u64 = 4 << 20;
+/// Reads under way at once, and their bytes: enough that the link is busy while what came is worked on.
+const READS: usize = 6;
+const READ_AHEAD_BYTES: u64 = 24 << 20;
+/// Of so much, the last so much goes into packs of about this size.
+const MUCH_BYTES: u64 = 256 << 20;
+const LAST_BYTES: u64 = 32 << 20;
+const LAST_PACK_BYTES: u64 = 8 << 20;
 
 /// A block some of which is needed.
 struct LiveBlock {
@@ -24,8 +36,21 @@ struct LiveBlock {
     needed: Vec<u16>,
 }
 
-/// What is done with a block and its stored bytes.
-type Work<'w, M> = dyn FnMut(&mut M, &LiveBlock, &[u8]) -> Result<()> + 'w;
+/// What is to be moved of a pack.
+struct Moving {
+    toc: Arc<PackToc>,
+    live: Vec<LiveBlock>,
+    /// Set when the rest of it must stay: nothing more is read.
+    stays: AtomicBool,
+}
+
+/// Neighbouring blocks that are read together.
+struct Group<'m> {
+    of: &'m Moving,
+    /// Which of the packs to move it lies in.
+    number: usize,
+    live: &'m [LiveBlock],
+}
 
 /// Chunks of one kind and one claimant on their way into a block.
 #[derive(Default)]
@@ -53,49 +78,67 @@ impl<'a> Mover<'a> {
         Mover { repository, packer, sealer, recuts, open: BTreeMap::new() }
     }
 
-    /// Moves what is needed of a pack. An error of the kind damage says that
-    /// the pack must stay.
-    pub fn pack(
+    /// Moves what is needed of packs, and gives back for each why it must stay,
+    /// if it must: errors of the kind damage.
+    pub fn packs(
         &mut self,
-        pack: PackId,
+        packs: &[PackId],
         survey: &Survey<'_>,
         progress: &dyn Progress,
-    ) -> Result<()> {
+    ) -> Result<Vec<Option<Error>>> {
+        let (mut moving, mut reasons) = (Vec::new(), Vec::new());
+        for pack in packs {
+            let looked = self.look(*pack, survey, progress);
+            reasons.push(looked.as_ref().err().cloned());
+            match looked {
+                Ok(looked) => moving.push(Some(looked)),
+                Err(error) if error.kind == ErrorKind::Damage => moving.push(None),
+                Err(error) => return Err(error),
+            }
+        }
+        let with_numbers = moving.iter().enumerate();
+        let groups: Vec<Group<'_>> = with_numbers
+            .filter_map(|(number, moving)| Some(groups(number, moving.as_ref()?)))
+            .flatten()
+            .collect();
+        let mut ending = Ending::of(self.repository, &groups);
+        let repository = self.repository;
+        read_groups(repository, &groups, progress, &mut |group, bytes| {
+            if ending.begins_a_pack(group.length()) {
+                self.packer.close_open()?;
+            }
+            let moved = bytes.and_then(|bytes| {
+                each(group, &bytes, &mut |block, stored| self.block(&group.of.toc, block, stored))
+            });
+            match moved {
+                Err(error) if error.kind == ErrorKind::Damage => {
+                    group.of.stays.store(true, Ordering::Relaxed);
+                    if let Some(reason) = reasons.get_mut(group.number) {
+                        reason.get_or_insert(error);
+                    }
+                    Ok(())
+                }
+                moved => moved,
+            }
+        })?;
+        Ok(reasons)
+    }
+
+    /// What is needed of a pack.
+    fn look(&self, pack: PackId, survey: &Survey<'_>, progress: &dyn Progress) -> Result<Moving> {
         let index = self.repository.index();
         let gone = || Error::damage(format!("{}: is not in the index any more", pack_key(pack)));
         let toc = index.toc(index.pack_number(pack).ok_or_else(gone)?)?;
         let live = live_blocks(&toc, survey)?;
+        let moving = Moving { toc, live, stays: AtomicBool::new(false) };
         if survey.damaged.contains(&pack) {
             // all or nothing: what was moved of a pack that stays would lie twice
-            self.each(&toc, &live, progress, &mut |_, block, stored| sound(&toc, block, stored))?;
+            let all = groups(0, &moving);
+            read_groups(self.repository, &all, progress, &mut |group, bytes| {
+                each(group, &bytes?, &mut |block, stored| sound(&group.of.toc, block, stored))
+            })?;
         }
-        self.each(&toc, &live, progress, &mut |mover, block, stored| {
-            mover.block(&toc, block, stored)
-        })
-    }
-
-    /// Reads blocks, neighbours together.
-    fn each(
-        &mut self,
-        toc: &PackToc,
-        live: &[LiveBlock],
-        progress: &dyn Progress,
-        work: &mut Work<'_, Self>,
-    ) -> Result<()> {
-        for group in groups(toc, live) {
-            progress_check(progress)?;
-            let (start, end) = extent(toc, group);
-            let key = pack_key(toc.pack);
-            let bytes = self.repository.store().get_range(&key, start, end - start)?;
-            progress.event(Event::Done { files: 0, bytes: end - start });
-            for block in group {
-                let from = (offset(toc, block.at) - start) as usize;
-                let length = toc.toc.blocks.get(block.at).map_or(0, |b| b.stored_length as usize);
-                let stored = bytes.get(from..from + length).unwrap_or_default();
-                work(self, block, stored)?;
-            }
-        }
-        Ok(())
+        Ok(moving)
     }
 
     fn block(&mut self, toc: &PackToc, live: &LiveBlock, stored: &[u8]) -> Result<()> {
@@ -210,13 +253,88 @@ fn end(toc: &PackToc, at: usize) -> u64 {
     offset(toc, at) + toc.toc.blocks.get(at).map_or(0, |block| u64::from(block.stored_length))
 }
 
-fn extent(toc: &PackToc, group: &[LiveBlock]) -> (u64, u64) {
-    let start = group.first().map_or(0, |block| offset(toc, block.at));
-    (start, group.last().map_or(start, |block| end(toc, block.at)))
+impl Group<'_> {
+    fn extent(&self) -> (u64, u64) {
+        let toc = &self.of.toc;
+        let start = self.live.first().map_or(0, |block| offset(toc, block.at));
+        (start, self.live.last().map_or(start, |block| end(toc, block.at)))
+    }
+
+    fn length(&self) -> u64 {
+        let (start, end) = self.extent();
+        end - start
+    }
+}
+
+/// What is left to read. What goes up last begins only when all of it was read:
+/// where much was moved over a link, the last packs are small ones, so that it
+/// is not idle for long in one direction.
+struct Ending {
+    left: u64,
+    /// Read since a pack was closed for this reason.
+    since: u64,
+    matters: bool,
+}
+
+impl Ending {
+    fn of(repository: &Repository, groups: &[Group<'_>]) -> Ending {
+        let left = groups.iter().map(Group::length).sum();
+        let matters = left >= MUCH_BYTES && at_once(&**repository.store()) > 1;
+        Ending { left, since: 0, matters }
+    }
+
+    /// Whether a pack is better closed before so many bytes more.
+    fn begins_a_pack(&mut self, bytes: u64) -> bool {
+        let begins = self.matters && self.left < LAST_BYTES && self.since >= LAST_PACK_BYTES;
+        self.left = self.left.saturating_sub(bytes);
+        self.since = if begins { bytes } else { self.since + bytes };
+        begins
+    }
+}
+
+/// Reads groups, some ahead, and gives them to `work` in their order.
+fn read_groups(
+    repository: &Repository,
+    groups: &[Group<'_>],
+    progress: &dyn Progress,
+    work: &mut dyn FnMut(&Group<'_>, Result<Bytes>) -> Result<()>,
+) -> Result<()> {
+    let store = &**repository.store();
+    let ahead = Ahead { requests: at_once(store).min(READS), budget_bytes: READ_AHEAD_BYTES };
+    let stays = |group: &Group<'_>| group.of.stays.load(Ordering::Relaxed);
+    let read = |group: &Group<'_>| {
+        let key = pack_key(group.of.toc.pack);
+        let (start, length) = (group.extent().0, group.length());
+        (!stays(group)).then(|| store.get_range(&key, start, length).map_err(Error::from))
+    };
+    in_order(groups, ahead, Group::length, read, |group, bytes| {
+        progress_check(progress)?;
+        let Some(bytes) = bytes.filter(|_| !stays(group)) else { return Ok(()) };
+        if bytes.is_ok() {
+            progress.event(Event::Done { files: 0, bytes: group.length() });
+        }
+        work(group, bytes)
+    })
+}
+
+/// Gives each block of a group that was read to `work`.
+fn each(
+    group: &Group<'_>,
+    bytes: &[u8],
+    work: &mut dyn FnMut(&LiveBlock, &[u8]) -> Result<()>,
+) -> Result<()> {
+    let toc = &group.of.toc;
+    let (start, _) = group.extent();
+    group.live.iter().try_for_each(|block| {
+        let from = (offset(toc, block.at) - start) as usize;
+        let length = toc.toc.blocks.get(block.at).map_or(0, |b| b.stored_length as usize);
+        work(block, bytes.get(from..from + length).unwrap_or_default())
+    })
 }
 
 /// Neighbouring blocks that are read together.
-fn groups<'b>(toc: &PackToc, live: &'b [LiveBlock]) -> Vec<&'b [LiveBlock]> {
+fn groups(number: usize, of: &Moving) -> Vec<Group<'_>> {
+    let Moving { toc, live, .. } = of;
     let mut groups = Vec::new();
     let mut start = 0;
     for at in 1..=live.len() {
@@ -225,7 +343,8 @@ fn groups<'b>(toc: &PackToc, live: &'b [LiveBlock]) -> Vec<&'b [LiveBlock]> {
             neighbours && end(toc, next.at) - offset(toc, first.at) <= READ_BYTES
         });
         if !joins {
-            groups.extend(live.get(start..at).filter(|group| !group.is_empty()));
+            let group = live.get(start..at).filter(|group| !group.is_empty());
+            groups.extend(group.map(|live| Group { of, number, live }));
             start = at;
         }
     }

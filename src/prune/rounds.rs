@@ -12,15 +12,18 @@ use crate::repository::packer::{Packer, Sealer, with_packer};
 use crate::repository::{ErrorKind, Result, now_ms};
 
 /// Stored bytes of packs that are moved in one round, so that the space this
-/// needs is bounded.
+/// needs is bounded. A store elsewhere does not fill up, and at the end of a
+/// round its link carries little.
 const ROUND_BYTES: u64 = 512 << 20;
+const ROUND_BYTES_REMOTE: u64 = 2 << 30;
 
 /// Packs to move, in rounds of bounded size.
-pub(super) fn rounds(plan: &Plan) -> Vec<Vec<PackId>> {
+pub(super) fn rounds(plan: &Plan, is_local: bool) -> Vec<Vec<PackId>> {
     let mut rounds: Vec<Vec<PackId>> = Vec::new();
-    let mut bytes = ROUND_BYTES;
+    let most = if is_local { ROUND_BYTES } else { ROUND_BYTES_REMOTE };
+    let mut bytes = most;
     for pack in &plan.repack {
-        if bytes >= ROUND_BYTES {
+        if bytes >= most {
             rounds.push(Vec::new());
             bytes = 0;
         }
@@ -107,19 +110,14 @@ impl PruneReport {
         let repository = survey.repository;
         let mut mover = Mover::new(repository, packer, sealer, options.recuts);
         let mut moved = Vec::new();
-        for pack in packs {
-            match mover.pack(*pack, survey, progress) {
-                Ok(()) => moved.push(*pack),
+        for (pack, reason) in packs.iter().zip(mover.packs(packs, survey, progress)?) {
+            match reason {
+                None => moved.push(*pack),
                 // another prune was faster: what is needed lies elsewhere
-                Err(error)
-                    if error.kind == ErrorKind::Damage
-                        && !repository.exists(&pack_key(*pack))? => {}
+                Some(_) if !repository.exists(&pack_key(*pack))? => {}
                 // known to be damaged, and not all of it can be moved: check tells of it
-                Err(error) if error.kind == ErrorKind::Damage && survey.damaged.contains(pack) => {}
-                Err(error) if error.kind == ErrorKind::Damage => {
-                    self.damage.push(format!("{error}; {} stays", pack_key(*pack)));
-                }
-                Err(error) => return Err(error),
+                Some(_) if survey.damaged.contains(pack) => {}
+                Some(error) => self.damage.push(format!("{error}; {} stays", pack_key(*pack))),
             }
         }
         mover.finish()?;

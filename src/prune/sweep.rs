@@ -20,6 +20,7 @@ use crate::id::{PackId, SegmentId, SnapshotId, SweepId};
 use crate::progress::{Event, Progress};
 use crate::repository::commit::{Announced, Doomed};
 use crate::repository::index::PackToc;
+use crate::repository::sync::OwnToc;
 use crate::repository::{Error, ErrorKind, Repository, Result};
 use crate::store::{ErrorKind as StoreKind, StoreError};
 
@@ -118,29 +119,27 @@ impl Sweeper<'_, '_> {
         self.survey.damaged = self.facts.listing.damaged.clone();
         self.survey.refresh(self.origins, self.full, &wanted.packs)?;
         let mut decided = Decided { manifests, ..Decided::default() };
-        for pack in &wanted.packs {
-            if self.may_go(*pack, wanted)? {
-                decided.packs.push(*pack);
-            } else {
-                decided.kept.push(*pack);
-            }
-        }
+        self.repository.own_tocs(&wanted.packs, &self.survey.listed, |pack, own| {
+            let goes = self.may_go(pack, own, wanted)?;
+            if goes { &mut decided.packs } else { &mut decided.kept }.push(pack);
+            Ok(())
+        })?;
         self.survey.set_leaving(&[]);
         Ok(decided)
     }
 
     /// Whether a pack may go: its own table was read, and nothing it holds is
     /// needed here.
-    fn may_go(&self, pack: PackId, wanted: &Wanted) -> Result<bool> {
+    fn may_go(&self, pack: PackId, own: Option<OwnToc>, wanted: &Wanted) -> Result<bool> {
         let index = self.repository.index();
-        let Some(length) = self.survey.listed.get(&pack) else {
+        let Some(own) = own else {
             // gone already: only the index still tells of it
             return match index.pack_number(pack) {
                 Some(number) => self.survey.is_dead(&*index.toc(number)?),
                 None => Ok(true),
             };
         };
-        match self.repository.own_toc(pack, *length) {
+        match own {
             Ok(toc) => self.may_take(&toc),
             Err(error) if error.kind == ErrorKind::Damage => Ok(wanted.broken.contains(&pack)
                 && is_broken(self.repository, pack, self.due.now)?

@@ -10,6 +10,7 @@ use crate::format::page::Page;
 use crate::format::reference::Reference;
 use crate::id::{ChunkId, PackId};
 use crate::repository::coordinates::ReferenceSet;
+use crate::repository::pages::PAGES_AHEAD;
 use crate::repository::{Error, Repository, Result};
 
 /// Where a reference stands in the order of a set.
@@ -143,7 +144,14 @@ impl<'a> Usage<'a> {
 
     fn read_leaves(&mut self) -> Result<()> {
         let Some(focus) = &self.focus else { return Ok(()) };
+        let mut fetched = self.read;
         while let Some(leaf) = self.leaves.get(self.read) {
+            if self.read == fetched {
+                let next = self.leaves.iter().skip(fetched).take(PAGES_AHEAD);
+                fetched += PAGES_AHEAD;
+                let touched = next.filter(|leaf| focus.touches(leaf)).map(|leaf| leaf.id);
+                self.repository.fetch_references_ahead(&touched.collect::<Vec<_>>());
+            }
             if focus.touches(leaf) {
                 for reference in leaf_references(self.repository, leaf.id)? {
                     if focus.contains(&(reference.birth, reference.pack)) {

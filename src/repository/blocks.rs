@@ -17,7 +17,7 @@ use crate::crypto::{SecretKey, open_in_place};
 use crate::format::pack::{Block, Session, SessionKey, pack_key};
 use crate::format::{ChunkKind, Kind, Place as SealPlace, block_place};
 use crate::id::{ChunkId, PackId, RepositoryId};
-use crate::store::ErrorKind as StoreKind;
+use crate::store::{Ahead, ErrorKind as StoreKind, at_once, in_order};
 
 /// Decoded blocks kept in memory, in bytes.
 const CACHE_BYTES: usize = 48 << 20;
@@ -157,6 +157,50 @@ impl Repository {
         let block = Arc::new(self.fetch_block(toc, at)?);
         self.blocks.put(name, block.clone());
         Ok(block)
+    }
+
+    /// Fetches the blocks that hold these chunks, several at once, so that whoever
+    /// reads the chunks one by one does not wait for the store each time. Ends
+    /// after `most` blocks that were not at hand; how many of the chunks it came to.
+    /// What cannot be had is left to whoever reads it.
+    pub(crate) fn fetch_ahead<'c>(
+        &self,
+        chunks: impl Iterator<Item = &'c ChunkId>,
+        most: usize,
+    ) -> usize {
+        let mut missing: Vec<(BlockName, Arc<PackToc>)> = Vec::new();
+        let mut passed = 0;
+        for id in chunks {
+            let place = self.index.places(id).ok().and_then(|places| places.first().copied());
+            let toc = place.and_then(|place| Some((place, self.index.toc(place.pack).ok()?)));
+            if let Some((place, toc)) = toc {
+                let name = (place.pack, toc.block_of(place.ordinal) as u32);
+                let is_asked_for = || missing.iter().any(|(other, _)| *other == name);
+                if self.blocks.get(name).is_none() && !is_asked_for() {
+                    if missing.len() == most {
+                        break;
+                    }
+                    missing.push((name, toc));
+                }
+            }
+            passed += 1;
+        }
+        let ahead = Ahead { requests: at_once(&*self.store), budget_bytes: u64::MAX };
+        let fetch =
+            |(name, toc): &(BlockName, Arc<PackToc>)| self.fetch_block(toc, name.1 as usize);
+        let _ = in_order(
+            &missing,
+            ahead,
+            |_| 0,
+            fetch,
+            |(name, _), block| {
+                if let Ok(block) = block {
+                    self.blocks.put(*name, Arc::new(block));
+                }
+                Ok::<_, ()>(())
+            },
+        );
+        passed
     }
 
     /// The chunk as one place holds it.

@@ -22,7 +22,7 @@ use crate::format::page::{FinishedPage, PageBuilder, PageKind};
 use crate::format::{ChunkKind, FormatError, Kind, Place};
 use crate::id::{ChunkId, ObjectHash, PackId, SnapshotId};
 use crate::progress::Progress;
-use crate::store::ErrorKind as StoreKind;
+use crate::store::{ErrorKind as StoreKind, both, get_each};
 
 /// A sweep that was announced: what is about to go, or went half.
 #[derive(Clone, Debug)]
@@ -158,18 +158,20 @@ impl Repository {
     pub fn announced(&self) -> Result<Plans> {
         let mut plans = Plans::default();
         let mut objects = HashMap::new();
-        for key in self.listed_keys(notes::SWEEPS)? {
-            match self.store.get(&key, object::MAX_OBJECT as u64) {
-                Ok(bytes) => drop(objects.insert(key, bytes.to_vec())),
+        let keys = self.listed_keys(notes::SWEEPS)?;
+        get_each(&*self.store, &keys, object::MAX_OBJECT as u64, |key, object| {
+            match object {
+                Ok(bytes) => drop(objects.insert(key.clone(), bytes.to_vec())),
                 Err(error) if is_gone(&error) => {}
                 Err(error)
                     if matches!(error.kind(), StoreKind::TooLarge | StoreKind::Unreadable) =>
                 {
-                    plans.unreadable.push((key, error.into()));
+                    plans.unreadable.push((key.clone(), error.into()));
                 }
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(Error::from(error)),
             }
-        }
+            Ok(())
+        })?;
         // loaded after the listing it judges, when somebody new signed
         let reloaded =
             if self.has_unknown_signer(&objects) { Some(self.reload_trust()?) } else { None };
@@ -297,10 +299,8 @@ impl Repository {
             self.put_object(Kind::Confirmation, &confirmed, &confirmation.encode(), None)?;
             self.wait_for_listings();
             let (doomed, _) = self.surely_doomed()?;
-            let stays = !doomed.manifests.contains(&manifest.id)
-                && self.exists(&key)?
-                && self.exists(&confirmed)?;
-            if stays {
+            let stays = !doomed.manifests.contains(&manifest.id);
+            if stays && self.both_exist(&key, &confirmed)? {
                 self.check_still_in_force()?;
                 return Ok(Ok(manifest));
             }
@@ -319,6 +319,11 @@ impl Repository {
             Standing::InForce(_) => Ok(()),
             _ => Err(Error::no_right("this key was revoked while the backup ran")),
         }
+    }
+
+    fn both_exist(&self, one: &str, other: &str) -> Result<bool> {
+        let (one, other) = both(&*self.store, || self.exists(one), || self.exists(other));
+        Ok(one? && other?)
     }
 
     pub(crate) fn exists(&self, key: &str) -> Result<bool> {

@@ -10,7 +10,7 @@ use super::error::{Error, ErrorKind, Result};
 use super::index::Index;
 use super::keyring::{Keyring, Standing, Trust};
 use super::local::{CacheRoot, SeenUpdates};
-use super::updates::{FetchedUpdates, Updates};
+use super::updates::{UpdateObjects, Updates};
 use super::{Repository, now_ms};
 use crate::chunker::ChunkerParams;
 use crate::crypto::keys::key_file_input;
@@ -22,7 +22,7 @@ use crate::format::object::MAX_OBJECT;
 use crate::format::slot::{Method, Role, Secrets, Slot, slot_key};
 use crate::format::update::{self, ConfigUpdate, Features, Writer};
 use crate::id::{RepositoryId, SlotId, WriterId};
-use crate::store::{ErrorKind as StoreKind, Result as StoreResult, Store, at_once};
+use crate::store::{ErrorKind as StoreKind, Store, StoreError, both, get_each};
 
 /// What opens a slot.
 pub enum Unlock {
@@ -152,8 +152,13 @@ impl Repository {
     /// Opens the repository in `store`.
     pub fn open(store: Arc<dyn Store>, unlock: &Unlock, cache: &CacheRoot) -> Result<Repository> {
         let known = cache.known_repository(store.url());
-        let fetched = Fetched::fetch(&*store);
-        let bytes = match fetched.config {
+        // what they say is looked at in this order; none is needed to ask for another
+        let (config, (slots, updates)) = both(
+            &*store,
+            || store.get(CONFIG_KEY, MAX_OBJECT as u64),
+            || both(&*store, || SlotObjects::get(&*store), || UpdateObjects::get(&*store)),
+        );
+        let bytes = match config {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == StoreKind::NotFound && known.is_some() => {
                 return Err(other_repository(store.url()));
@@ -165,7 +170,7 @@ impl Repository {
         };
         let (config, object) =
             Config::parse(&bytes).map_err(|error| Error::in_object(CONFIG_KEY, error))?;
-        let (slot, secrets) = open_slot(store.url(), fetched.slots, &config, unlock)?;
+        let (slot, secrets) = open_slot(store.url(), slots?, &config, unlock)?;
         if known.is_some_and(|known| known != secrets.repository) {
             return Err(other_repository(store.url()));
         }
@@ -174,7 +179,7 @@ impl Repository {
             .map_err(|error| Error::in_object(CONFIG_KEY, error))?;
         let local = cache.repository(config.repository, store.url())?;
         let seen = local.seen_updates();
-        let updates = Updates::of(&fetched.updates?, secrets.repository, &secrets.admin, &seen)?;
+        let updates = Updates::of(&updates?, secrets.repository, &secrets.admin, &seen)?;
         let trust = Trust::new(updates.merged.clone());
         match trust.standing(secrets.writer) {
             Standing::InForce(_) => {}
@@ -276,39 +281,18 @@ pub fn program() -> String {
     concat!("esker ", env!("CARGO_PKG_VERSION")).to_owned()
 }
 
-type Slots = Vec<(String, StoreResult<Bytes>)>;
+/// The bytes of all slots, by key, or why one could not be read.
+struct SlotObjects(Vec<(String, std::result::Result<Bytes, StoreError>)>);
 
-/// What opening looks at; nothing of it is believed yet.
-struct Fetched {
-    config: StoreResult<Bytes>,
-    slots: StoreResult<Slots>,
-    updates: Result<FetchedUpdates>,
-}
-
-impl Fetched {
-    /// Everything beside everything else: two ways to the store and back.
-    fn fetch(store: &dyn Store) -> Fetched {
-        let config = || store.get(CONFIG_KEY, MAX_OBJECT as u64);
-        let slots = || {
-            let listed = store.list("keys/")?;
-            let got = at_once(store.concurrency(), &listed, &|listed| {
-                store.get(&listed.key, MAX_OBJECT as u64)
-            });
-            Ok(listed.into_iter().map(|listed| listed.key).zip(got).collect())
-        };
-        let updates = || FetchedUpdates::fetch(store);
-        if store.concurrency() <= 1 {
-            return Fetched { config: config(), slots: slots(), updates: updates() };
-        }
-        std::thread::scope(|scope| {
-            let (slots, updates) = (scope.spawn(slots), scope.spawn(updates));
-            let panicked = |panic| std::panic::resume_unwind(panic);
-            Fetched {
-                config: config(),
-                slots: slots.join().unwrap_or_else(panicked),
-                updates: updates.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
-            }
-        })
+impl SlotObjects {
+    fn get(store: &dyn Store) -> Result<SlotObjects> {
+        let keys: Vec<String> = store.list("keys/")?.into_iter().map(|listed| listed.key).collect();
+        let mut objects = Vec::new();
+        get_each(store, &keys, MAX_OBJECT as u64, |key, object| {
+            objects.push((key.clone(), object));
+            Ok::<_, Error>(())
+        })?;
+        Ok(SlotObjects(objects))
     }
 }
 
@@ -316,7 +300,7 @@ impl Fetched {
 /// over: one damaged slot must not lock the others out.
 fn open_slot(
     url: &str,
-    slots: StoreResult<Slots>,
+    slots: SlotObjects,
     config: &Config,
     unlock: &Unlock,
 ) -> Result<(SlotId, Secrets)> {
@@ -331,19 +315,19 @@ fn open_slot(
         Unlock::Identity { .. } => None,
     };
     let mut damaged = Vec::new();
-    for (slot_at, bytes) in slots? {
-        let bytes = match bytes {
+    for (key, object) in slots.0 {
+        let bytes = match object {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == StoreKind::NotFound => continue,
             Err(error) => return Err(error.into()),
         };
         let opened = Slot::parse(&bytes).and_then(|(slot, object)| {
-            if slot_key(slot.id) != slot_at {
+            if slot_key(slot.id) != key {
                 return Err(crate::format::FormatError::new("SLOT-4", "lies under another name"));
             }
             let secrets = match (unlock, &input) {
-                (Unlock::Identity { key, admin }, _) => slot
-                    .unwrap_with(key, config.repository)
+                (Unlock::Identity { key: identity, admin }, _) => slot
+                    .unwrap_with(identity, config.repository)
                     .filter(|secrets| secrets.admin == *admin),
                 (_, Some(input)) => slot.unwrap(input, config.repository)?,
                 (_, None) => None,
@@ -356,7 +340,7 @@ fn open_slot(
         match opened {
             Ok(Some(found)) => return Ok(found),
             Ok(None) => {}
-            Err(error) => damaged.push(Error::in_object(&slot_at, error)),
+            Err(error) => damaged.push(Error::in_object(&key, error)),
         }
     }
     match damaged.into_iter().next() {

@@ -506,17 +506,21 @@ impl Packer {
 
     /// Closes every open pack and waits until all are acknowledged.
     pub fn flush(&self) -> Result<()> {
+        self.close_open()?;
+        self.wait_for_uploads();
+        self.check(&lock(&self.state))
+    }
+
+    /// Closes every open pack: what lies in it has its coordinate, and is on its
+    /// way.
+    pub fn close_open(&self) -> Result<()> {
         let mut open: Vec<OpenPack> = {
             let mut state = lock(&self.state);
             let kinds: Vec<_> = state.open.keys().copied().collect();
             kinds.into_iter().filter_map(|kind| state.open.remove(&kind)).collect()
         };
         open.sort_by_key(|pack| pack.toc.birth);
-        for pack in open {
-            self.close(pack)?;
-        }
-        self.wait_for_uploads();
-        self.check(&lock(&self.state))
+        open.into_iter().try_for_each(|pack| self.close(pack))
     }
 
     /// Packs acknowledged since the last call, for a segment.

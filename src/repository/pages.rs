@@ -11,6 +11,12 @@ use crate::format::entry::Entry;
 use crate::format::page::{Page, PageKind, TreeChild};
 use crate::format::reference::Reference;
 use crate::id::ChunkId;
+use crate::store::at_once;
+
+/// Blocks of a megabyte that are fetched ahead in a walk, at most.
+const MAX_BLOCKS_AHEAD: usize = 12;
+/// Pages of reference sets that are worth asking for together.
+pub(crate) const PAGES_AHEAD: usize = 16;
 
 impl Repository {
     /// One page, verified and parsed.
@@ -34,6 +40,7 @@ impl Repository {
             stack: vec![root],
             entries: VecDeque::new(),
             failed: false,
+            ahead: Lookahead::default(),
         }
     }
 
@@ -99,6 +106,15 @@ impl Repository {
         }
     }
 
+    /// Fetches pages of reference sets that are not in the cache, several at once,
+    /// where reading one after the other would mean waiting for each.
+    pub(crate) fn fetch_references_ahead(&self, pages: &[ChunkId]) {
+        if at_once(&*self.store) > 1 {
+            let missing = pages.iter().filter(|page| self.index.cached_page(page).is_none());
+            self.fetch_ahead(missing, PAGES_AHEAD);
+        }
+    }
+
     /// One page of a reference set, from the cache if it is there.
     pub fn reference_page(&self, root: Root) -> Result<Page> {
         let parse = |bytes: &[u8]| Page::parse(bytes, PageKind::Refs, root.level);
@@ -144,6 +160,36 @@ pub struct TreeWalk<'a> {
     stack: Vec<Root>,
     entries: VecDeque<Entry>,
     failed: bool,
+    ahead: Lookahead,
+}
+
+/// How far the pages of a walk were fetched ahead: the farther, the longer it
+/// goes on.
+#[derive(Default)]
+struct Lookahead {
+    /// Pages of the lowest level that were passed.
+    passed: usize,
+    /// Pages to come that were fetched already.
+    fetched: usize,
+    /// Blocks to fetch next time.
+    blocks: usize,
+}
+
+impl Lookahead {
+    /// Before the page on top of the stack is read.
+    fn look(&mut self, repository: &Repository, stack: &[Root]) {
+        // whoever wants one entry reads one page
+        self.passed += 1;
+        if self.passed < 2 || at_once(&*repository.store) < 2 {
+            return;
+        }
+        if self.fetched == 0 {
+            self.blocks = (2 * self.blocks).clamp(2, MAX_BLOCKS_AHEAD);
+            let next = stack.iter().rev().take_while(|root| root.level == 0);
+            self.fetched = repository.fetch_ahead(next.map(|root| &root.id), self.blocks);
+        }
+        self.fetched = self.fetched.saturating_sub(1);
+    }
 }
 
 impl TreeWalk<'_> {
@@ -159,7 +205,11 @@ impl TreeWalk<'_> {
     }
 
     fn fill(&mut self) -> Result<bool> {
-        while let Some(root) = self.stack.pop() {
+        while let Some(root) = self.stack.last().copied() {
+            if root.level == 0 {
+                self.ahead.look(self.repository, &self.stack);
+            }
+            self.stack.pop();
             match self.repository.read_page(PageKind::Tree, &root.id, root.level)? {
                 Page::Entries(entries) => {
                     let start = entries.partition_point(|entry| entry.key < self.from);

@@ -15,7 +15,7 @@ use crate::format::notes::{self, Confirmation, Mark, MarkKind};
 use crate::format::object::{self, MAX_OBJECT};
 use crate::format::{FormatError, Kind, Place};
 use crate::id::{ObjectHash, PackId, SnapshotId, WriterId};
-use crate::store::{ErrorKind as StoreKind, at_once};
+use crate::store::{ErrorKind as StoreKind, ask_all, both};
 
 /// Small objects on their way at once, for each operation that suits the store.
 const SMALL_AT_ONCE: usize = 4;
@@ -135,7 +135,7 @@ impl Repository {
         let failed = AtomicBool::new(false);
         // a part at a time, so that what is read is held once
         for wanted in wanted.chunks(OBJECTS_TOGETHER) {
-            let read = at_once(threads, wanted, &|key| {
+            let read = ask_all(threads, wanted, &|key| {
                 // the others stop at their next key
                 let result = match failed.load(Ordering::Relaxed) {
                     true => return Ok(None),
@@ -203,8 +203,12 @@ impl Repository {
 
     /// Lists confirmations and marks, then manifests, and judges all of them.
     pub fn list_snapshots(&self) -> Result<Listing> {
-        let confirmed = self.listed_keys(notes::CONFIRMED)?;
-        let marks = self.listed_keys(notes::MARKS)?;
+        let (confirmed, marks) = both(
+            &*self.store,
+            || self.listed_keys(notes::CONFIRMED),
+            || self.listed_keys(notes::MARKS),
+        );
+        let (confirmed, marks) = (confirmed?, marks?);
         let manifests = self.listed_keys(manifest::PREFIX)?;
         let objects =
             self.read_objects(&[manifests.clone(), confirmed.clone(), marks.clone()].concat())?;

@@ -17,12 +17,17 @@ use crate::format::reader::Reader;
 use crate::format::segment::{self, Directory, HEADER_LENGTH, MAX_SEGMENT, Segment};
 use crate::id::{ObjectHash, PackId, SegmentId, WriterId};
 use crate::progress::{Event, Progress};
-use crate::store::{ErrorKind as StoreKind, Listed, Reading, read_many};
+use crate::store::{Ahead, ErrorKind as StoreKind, Listed, Reading, at_once, in_order, read_many};
 
 /// Bytes at the end of a pack that hold most tables.
 const TAIL: u64 = 128 << 10;
 /// Bytes of segments that are fetched, and added to the index, at once.
 const BATCH: u64 = 32 << 20;
+/// Bytes of ends of packs that are read ahead.
+const AHEAD_BYTES: u64 = 32 << 20;
+
+/// The table that a pack ends in, or why it could not be read.
+pub type OwnToc = Result<Arc<PackToc>>;
 
 /// Objects of the index that could not be used, by key.
 pub type Troubles = Vec<Error>;
@@ -338,7 +343,7 @@ impl Repository {
     /// What a pack says itself that it holds: the table that it ends in, read from
     /// the store, with all foreign origins that it claims, whether they count or
     /// not.
-    pub fn own_toc(&self, id: PackId, length: u64) -> Result<Arc<PackToc>> {
+    pub fn own_toc(&self, id: PackId, length: u64) -> OwnToc {
         let key = pack_key(id);
         let in_object = |error| Error::in_object(&key, error);
         let short = || Error::damage(format!("{key}: is too short for a pack [PACK-4]"));
@@ -357,6 +362,24 @@ impl Repository {
         let frame = end.get(end.len() - frame_length..).ok_or_else(short)?;
         let (_, toc) = self.open_frame(length, frame).map_err(in_object)?;
         Ok(Arc::new(PackToc::new(id, toc)))
+    }
+
+    /// What several packs say themselves, in the order of `packs`: nothing of those
+    /// that are not `listed`.
+    pub fn own_tocs(
+        &self,
+        packs: &[PackId],
+        listed: &HashMap<PackId, u64>,
+        mut take: impl FnMut(PackId, Option<OwnToc>) -> Result<()>,
+    ) -> Result<()> {
+        let ahead = Ahead { requests: at_once(&*self.store), budget_bytes: AHEAD_BYTES };
+        in_order(
+            packs,
+            ahead,
+            |_| TAIL,
+            |id| listed.get(id).map(|length| self.own_toc(*id, *length)),
+            |id, own| take(*id, own),
+        )
     }
 
     /// Two segments tell different things of one pack. What a pack holds is

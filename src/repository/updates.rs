@@ -11,7 +11,7 @@ use crate::crypto::VerifyKey;
 use crate::format::object::MAX_OBJECT;
 use crate::format::update::{self, ConfigUpdate};
 use crate::id::{ObjectHash, RepositoryId};
-use crate::store::{Store, at_once};
+use crate::store::{Store, get_each};
 
 /// Every update the admin key signed, and their sum.
 pub struct Updates {
@@ -25,27 +25,26 @@ pub struct Updates {
     pub merged: ConfigUpdate,
 }
 
-/// What lies under `config-updates/`, by key; nothing of it is believed.
-pub struct FetchedUpdates(Vec<(String, Bytes)>);
-
-impl FetchedUpdates {
-    /// Lists, then gets all at once.
-    pub fn fetch(store: &dyn Store) -> Result<FetchedUpdates> {
-        let mut listed = store.list(update::PREFIX)?;
-        listed.retain(|listed| update::number_of(&listed.key).is_some());
-        let got = at_once(store.concurrency(), &listed, &|listed| {
-            store.get(&listed.key, MAX_OBJECT as u64)
-        });
-        let fetched = listed.into_iter().zip(got);
-        let fetched = fetched.map(|(listed, got)| Ok((listed.key, got?)));
-        fetched.collect::<Result<_>>().map(FetchedUpdates)
-    }
-}
-
 struct Loaded {
     key: String,
     hash: ObjectHash,
     update: ConfigUpdate,
+}
+
+/// The bytes of all updates, by key. Nothing of them is believed yet.
+pub struct UpdateObjects(Vec<(String, Bytes)>);
+
+impl UpdateObjects {
+    pub fn get(store: &dyn Store) -> Result<UpdateObjects> {
+        let listed = store.list(update::PREFIX)?.into_iter().map(|listed| listed.key);
+        let keys: Vec<String> = listed.filter(|key| update::number_of(key).is_some()).collect();
+        let mut objects = Vec::new();
+        get_each(store, &keys, MAX_OBJECT as u64, |key, object| {
+            objects.push((key.clone(), object?));
+            Ok::<_, Error>(())
+        })?;
+        Ok(UpdateObjects(objects))
+    }
 }
 
 impl Updates {
@@ -56,21 +55,22 @@ impl Updates {
         admin: &VerifyKey,
         seen: &SeenUpdates,
     ) -> Result<Updates> {
-        Updates::of(&FetchedUpdates::fetch(store)?, repository, admin, seen)
+        Updates::of(&UpdateObjects::get(store)?, repository, admin, seen)
     }
 
-    /// The same of what was fetched.
+    /// What objects that were got say, whoever signed them.
     pub fn of(
-        fetched: &FetchedUpdates,
+        objects: &UpdateObjects,
         repository: RepositoryId,
         admin: &VerifyKey,
         seen: &SeenUpdates,
     ) -> Result<Updates> {
         let mut loaded = Vec::new();
-        for (key, bytes) in &fetched.0 {
+        for (key, bytes) in &objects.0 {
             match ConfigUpdate::parse(bytes, repository, key, admin) {
                 Ok(update) => {
-                    loaded.push(Loaded { key: key.clone(), hash: ObjectHash::of(bytes), update });
+                    let hash = ObjectHash::of(bytes);
+                    loaded.push(Loaded { key: key.clone(), hash, update });
                 }
                 // whole, and signed by somebody else: left by an `init` that lost
                 // the race or crashed, or by whoever may put objects here

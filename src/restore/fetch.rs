@@ -1,10 +1,12 @@
 //! The threads that fetch ranges of packs, open and verify what is in them, and
-//! write it to every file that needs it. Each takes whole jobs, so that while
-//! one waits for the store another decodes.
+//! write it to every file that needs it. Where the store is in this machine each
+//! takes whole jobs. Where it is elsewhere some only fetch, so that the link is
+//! busy whatever the others do.
 
 use std::borrow::Cow;
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
+use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender};
 
 use super::context::Context;
@@ -15,6 +17,10 @@ use crate::id::ChunkId;
 use crate::repository::blocks::mutable;
 use crate::repository::index::{PackNumber, PackToc};
 use crate::repository::{Error, ErrorKind, Repository, Result};
+use crate::store::{StoreError, at_once};
+
+/// Ranges on their way from a store elsewhere, at once.
+const FETCHES: usize = 6;
 
 /// A chunk that a file needs at an offset.
 #[derive(Clone)]
@@ -52,8 +58,19 @@ pub(super) enum Job {
 
 /// Hands jobs to threads.
 pub(super) struct Pool {
-    jobs: Sender<(Job, Group)>,
+    jobs: Sender<Ticket>,
+    /// Where those that fetch take their jobs, if some do nothing else.
+    fetches: Option<Sender<Ticket>>,
 }
+
+/// A job, who waits for it, and the answer where a fetch has one.
+struct Ticket {
+    job: Job,
+    answer: Option<Answer>,
+    done: Done,
+}
+
+type Answer = std::result::Result<Bytes, StoreError>;
 
 /// Jobs that somebody waits for together.
 #[derive(Clone, Default)]
@@ -73,12 +90,24 @@ impl Group {
 impl Pool {
     /// Runs `work` with threads to do its jobs. They are gone afterwards.
     pub fn run<T>(context: &Context<'_>, work: impl FnOnce(&Pool) -> T) -> T {
+        let cores = std::thread::available_parallelism().map_or(2, |cores| cores.get().max(2));
+        let workers = cores.min(16);
         let (jobs, queue) = crossbeam_channel::unbounded();
-        let pool = Pool { jobs };
+        let (fetches, to_fetch) = crossbeam_channel::unbounded();
+        // as many as the workers take next wait here, and no more
+        let (fetched, to_open) = crossbeam_channel::bounded(workers);
+        let store = &**context.repository.store();
+        let fetchers = Some(at_once(store).min(FETCHES)).filter(|fetchers| *fetchers > 1);
+        let pool = Pool { jobs, fetches: fetchers.map(|_| fetches) };
         std::thread::scope(|scope| {
-            for _ in 0..threads(context.repository) {
-                let queue = queue.clone();
-                scope.spawn(move || take_jobs(context, &queue));
+            for _ in 0..fetchers.unwrap_or(0) {
+                let (to_fetch, fetched) = (to_fetch.clone(), fetched.clone());
+                scope.spawn(move || fetch_ranges(context, &to_fetch, &fetched));
+            }
+            drop(fetched);
+            for _ in 0..workers {
+                let (queue, to_open) = (queue.clone(), to_open.clone());
+                scope.spawn(move || take_jobs(context, &queue, &to_open));
             }
             let result = work(&pool);
             drop(pool);
@@ -88,19 +117,18 @@ impl Pool {
 
     pub fn send(&self, job: Job, group: &Group) {
         *lock(&group.0.0) += 1;
+        let done = Done(group.clone());
+        let to = match (&self.fetches, &job) {
+            (Some(fetches), Job::Fetch(_)) => fetches,
+            _ => &self.jobs,
+        };
         // the other end lives as long as the pool
-        let _ = self.jobs.send((job, group.clone()));
+        let _ = to.send(Ticket { job, answer: None, done });
     }
 }
 
-fn lock(mutex: &Mutex<usize>) -> std::sync::MutexGuard<'_, usize> {
+fn lock(mutex: &Mutex<usize>) -> MutexGuard<'_, usize> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-}
-
-/// A store elsewhere makes threads wait; one in this machine makes them work.
-fn threads(repository: &Repository) -> usize {
-    let cores = std::thread::available_parallelism().map_or(2, |cores| cores.get().max(2));
-    if repository.store().local_path().is_some() { cores.min(16) } else { cores.clamp(6, 16) }
 }
 
 /// Counts a job as done even if it panicked, so that nobody waits for ever.
@@ -113,14 +141,44 @@ impl Drop for Done {
     }
 }
 
-fn take_jobs(context: &Context<'_>, queue: &Receiver<(Job, Group)>) {
-    for (job, group) in queue {
-        let _done = Done(group);
+/// What those that only fetch do.
+fn fetch_ranges(context: &Context<'_>, queue: &Receiver<Ticket>, fetched: &Sender<Ticket>) {
+    for mut ticket in queue {
+        if let Job::Fetch(job) = &ticket.job
+            && !context.is_stopped()
+        {
+            ticket.answer = Some(get(context, job));
+        }
+        // the workers live until this ends
+        let _ = fetched.send(ticket);
+    }
+}
+
+fn get(context: &Context<'_>, job: &FetchJob) -> Answer {
+    context.repository.store().get_range(&pack_key(job.toc.pack), job.offset, job.length)
+}
+
+/// The next thing to do; what was fetched waits for nothing else. Nothing when
+/// there will be no more.
+fn next_ticket(queue: &Receiver<Ticket>, fetched: &Receiver<Ticket>) -> Option<Ticket> {
+    crossbeam_channel::select_biased! {
+        recv(fetched) -> ticket => ticket.or_else(|_| queue.recv()),
+        recv(queue) -> ticket => ticket.or_else(|_| fetched.recv()),
+    }
+    .ok()
+}
+
+fn take_jobs(context: &Context<'_>, queue: &Receiver<Ticket>, fetched: &Receiver<Ticket>) {
+    while let Some(Ticket { job, answer, done }) = next_ticket(queue, fetched) {
+        let _done = done;
         if context.is_stopped() {
             continue;
         }
         let result = match job {
-            Job::Fetch(job) => fetch(context, job),
+            Job::Fetch(job) => {
+                let answer = answer.unwrap_or_else(|| get(context, &job));
+                write_range(context, job, answer)
+            }
             Job::Rescue(wants) => rescue_all(context, wants),
             Job::Compare(wants, reply) => {
                 let _ = reply.send(compare(context, wants));
@@ -143,10 +201,8 @@ fn settle(context: &Context<'_>, file: &FileJob) {
     }
 }
 
-fn fetch(context: &Context<'_>, job: FetchJob) -> Result<()> {
-    let key = pack_key(job.toc.pack);
-    let store = context.repository.store();
-    let bytes = match store.get_range(&key, job.offset, job.length).map_err(Error::from) {
+fn write_range(context: &Context<'_>, job: FetchJob, answer: Answer) -> Result<()> {
+    let bytes = match answer.map_err(Error::from) {
         Ok(bytes) => bytes,
         // gone or cut short: block by block, from wherever it still is
         Err(error) if error.kind == ErrorKind::Damage => {

@@ -15,10 +15,13 @@ use crate::id::ChunkId;
 use crate::repository::blocks::{chunk_slice, mutable};
 use crate::repository::index::{PackNumber, PackToc};
 use crate::repository::{Error, ErrorKind, Repository, Result};
+use crate::store::at_once;
 
 /// Runs on their way at once, and bytes of blocks in each before compression
 /// and after: together what is held in memory.
 const MAX_RUNS: usize = 8;
+/// Of them, read at once at least where the store is elsewhere.
+const MIN_REMOTE: usize = 4;
 const MAX_RUN_RAW: u64 = 8 << 20;
 const MAX_RUN_STORED: u64 = 8 << 20;
 
@@ -194,7 +197,9 @@ pub(super) fn write_ordered(
     let elsewhere = &Elsewhere::new(repository);
     let (pieces, to_write) = bounded(MAX_RUNS);
     let (runs, queue) = bounded::<(Run, Sender<RunBytes>)>(MAX_RUNS);
-    let threads = std::thread::available_parallelism().map_or(2, |n| n.get().clamp(2, 8));
+    let cores = std::thread::available_parallelism().map_or(2, |n| n.get().max(2));
+    // of those that wait for a store elsewhere there may be more
+    let threads = cores.max(at_once(&**repository.store()).min(MIN_REMOTE)).min(MAX_RUNS);
     std::thread::scope(|scope| {
         for _ in 0..threads {
             let queue = queue.clone();

@@ -20,14 +20,17 @@ const MAX_WINDOW_FILES: usize = 8192;
 const MAX_WINDOW_WANTS: usize = 65_536;
 /// Bytes of inline content and attributes in one window: these are held.
 const MAX_WINDOW_INLINE: usize = 12 << 20;
-/// Most bytes that are held back for existing files, of one and of all of a
-/// window.
+/// Most bytes that are held back for existing files, of one and of a window's.
 const MAX_HELD_FILE: u64 = 8 << 20;
 const MAX_HELD: u64 = 20 << 20;
-/// Stored bytes one job fetches, unless a single block is longer.
-const MAX_RANGE: u64 = 8 << 20;
-/// Unwanted bytes that are fetched along rather than asked for around.
-const MAX_GAP_REMOTE: u64 = 1 << 20;
+/// Stored bytes one job fetches, unless a single block is longer. From elsewhere
+/// several come at once, and their number matters more.
+const MAX_RANGE_REMOTE: u64 = 4 << 20;
+const MAX_RANGE_LOCAL: u64 = 8 << 20;
+/// Unwanted bytes that are fetched along rather than asked for around. Several
+/// ranges are on their way at once, so that a request more costs no time, and
+/// bytes do.
+const MAX_GAP_REMOTE: u64 = 256 << 10;
 const MAX_GAP_LOCAL: u64 = 64 << 10;
 const COMPARE_JOB_BYTES: u64 = 8 << 20;
 const FINISH_JOB_FILES: usize = 64;
@@ -209,7 +212,10 @@ impl<'a> Finder<'a> {
 
     fn jobs(self) -> Vec<Job> {
         let is_local = self.context.repository.store().local_path().is_some();
-        let max_gap = if is_local { MAX_GAP_LOCAL } else { MAX_GAP_REMOTE };
+        let reading = match is_local {
+            true => Reading { max_gap: MAX_GAP_LOCAL, max_range: MAX_RANGE_LOCAL },
+            false => Reading { max_gap: MAX_GAP_REMOTE, max_range: MAX_RANGE_REMOTE },
+        };
         let mut jobs = Vec::new();
         for (pack, (toc, mut wants)) in self.found {
             wants.sort_by_key(|(ordinal, want)| (*ordinal, want.offset));
@@ -221,10 +227,17 @@ impl<'a> Finder<'a> {
                     _ => blocks.push(BlockWant { block, chunks: vec![(ordinal, want)] }),
                 }
             }
-            ranges(pack, &toc, blocks, max_gap, &mut jobs);
+            ranges(pack, &toc, blocks, reading, &mut jobs);
         }
         jobs
     }
+}
+
+/// What is worth one request.
+#[derive(Clone, Copy)]
+struct Reading {
+    max_gap: u64,
+    max_range: u64,
 }
 
 /// Joins neighbouring blocks of a pack into ranges.
@@ -232,7 +245,7 @@ fn ranges(
     pack: PackNumber,
     toc: &Arc<PackToc>,
     blocks: Vec<BlockWant>,
-    max_gap: u64,
+    reading: Reading,
     jobs: &mut Vec<Job>,
 ) {
     let mut open: Option<FetchJob> = None;
@@ -240,8 +253,8 @@ fn ranges(
         let offset = toc.offsets.get(want.block).copied().unwrap_or_default();
         let length = toc.toc.blocks.get(want.block).map_or(0, |b| u64::from(b.stored_length));
         if let Some(job) = &mut open
-            && offset - (job.offset + job.length) <= max_gap
-            && offset + length - job.offset <= MAX_RANGE
+            && offset - (job.offset + job.length) <= reading.max_gap
+            && offset + length - job.offset <= reading.max_range
         {
             job.length = offset + length - job.offset;
             job.blocks.push(want);

@@ -1,7 +1,7 @@
 //! The storage seam: what esker asks of a bucket, a container or a directory, and nothing more.
 //!
-//! Here live the [`Store`] trait with its contract, its errors, the syntax of keys, the backends and two decorators
-//! ([`Counting`], [`Faulty`]). What objects mean, and in which order they are put and deleted, does not live here.
+//! Here live the [`Store`] trait with its contract, its errors, the syntax of keys, the backends and three decorators
+//! ([`Counting`], [`Faulty`], [`Slow`]). What objects mean, and in which order they are put and deleted, does not live here.
 //!
 //! # The contract
 //!
@@ -29,6 +29,7 @@ mod local;
 mod many;
 mod opendal;
 mod operation;
+mod slow;
 
 use std::path::Path;
 
@@ -39,9 +40,12 @@ pub use self::error::{ErrorKind, Result, StoreError};
 pub use self::faulty::{Decision, Faulty};
 pub use self::key::MAX_KEY_LENGTH;
 pub use self::local::LocalStore;
-pub use self::many::{Reading, at_once, delete_many, read_many};
+pub use self::many::{
+    Ahead, Reading, ask_all, at_once, both, delete_many, get_each, in_order, read_many,
+};
 pub use self::opendal::OpendalStore;
 pub use self::operation::{Operation, OperationKind};
+pub use self::slow::{Clock, RealClock, Slow};
 
 /// Size of the file that is given up so that a full disk can be pruned.
 pub const RESERVE_BYTES: u64 = 8 << 20;

@@ -1,9 +1,10 @@
 //! The decorators count what happens, and make happen what they are told.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use esker::store::{
-    Count, Counting, Decision, ErrorKind, Faulty, OpendalStore, OperationKind, Store,
+    Count, Counting, Decision, ErrorKind, Faulty, OpendalStore, OperationKind, Slow, Store,
 };
 
 use crate::conformance::{check_kind, conformance, put};
@@ -16,6 +17,7 @@ fn memory() -> Arc<dyn Store> {
 fn decorators_change_nothing_by_themselves() {
     conformance(&Counting::new(memory()));
     conformance(&Faulty::new(memory(), |_| Decision::Pass));
+    conformance(&Slow::new(memory(), Duration::ZERO, u64::MAX));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::format::segment::{self, PackRow};
 use crate::id::{ChunkId, PackId, SegmentId, WriterId};
 use crate::repository::Repository;
 use crate::repository::error::Result;
-use crate::store::at_once;
+use crate::store::ask_all;
 
 /// Segments asked first: those that answered last, then the short ones. Then
 /// twice as many each time.
@@ -127,7 +127,7 @@ impl Segments {
             asked.unclear = true;
             return Ok(asked);
         }
-        let fetched = at_once(repository.store.concurrency(), &wanted, &|(remote, at, row)| {
+        let fetched = ask_all(repository.store.concurrency(), &wanted, &|(remote, at, row)| {
             remote.fetch_pack(repository, *at, self.best_lister(repository, row.id, remote.signer))
         });
         for ((remote, _, row), pack) in wanted.iter().zip(fetched) {
@@ -161,7 +161,7 @@ impl Segments {
         }
         let threads = repository.store.concurrency();
         let fetched =
-            at_once(threads, &wanted, &|(remote, at)| remote.fetch_piece(repository, *at));
+            ask_all(threads, &wanted, &|(remote, at)| remote.fetch_piece(repository, *at));
         if self.pieces.len() + wanted.len() > PIECES_KEPT {
             // ids have no order: none of them is likelier to be asked again
             self.pieces.clear();

@@ -31,7 +31,7 @@ use super::sync::{SegmentsSeen, Troubles};
 use crate::format::segment::{self, PackRow, segment_key};
 use crate::id::{ChunkId, PackId, SegmentId};
 use crate::progress::{Event, Progress, Silent};
-use crate::store::at_once;
+use crate::store::ask_all;
 
 /// Bytes of segments that are got whole rather than asked.
 const SMALL: u64 = 8 << 20;
@@ -154,7 +154,7 @@ impl Repository {
                 _ => wanted.push((id, length)),
             }
         }
-        let fetched = at_once(self.store.concurrency(), &wanted, &|(id, length)| {
+        let fetched = ask_all(self.store.concurrency(), &wanted, &|(id, length)| {
             Remote::fetch(self, *id, *length)
         });
         let mut new = Vec::new();
