@@ -21,10 +21,12 @@ use crate::repository::{Error, ErrorKind, Repository, Result};
 use crate::store::{Ahead, at_once, in_order};
 
 /// Bytes read from a pack at once, unless a single block is longer.
-const READ_BYTES: u64 = 4 << 20;
-/// Reads under way at once, and their bytes: enough that the link is busy while what came is worked on.
-const READS: usize = 6;
-const READ_AHEAD_BYTES: u64 = 24 << 20;
+const READ_BYTES: u64 = 2 << 20;
+/// Reads under way at once, and their bytes: enough that the link is busy while
+/// what came is worked on. Not more: they share it, and nothing goes up before
+/// the first have come.
+const READS: usize = 4;
+const READ_AHEAD_BYTES: u64 = 8 << 20;
 /// Of so much, the last so much goes into packs of about this size.
 const MUCH_BYTES: u64 = 256 << 20;
 const LAST_BYTES: u64 = 32 << 20;
