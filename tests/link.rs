@@ -249,9 +249,9 @@ fn a_prune_reads_several_ranges_at_once() {
     let report = prune(&repository, &options, &Silent).unwrap();
     assert!(report.packs_repacked > 0, "{report:?}");
     meeting.all_met();
-    // half of it is needed
+    // half of it is needed, in blocks that hold something else at their ends
     let read = counting.count(GetRange, "packs").bytes;
-    assert!(((11 << 20)..(14 << 20)).contains(&read), "{read}");
+    assert!(((11 << 20)..(18 << 20)).contains(&read), "{read}");
     let (repository, ..) = scene.open("cache", &[]);
     let report = check(&repository, &CheckOptions::default(), &Silent).unwrap();
     assert!(report.findings.is_empty(), "{report:?}");

@@ -23,8 +23,10 @@ use crate::progress::Event;
 use crate::repository::coordinates::ReferenceSet;
 use crate::repository::{Error, Result};
 
-/// Bytes put, or time passed, after which packs get their segment.
+/// Bytes or chunks put, or time passed, after which packs get their segment.
 const CHECKPOINT_BYTES: u64 = 512 << 20;
+/// Until then every chunk takes memory.
+const CHECKPOINT_CHUNKS: u64 = 200_000;
 const CHECKPOINT_TIME: Duration = Duration::from_secs(600);
 
 /// Coordinates used so far; those of chunks in open packs are not known yet.
@@ -103,7 +105,14 @@ pub struct Assembler<'a> {
     context: &'a Context<'a>,
     counts: Counts,
     stat_list: Option<StatListWriter>,
-    last_checkpoint: (u64, Instant),
+    last_checkpoint: Checkpoint,
+}
+
+/// When a checkpoint was, and what had been put by then.
+struct Checkpoint {
+    bytes: u64,
+    chunks: u64,
+    time: Instant,
 }
 
 type TreeBuilder<'p> = PageBuilder<Box<dyn FnMut(FinishedPage) -> Result<ChunkId> + 'p>>;
@@ -114,7 +123,7 @@ impl<'a> Assembler<'a> {
             context,
             counts: Counts::default(),
             stat_list,
-            last_checkpoint: (0, Instant::now()),
+            last_checkpoint: Checkpoint { bytes: 0, chunks: 0, time: Instant::now() },
         }
     }
 
@@ -282,16 +291,21 @@ impl<'a> Assembler<'a> {
     /// Gives packs their segment every so often, so that a run that is cut off
     /// has not worked in vain.
     fn checkpoint_if_due(&mut self, used: &mut Used) -> Result<()> {
-        let put = self.context.packer.bytes_put.load(Ordering::Relaxed);
-        let (bytes, time) = self.last_checkpoint;
-        let due = match self.context.options.checkpoint_bytes {
+        let packer = self.context.packer;
+        let bytes = packer.bytes_put.load(Ordering::Relaxed);
+        let chunks = packer.chunks_put.load(Ordering::Relaxed);
+        let enough_bytes = match self.context.options.checkpoint_bytes {
             0 => CHECKPOINT_BYTES,
             chosen => chosen,
         };
-        if put - bytes < due && time.elapsed() < CHECKPOINT_TIME || put == bytes {
+        let last = &self.last_checkpoint;
+        let is_due = bytes - last.bytes >= enough_bytes
+            || chunks - last.chunks >= CHECKPOINT_CHUNKS
+            || last.time.elapsed() >= CHECKPOINT_TIME;
+        if !is_due || bytes == last.bytes {
             return Ok(());
         }
-        self.last_checkpoint = (put, Instant::now());
+        self.last_checkpoint = Checkpoint { bytes, chunks, time: Instant::now() };
         super::checkpoint(self.context, used)
     }
 }

@@ -106,7 +106,7 @@ pub struct BackupReport {
 /// Attempts before a run gives up on a repository that changes under it.
 const ATTEMPTS: usize = 3;
 /// Jobs between the walk and the assembler, at most.
-const WINDOW: usize = 96;
+const WINDOW: usize = 64;
 
 /// Takes a snapshot.
 pub fn backup(

@@ -163,7 +163,8 @@ impl<'a> Gather<'a> {
 #[derive(Clone, Copy)]
 enum NewPlace {
     Claimed,
-    Placed(Coordinate),
+    /// In which of the closed packs, and where in it.
+    Placed(u32, u16),
 }
 
 struct OpenPack {
@@ -199,6 +200,8 @@ pub struct Packer {
     sealed_session: Vec<u8>,
     data_target: u64,
     new_chunks: Vec<Mutex<HashMap<ChunkId, NewPlace>>>,
+    /// Packs of this run that were closed.
+    closed: Mutex<Vec<(Birth, PackId)>>,
     state: Mutex<State>,
     /// Memory of a data pack that was put, for the next one: new memory would
     /// have to be cleared by the system first.
@@ -208,6 +211,7 @@ pub struct Packer {
     /// Stored bytes handed to the store so far.
     pub bytes_put: AtomicU64,
     pub packs_put: AtomicU64,
+    pub chunks_put: AtomicU64,
 }
 
 const SHARDS: usize = 16;
@@ -244,6 +248,7 @@ pub fn with_packer<T>(
         sealed_session: keyring.content_public.seal(&place, session_key.bytes()),
         data_target: data_target(repository.index().stored_bytes()),
         new_chunks: (0..SHARDS).map(|_| Mutex::default()).collect(),
+        closed: Mutex::default(),
         state: Mutex::new(State {
             open: HashMap::new(),
             next_number: 0,
@@ -256,6 +261,7 @@ pub fn with_packer<T>(
         jobs,
         bytes_put: AtomicU64::new(0),
         packs_put: AtomicU64::new(0),
+        chunks_put: AtomicU64::new(0),
     };
     let sealer = Sealer {
         repository: repository.id(),
@@ -357,10 +363,10 @@ impl Packer {
 
     /// Where a chunk of this run came to lie, once its pack is closed.
     pub fn coordinate(&self, id: &ChunkId) -> Option<Coordinate> {
-        match lock(&self.new_chunks[shard(id)]).get(id) {
-            Some(NewPlace::Placed(coordinate)) => Some(*coordinate),
-            _ => None,
-        }
+        let place = lock(&self.new_chunks[shard(id)]).get(id).copied();
+        let Some(NewPlace::Placed(number, ordinal)) = place else { return None };
+        let (birth, pack) = *lock(&self.closed).get(number as usize)?;
+        Some(Coordinate { birth, pack, ordinal })
     }
 
     /// Forgets chunks of packs that are in the index by now.
@@ -374,31 +380,29 @@ impl Packer {
     /// full. Blocks while too much is on its way to the store.
     pub fn add(&self, block: SealedBlock) -> Result<()> {
         let kind = block.kind.pack_kind();
+        let target = if kind == PackKind::Data { self.data_target } else { SMALL_PACK_TARGET };
+        let is_full = |state: &State| {
+            let open = state.open.get(&kind);
+            open.is_some_and(|open| open.is_better_closed_before(&block, target))
+        };
         let mut state = lock(&self.state);
-        // one pack waiting behind those on their way is enough: more would only
-        // take memory
-        while state.in_flight > UPLOADS && state.error.is_none() {
+        // one full pack behind those on their way is enough: more would only take
+        // memory
+        while state.in_flight >= UPLOADS && state.error.is_none() && is_full(&state) {
             state = self.settled.wait(state).unwrap_or_else(|poisoned| poisoned.into_inner());
         }
         self.check(&state)?;
+        let full = if is_full(&state) { state.open.remove(&kind) } else { None };
+        state.in_flight += usize::from(full.is_some());
         if !state.open.contains_key(&kind) {
             let pack = self.open_pack(kind, state.next_number);
             state.next_number += 1;
             state.open.insert(kind, pack);
         }
-        let target = if kind == PackKind::Data { self.data_target } else { SMALL_PACK_TARGET };
         let open = state.open.get_mut(&kind).expect("just opened");
-        if open.is_better_closed_before(&block, target) {
-            let full = state.open.remove(&kind).expect("just seen");
-            let fresh = self.open_pack(kind, state.next_number);
-            state.next_number += 1;
-            state.open.insert(kind, fresh);
-            state.open.get_mut(&kind).expect("just put").add(block, || self.own_session(kind));
-            drop(state);
-            return self.close(full);
-        }
         open.add(block, || self.own_session(kind));
-        Ok(())
+        drop(state);
+        full.map_or(Ok(()), |full| self.close(full))
     }
 
     fn own_session(&self, kind: PackKind) -> Session {
@@ -433,7 +437,8 @@ impl Packer {
         OpenPack { bytes, toc }
     }
 
-    /// Pads, seals the table, names the pack, and sends it off.
+    /// Pads, seals the table, names the pack, and sends it off. It is counted as
+    /// on its way already.
     fn close(&self, open: OpenPack) -> Result<()> {
         let OpenPack { mut bytes, toc } = open;
         let frame = toc.encode_frame(
@@ -450,13 +455,17 @@ impl Packer {
         bytes.extend_from_slice(&noise);
         bytes.extend_from_slice(&frame);
         let id = PackId(*blake3::hash(&bytes).as_bytes());
+        let number = {
+            let mut closed = lock(&self.closed);
+            closed.push((toc.birth, id));
+            closed.len() as u32 - 1
+        };
         for (chunk, ordinal) in toc.chunks.iter().zip(0u16..=u16::MAX) {
-            let coordinate = Coordinate { birth: toc.birth, pack: id, ordinal };
-            lock(&self.new_chunks[shard(&chunk.id)]).insert(chunk.id, NewPlace::Placed(coordinate));
+            let place = NewPlace::Placed(number, ordinal);
+            lock(&self.new_chunks[shard(&chunk.id)]).insert(chunk.id, place);
         }
         let put =
             PutPack { id, length: bytes.len() as u64, frame, toc: Arc::new(PackToc::new(id, toc)) };
-        lock(&self.state).in_flight += 1;
         self.jobs.send((bytes.into(), put)).map_err(|_| Error::failed("uploads stopped"))
     }
 
@@ -482,6 +491,8 @@ impl Packer {
                 Ok(()) => {
                     self.bytes_put.fetch_add(pack.length, Ordering::Relaxed);
                     self.packs_put.fetch_add(1, Ordering::Relaxed);
+                    let chunks = pack.toc.toc.chunks.len() as u64;
+                    self.chunks_put.fetch_add(chunks, Ordering::Relaxed);
                     state.put.push(pack);
                 }
                 // a put that failed is no damage, whatever the reason
@@ -517,7 +528,10 @@ impl Packer {
         let mut open: Vec<OpenPack> = {
             let mut state = lock(&self.state);
             let kinds: Vec<_> = state.open.keys().copied().collect();
-            kinds.into_iter().filter_map(|kind| state.open.remove(&kind)).collect()
+            let open: Vec<_> =
+                kinds.into_iter().filter_map(|kind| state.open.remove(&kind)).collect();
+            state.in_flight += open.len();
+            open
         };
         open.sort_by_key(|pack| pack.toc.birth);
         open.into_iter().try_for_each(|pack| self.close(pack))
