@@ -25,7 +25,7 @@ use crate::repository::{Error, Repository, Result};
 use crate::store::{ErrorKind as StoreKind, Listed, Reading, StoreError, read_many};
 
 /// Bytes of packs in memory at once, besides one decoded block a thread.
-const BUDGET_BYTES: u64 = 80 << 20;
+const BUDGET_BYTES: u64 = 64 << 20;
 const MAX_THREADS: usize = 8;
 
 struct DataCheck<'a> {
@@ -60,6 +60,8 @@ pub(super) fn check(
     let listed: Vec<Listed> =
         chosen.iter().map(|(id, length)| Listed { key: pack_key(*id), length: *length }).collect();
     progress.event(Event::Stage("reading packs"));
+    // pages are not looked at again
+    repository.blocks.clear();
     let bytes = listed.iter().map(|listed| listed.length).sum();
     progress.event(Event::Expect { files: listed.len() as u64, bytes });
     let check = DataCheck {

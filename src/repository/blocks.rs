@@ -20,7 +20,7 @@ use crate::id::{ChunkId, PackId, RepositoryId};
 use crate::store::{Ahead, ErrorKind as StoreKind, at_once, in_order};
 
 /// Decoded blocks kept in memory, in bytes.
-const CACHE_BYTES: usize = 48 << 20;
+const CACHE_BYTES: usize = 24 << 20;
 const LABEL_SESSION_KEY: &str = "esker session key";
 
 type BlockName = (u32, u32);

@@ -203,8 +203,8 @@ pub struct Packer {
     /// Packs of this run that were closed.
     closed: Mutex<Vec<(Birth, PackId)>>,
     state: Mutex<State>,
-    /// Memory of a data pack that was put, for the next one: new memory would
-    /// have to be cleared by the system first.
+    /// Memory of a pack that was put, for the next one: new memory would have to
+    /// be cleared by the system first.
     spare: Mutex<Option<Vec<u8>>>,
     settled: Condvar,
     jobs: Sender<(Bytes, PutPack)>,
@@ -477,7 +477,8 @@ impl Packer {
             let failed = lock(&self.state).error.is_some();
             let memory = bytes.clone();
             let result = if failed { Ok(()) } else { store.put(&pack_key(pack.id), bytes) };
-            if pack.toc.toc.kind == PackKind::Data
+            // packs follow each other fast where compression has nothing to do
+            if pack.toc.toc.blocks.iter().all(|block| block.codec == Codec::Stored)
                 && let Ok(memory) = memory.try_into_mut()
             {
                 let mut memory = Vec::from(memory);
