@@ -8,15 +8,15 @@
 //! looks up sees no difference, and a hundred million chunks fit on any machine.
 //! What the real machine stored is in the one that is asked last.
 
+mod common;
+
 use std::fs;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use common::{init, key, used};
 use esker::backup::{BackupOptions, backup};
-use esker::chunker::ChunkerParams;
-use esker::crypto::{SecretKey, Stretching};
 use esker::format::manifest::manifest_key;
 use esker::format::notes::{Confirmation, confirmation_key};
 use esker::format::pack::{Chunk, pack_key};
@@ -28,13 +28,13 @@ use esker::progress::Silent;
 use esker::repository::local::CacheRoot;
 use esker::repository::packer::{PutPack, with_packer};
 use esker::repository::runs::Whereabouts;
-use esker::repository::{InitOptions, NewSlot, Repository, Unlock, now_ms};
+use esker::repository::{Repository, Unlock, now_ms};
 use esker::restore::{RestoreOptions, restore};
 use esker::status::overview;
-use esker::store::{Counting, Listed, LocalStore, OperationKind, Result, Store};
+use esker::store::{Counting, LocalStore, OperationKind, Slow, Store};
 
 const LATENCY: Duration = Duration::from_millis(50);
-const BYTES_PER_SECOND: f64 = 100e6 / 8.0;
+const BYTES_PER_SECOND: u64 = 100_000_000 / 8;
 const SNAPSHOTS: u64 = 10_000;
 /// A segment of 24 MiB, as long as merged ones are on average: packs, and chunks
 /// in each.
@@ -42,68 +42,8 @@ const PACKS: u32 = 500;
 const CHUNKS: u32 = 1000;
 const FILE_BYTES: usize = 20_000_000;
 
-fn key() -> SecretKey {
-    SecretKey::from_bytes([7; 32])
-}
-
 fn open(store: Arc<dyn Store>) -> Repository {
     Repository::open(store, &Unlock::KeyFile(key()), &CacheRoot::None).unwrap()
-}
-
-/// A store far away: every request waits, and all share the line.
-struct Far {
-    inner: LocalStore,
-    free_at: Mutex<Instant>,
-}
-
-impl Far {
-    fn travel(&self, times: usize, bytes: usize) {
-        std::thread::sleep(LATENCY * times as u32);
-        let until = {
-            let mut free_at = self.free_at.lock().unwrap();
-            let takes = Duration::from_secs_f64(bytes as f64 / BYTES_PER_SECOND);
-            *free_at = (*free_at).max(Instant::now()) + takes;
-            *free_at
-        };
-        std::thread::sleep(until.saturating_duration_since(Instant::now()));
-    }
-}
-
-impl Store for Far {
-    fn url(&self) -> &str {
-        self.inner.url()
-    }
-
-    fn put(&self, key: &str, object: Bytes) -> Result<()> {
-        self.inner.put(key, object)
-    }
-
-    fn get(&self, key: &str, max_length: u64) -> Result<Bytes> {
-        let found = self.inner.get(key, max_length);
-        self.travel(1, found.as_ref().map_or(0, Bytes::len));
-        found
-    }
-
-    fn get_range(&self, key: &str, offset: u64, length: u64) -> Result<Bytes> {
-        let found = self.inner.get_range(key, offset, length);
-        self.travel(1, found.as_ref().map_or(0, Bytes::len));
-        found
-    }
-
-    fn list(&self, prefix: &str) -> Result<Vec<Listed>> {
-        let listed = self.inner.list(prefix)?;
-        // a thousand keys a request, of some 300 bytes each
-        self.travel(listed.len() / 1000 + 1, listed.len() * 300);
-        Ok(listed)
-    }
-
-    fn delete(&self, key: &str) -> Result<()> {
-        self.inner.delete(key)
-    }
-
-    fn concurrency(&self) -> usize {
-        32
-    }
 }
 
 fn noise(seed: u32, length: usize) -> Vec<u8> {
@@ -140,15 +80,7 @@ fn run(repository: &Repository, directory: &Path, night: u32) {
 }
 
 fn build(directory: &Path, millions: u64) {
-    let store: Arc<dyn Store> = Arc::new(LocalStore::create(&directory.join("store")).unwrap());
-    let options = InitOptions {
-        slot: NewSlot::KeyFile(key()),
-        label: "bench".into(),
-        chunker: ChunkerParams::default(),
-        chunker_key: None,
-        stretching: Stretching::default(),
-    };
-    Repository::init(&store, &options).unwrap();
+    let store = init(directory);
     let repository = open(store.clone());
     let source = directory.join("source");
     (0..2).for_each(|night| run(&repository, &source, night));
@@ -241,20 +173,9 @@ fn tree_key(path: &Path) -> Vec<u8> {
     format!("files{}", path.to_str().unwrap()).replace('/', "\0").into_bytes()
 }
 
-/// Seconds of CPU so far, and peak memory in MiB.
-fn used() -> (f64, u64) {
-    let stat = fs::read_to_string("/proc/self/stat").unwrap();
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
-    let ticks: f64 = fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap();
-    let status = fs::read_to_string("/proc/self/status").unwrap();
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    let peak: u64 = peak.split_whitespace().next().unwrap().parse().unwrap();
-    (ticks / 100.0, peak / 1024)
-}
-
 fn measure(directory: &Path, what: &str) {
     let inner = LocalStore::open(&directory.join("store")).unwrap();
-    let far = Far { inner, free_at: Mutex::new(Instant::now()) };
+    let far = Slow::new(Arc::new(inner), LATENCY, BYTES_PER_SECOND);
     let counting = Arc::new(Counting::new(Arc::new(far)));
     let start = Instant::now();
     let repository = open(counting.clone());
@@ -301,7 +222,7 @@ fn measure(directory: &Path, what: &str) {
     };
     let ((calls, bytes), (index_calls, index)) = (sum(None), sum(Some("index")));
     println!(
-        "| {what} | {seconds:.1} | {:.2} | {calls} | {bytes:.1} | {index_calls} | {index:.1} | {cpu:.1} | {peak} |",
+        "| {what} | {seconds:.1} | {:.2} | {calls} | {bytes:.1} | {index_calls} | {index:.1} | {cpu:.1} | {peak:.0} |",
         opened.as_secs_f64(),
     );
 }

@@ -8,22 +8,23 @@
 //! are cut to nothing once they were read, so that they and the index need not
 //! fit both.
 
+mod common;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use esker::chunker::ChunkerParams;
+use common::{init, key, used};
 use esker::compression::Codec;
-use esker::crypto::{SecretKey, Stretching};
 use esker::format::ChunkKind;
 use esker::format::pack::{Birth, Block, Chunk, PackKind, Session, SessionKey, Toc};
 use esker::format::segment::{self, PackEntry, Sealing, segment_key};
 use esker::id::{ChunkId, PackId, SegmentId, SnapshotId};
 use esker::progress::Silent;
 use esker::repository::local::CacheRoot;
-use esker::repository::{InitOptions, NewSlot, Repository, Unlock};
+use esker::repository::{Repository, Unlock};
 use esker::store::{Listed, LocalStore, Result, Store};
 
 /// Chunks in a pack of 32 MiB at the default size, a little compressed.
@@ -38,10 +39,6 @@ const LOOKUPS: u64 = 1_000_000;
 const NEIGHBOURS: u64 = 1000;
 /// One small segment more, like that of a night.
 const NIGHT: u64 = 6000;
-
-fn key() -> SecretKey {
-    SecretKey::from_bytes([7; 32])
-}
 
 /// A directory whose segments are cut to nothing when they were read.
 struct Shrinking {
@@ -89,19 +86,6 @@ fn open(directory: &Path, cache: &CacheRoot) -> Repository {
 
 fn open_cached(directory: &Path) -> Repository {
     open(directory, &CacheRoot::Directory(directory.join("cache")))
-}
-
-fn init(directory: &Path) {
-    fs::create_dir_all(directory.join("cache")).unwrap();
-    let store: Arc<dyn Store> = Arc::new(LocalStore::create(&directory.join("store")).unwrap());
-    let options = InitOptions {
-        slot: NewSlot::KeyFile(key()),
-        label: "bench".into(),
-        chunker: ChunkerParams::default(),
-        chunker_key: None,
-        stretching: Stretching::default(),
-    };
-    Repository::init(&store, &options).unwrap();
 }
 
 fn chunk_id(number: u64) -> ChunkId {
@@ -187,17 +171,6 @@ fn make(directory: &Path, first: u64, chunks: u64, of_pack: u64, of_segment: u64
         }
         put_segment(&repository, &packs);
     }
-}
-
-/// Seconds of CPU so far, and peak memory in MiB.
-fn used() -> (f64, f64) {
-    let stat = fs::read_to_string("/proc/self/stat").unwrap();
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
-    let ticks: f64 = fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap();
-    let status = fs::read_to_string("/proc/self/status").unwrap();
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    let peak: f64 = peak.split_whitespace().next().unwrap().parse().unwrap();
-    (ticks / 100.0, peak / 1024.0)
 }
 
 /// The `n`-th of numbers below `below` in no order.
@@ -288,6 +261,7 @@ struct Row {
 
 fn measure(root: &Path, chunks: u64, of_pack: u64, of_segment: u64) -> Row {
     let directory = root.join(format!("esker-index-{}", std::process::id()));
+    fs::create_dir_all(directory.join("cache")).unwrap();
     init(&directory);
     run("make", &directory, &[0, chunks, of_pack, of_segment]);
     let (segments, segment_bytes) = size(&directory.join("store/index"));

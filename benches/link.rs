@@ -8,22 +8,23 @@
 //! what it could have carried in the time. Every operation is a process of its
 //! own.
 
+mod common;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use common::{init, key, used};
 use esker::backup::{BackupOptions, backup};
 use esker::check::{CheckOptions, Subset, check};
-use esker::chunker::ChunkerParams;
-use esker::crypto::{SecretKey, Stretching};
 use esker::files::Rules;
 use esker::format::notes::MarkKind;
 use esker::progress::Silent;
 use esker::prune::{PruneOptions, prune};
 use esker::repository::local::CacheRoot;
-use esker::repository::{InitOptions, NewSlot, Repository, Unlock, now_ms};
+use esker::repository::{Repository, Unlock, now_ms};
 use esker::restore::{RestoreOptions, restore};
 use esker::store::{Counting, LocalStore, OperationKind, Slow, Store};
 
@@ -41,22 +42,6 @@ const OPERATIONS: [(&str, bool); 8] = [
     ("prune", true),
     ("prune again", true),
 ];
-
-fn key() -> SecretKey {
-    SecretKey::from_bytes([7; 32])
-}
-
-fn init(directory: &Path) {
-    let store: Arc<dyn Store> = Arc::new(LocalStore::create(&directory.join("store")).unwrap());
-    let options = InitOptions {
-        slot: NewSlot::KeyFile(key()),
-        label: "bench".into(),
-        chunker: ChunkerParams::default(),
-        chunker_key: None,
-        stretching: Stretching::default(),
-    };
-    Repository::init(&store, &options).unwrap();
-}
 
 fn options(tree: &Path) -> BackupOptions {
     BackupOptions {
@@ -108,17 +93,6 @@ fn operate(name: &str, store: Arc<dyn Store>, directory: &Path, tree: &Path) {
     }
 }
 
-/// Seconds of CPU of this process, and its peak memory in MiB.
-fn used() -> (f64, u64) {
-    let stat = fs::read_to_string("/proc/self/stat").unwrap();
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
-    let ticks: f64 = fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap();
-    let status = fs::read_to_string("/proc/self/status").unwrap();
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    let peak: u64 = peak.split_whitespace().next().unwrap().parse().unwrap();
-    (ticks / 100.0, peak / 1024)
-}
-
 /// Performs and measures one operation, and prints its row.
 fn row(name: &str, directory: &Path, tree: &Path, mbits: u64, only: &str) {
     let local: Arc<dyn Store> = Arc::new(LocalStore::open(&directory.join("store")).unwrap());
@@ -137,7 +111,7 @@ fn row(name: &str, directory: &Path, tree: &Path, mbits: u64, only: &str) {
     let down = get.bytes + range.bytes;
     let (cpu, peak) = used();
     println!(
-        "| {name} | {} | {} | {} | {} | {:.1} | {:.1} | {seconds:.2} | {:.0} % | {cpu:.2} | {peak} |",
+        "| {name} | {} | {} | {} | {} | {:.1} | {:.1} | {seconds:.2} | {:.0} % | {cpu:.2} | {peak:.0} |",
         count(OperationKind::Put).calls,
         get.calls + range.calls,
         count(OperationKind::List).calls,

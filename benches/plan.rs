@@ -3,13 +3,14 @@
 //!
 //! `cargo bench --bench plan [-- SNAPSHOTS]`
 
+mod common;
+
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use esker::chunker::ChunkerParams;
-use esker::crypto::{SecretKey, Stretching};
+use common::{init, key, used};
 use esker::format::content::Root;
 use esker::format::manifest::{Counts, Manifest, Outcome, PrivatePart, Promises, manifest_key};
 use esker::format::notes::{Confirmation, MarkKind, confirmation_key};
@@ -21,17 +22,13 @@ use esker::prune::{PruneOptions, plan_only};
 use esker::repository::coordinates::ReferenceSet;
 use esker::repository::local::CacheRoot;
 use esker::repository::packer::with_packer;
-use esker::repository::{InitOptions, NewSlot, Repository, Unlock, now_ms};
+use esker::repository::{Repository, Unlock, now_ms};
 use esker::store::{LocalStore, Store};
 
 /// Chunks that each snapshot adds.
 const ADDED: u32 = 200;
 /// Snapshots after which what one added is gone from new ones.
 const LIFE: usize = 300;
-
-fn key() -> SecretKey {
-    SecretKey::from_bytes([7; 32])
-}
 
 fn open(directory: &Path) -> Repository {
     let store: Arc<dyn Store> = Arc::new(LocalStore::open(&directory.join("store")).unwrap());
@@ -40,15 +37,7 @@ fn open(directory: &Path) -> Repository {
 }
 
 fn build(directory: &Path, snapshots: usize) {
-    let store: Arc<dyn Store> = Arc::new(LocalStore::create(&directory.join("store")).unwrap());
-    let options = InitOptions {
-        slot: NewSlot::KeyFile(key()),
-        label: "bench".into(),
-        chunker: ChunkerParams::default(),
-        chunker_key: None,
-        stretching: Stretching::default(),
-    };
-    Repository::init(&store, &options).unwrap();
+    init(directory);
     let repository = open(directory);
     let mut nights = Vec::new();
     for night in 0..snapshots {
@@ -136,17 +125,6 @@ fn put_manifest(repository: &Repository, id: SnapshotId, started: u64, reference
         .unwrap();
 }
 
-/// Seconds of CPU so far, and peak memory in MiB.
-fn used() -> (f64, u64) {
-    let stat = fs::read_to_string("/proc/self/stat").unwrap();
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
-    let ticks: f64 = fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap();
-    let status = fs::read_to_string("/proc/self/status").unwrap();
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    let peak: u64 = peak.split_whitespace().next().unwrap().parse().unwrap();
-    (ticks / 100.0, peak / 1024)
-}
-
 fn measure(directory: &Path) {
     let repository = open(directory);
     let options = PruneOptions { grace: 0, trust_clock: true, ..PruneOptions::new(&repository) };
@@ -156,7 +134,7 @@ fn measure(directory: &Path) {
     let wall = start.elapsed().as_secs_f64();
     let (after, peak) = used();
     println!(
-        "{} snapshots go, {} packs are deleted, {} moved: {:.2} s of CPU, {wall:.2} s, {peak} MiB",
+        "{} snapshots go, {} packs are deleted, {} moved: {:.2} s of CPU, {wall:.2} s, {peak:.0} MiB",
         plan.manifests.len(),
         plan.dead.len(),
         plan.repack.len(),

@@ -7,6 +7,7 @@ use std::ops::ControlFlow;
 use std::sync::{Mutex, PoisonError};
 
 use bytes::BytesMut;
+use rayon::prelude::*;
 
 use super::Subset;
 use super::objects::unreadable;
@@ -212,8 +213,14 @@ impl DataCheck<'_> {
             self.findings.pack_format(id, error);
         }
         let mut blocks = HashSet::new();
-        for at in 0..toc.toc.blocks.len() {
-            if let Some(error) = self.block(&toc, at, &mut bytes)? {
+        // side by side: there may be no room for another pack meanwhile
+        let found: Vec<Result<Option<Error>>> = stored_blocks(&toc, &mut bytes)
+            .into_par_iter()
+            .enumerate()
+            .map(|(at, stored)| self.block(&toc, at, stored))
+            .collect();
+        for (at, found) in found.into_iter().enumerate() {
+            if let Some(error) = found? {
                 let what = error.message.strip_prefix(&format!("{key}: "));
                 self.findings.about_pack(id, what.unwrap_or(&error.message), None);
                 blocks.insert(at as u32);
@@ -258,14 +265,9 @@ impl DataCheck<'_> {
     }
 
     /// What is wrong with one block, if anything is. It is opened where it lies.
-    fn block(&self, toc: &PackToc, at: usize, bytes: &mut [u8]) -> Result<Option<Error>> {
-        let (Some(block), Some(offset)) = (toc.toc.blocks.get(at), toc.offsets.get(at)) else {
-            return Ok(None);
-        };
+    fn block(&self, toc: &PackToc, at: usize, stored: Option<&mut [u8]>) -> Result<Option<Error>> {
+        let Some(block) = toc.toc.blocks.get(at) else { return Ok(None) };
         let key = pack_key(toc.pack);
-        let stored = usize::try_from(*offset).ok().and_then(|start| {
-            bytes.get_mut(start..start.checked_add(block.stored_length as usize)?)
-        });
         let Some(stored) = stored else {
             return Ok(Some(Error::damage(format!("{key}: block {at} is cut off"))));
         };
@@ -309,6 +311,18 @@ impl DataCheck<'_> {
         };
         opens && keyring.id_key(block.kind).is_ok()
     }
+}
+
+/// The stored bytes of each block, as far as the pack has them.
+fn stored_blocks<'b>(toc: &PackToc, bytes: &'b mut [u8]) -> Vec<Option<&'b mut [u8]>> {
+    let mut rest = bytes.get_mut(HEADER_LENGTH..).unwrap_or_default();
+    let cut = |block: &Block| {
+        let (stored, after) =
+            std::mem::take(&mut rest).split_at_mut_checked(block.stored_length as usize)?;
+        rest = after;
+        Some(stored)
+    };
+    toc.toc.blocks.iter().map(cut).collect()
 }
 
 #[cfg(test)]

@@ -47,6 +47,9 @@ pub use self::opendal::OpendalStore;
 pub use self::operation::{Operation, OperationKind};
 pub use self::slow::{Clock, RealClock, Slow};
 
+/// Requests at once that hide the way to a distant store and back.
+pub(crate) const REMOTE_CONCURRENCY: usize = 32;
+
 /// Size of the file that is given up so that a full disk can be pruned.
 pub const RESERVE_BYTES: u64 = 8 << 20;
 

@@ -18,12 +18,10 @@ use futures_core::Stream;
 use tokio::runtime::Runtime;
 
 use super::key::{check_key, check_prefix, is_key};
-use super::{ErrorKind, Listed, Result, Store, StoreError};
+use super::{ErrorKind, Listed, REMOTE_CONCURRENCY, Result, Store, StoreError};
 
 /// Threads that drive requests; they wait for the network and compute nothing.
 const RUNTIME_THREADS: usize = 2;
-/// Requests at once that hide the way to a store and back.
-const CONCURRENCY: usize = 32;
 
 pub struct OpendalStore {
     operator: Operator,
@@ -190,7 +188,7 @@ impl Store for OpendalStore {
     }
 
     fn concurrency(&self) -> usize {
-        CONCURRENCY
+        REMOTE_CONCURRENCY
     }
 }
 

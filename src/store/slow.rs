@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::{Listed, Result, Store};
+use super::{Listed, REMOTE_CONCURRENCY, Result, Store};
 
 /// Bytes that one operation transfers before others have their turn, at least.
 const MIN_SLICE: u64 = 64 << 10;
@@ -158,6 +158,10 @@ impl Store for Slow {
     fn delete(&self, key: &str) -> Result<()> {
         self.wait_for_answer();
         self.inner.delete(key)
+    }
+
+    fn concurrency(&self) -> usize {
+        REMOTE_CONCURRENCY
     }
 
     // the reserve and temporary files are of stores in this machine
