@@ -233,7 +233,7 @@ fn walk(bencher: Bencher<'_, '_>) {
     }
     let roots: Vec<PathBuf> = vec![directory.path().to_owned()];
     let options = WalkOptions { read_xattrs: true, ..WalkOptions::default() };
-    bencher.counter(ItemsCount::new(2040usize)).bench(|| {
-        files::walk(&roots, &options, &mut |_: files::Item| std::ops::ControlFlow::Continue(()))
-    });
+    bencher
+        .counter(ItemsCount::new(2040usize))
+        .bench(|| files::walk(&roots, &options, &mut |_| std::ops::ControlFlow::Continue(())));
 }

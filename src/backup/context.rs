@@ -202,6 +202,11 @@ impl<'a> Context<'a> {
         for place in index.places(id)? {
             let Some(info) = index.pack(place.pack) else { continue };
             let pack = IndexedPack { info, toc: index.toc(place.pack)? };
+            // numbers of packs change their meaning when the index is made anew
+            let chunk = pack.toc.toc.chunks.get(usize::from(place.ordinal));
+            if pack.toc.pack != pack.info.id || chunk.is_none_or(|chunk| chunk.id != *id) {
+                continue;
+            }
             let Some(coordinate) = self.usable(&pack, place.ordinal) else { continue };
             let foreign = !self.parent_references.contains(&coordinate);
             if best.as_ref().is_none_or(|best| (foreign, coordinate) < (best.0, best.1)) {

@@ -135,8 +135,7 @@ impl Previous {
     }
 }
 
-/// A previous entry, with the items of its list where they lie beside it.
-pub type Record = (Entry, Option<Arc<Vec<Item>>>);
+type Record = (Entry, Option<Arc<Vec<Item>>>);
 
 enum Records<'a> {
     None,

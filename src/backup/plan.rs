@@ -11,11 +11,11 @@ use std::sync::Arc;
 use crossbeam_channel::Sender;
 
 use super::context::{Context, Lookup};
-use super::parent::{Previous, PreviousEntries, Record};
+use super::parent::{Previous, PreviousEntries};
 use super::sources::{FileSystems, LinkGroups};
 use super::work::{Before, Cut, FileEnd, Job, Part, Planned, Reading, Result as WorkResult};
 use super::{BackupOptions, Stream};
-use crate::files::{self, Found, Item, LeftOut, Xattr};
+use crate::files::{self, Found, Item, LeftOut};
 use crate::format::content::{Content, Item as ContentItem};
 use crate::format::entry::{Entry, EntryKind, Metadata, Timestamp, key_of_path};
 use crate::progress::Event;
@@ -54,40 +54,6 @@ pub struct Planner<'a> {
     /// What is walked now is recorded under another name.
     mapped_root: bool,
     last_key: Option<Vec<u8>>,
-    /// The previous entry of what the walk tells next, looked up already.
-    at_hand: Option<(Vec<u8>, Result<Option<Record>>)>,
-}
-
-/// A walk whose items the planner takes.
-struct Walk<'p, 'a> {
-    planner: &'p mut Planner<'a>,
-    /// Positions of roots that are missing.
-    missing: Vec<usize>,
-    failed: Option<Error>,
-}
-
-impl files::Visitor for Walk<'_, '_> {
-    fn visit(&mut self, item: Item) -> ControlFlow<()> {
-        if let Item::Failed { root_missing: Some(root), .. } = &item {
-            self.missing.push(*root);
-        }
-        match self.planner.item(item) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(error) => {
-                self.failed = Some(error);
-                ControlFlow::Break(())
-            }
-        }
-    }
-
-    fn known_xattrs(
-        &mut self,
-        path: &[u8],
-        kind: EntryKind,
-        metadata: &Metadata,
-    ) -> Option<Vec<Xattr>> {
-        self.planner.known_xattrs(path, kind, metadata)
-    }
 }
 
 /// What the walk leaves behind for the manifest.
@@ -121,7 +87,6 @@ impl<'a> Planner<'a> {
             links: LinkGroups::default(),
             mapped_root: false,
             last_key: None,
-            at_hand: None,
         }
     }
 
@@ -153,11 +118,23 @@ impl<'a> Planner<'a> {
 
     /// Walks roots together; the positions of those that are missing.
     fn walk(&mut self, roots: &[PathBuf], options: &files::WalkOptions) -> Result<Vec<usize>> {
-        let mut walk = Walk { planner: self, missing: Vec::new(), failed: None };
-        files::walk(roots, options, &mut walk);
-        match walk.failed {
+        let mut missing = Vec::new();
+        let mut failed = None;
+        files::walk(roots, options, &mut |item| {
+            if let Item::Failed { root_missing: Some(root), .. } = &item {
+                missing.push(*root);
+            }
+            match self.item(item) {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(error) => {
+                    failed = Some(error);
+                    ControlFlow::Break(())
+                }
+            }
+        });
+        match failed {
             Some(error) => Err(error),
-            None => Ok(walk.missing),
+            None => Ok(missing),
         }
     }
 
@@ -190,7 +167,7 @@ impl<'a> Planner<'a> {
     fn recorded_parents(&mut self, recorded: &Path, options: &files::WalkOptions) -> Result<()> {
         let options = files::WalkOptions { read_xattrs: options.read_xattrs, ..Default::default() };
         let mut parents = Vec::new();
-        files::walk(&[recorded.to_owned()], &options, &mut |item: Item| match item {
+        files::walk(&[recorded.to_owned()], &options, &mut |item| match item {
             Item::Found(found) if found.implied_parent => {
                 parents.push(found);
                 ControlFlow::Continue(())
@@ -245,10 +222,7 @@ impl<'a> Planner<'a> {
             return Ok(());
         }
         self.last_key.get_or_insert_default().clone_from(&key);
-        let mut before = match self.at_hand.take() {
-            Some((of, before)) if of == key => before?,
-            _ => self.find_previous(&key)?,
-        };
+        let mut before = self.previous.find(&key, &mut |entry| self.context.removed(entry))?;
         let filesystem = self.filesystems.index_if_changed(&found);
         let link_group = self.links.group(&found);
         if found.kind == EntryKind::File {
@@ -292,45 +266,14 @@ impl<'a> Planner<'a> {
         Ok(())
     }
 
-    fn find_previous(&mut self, key: &[u8]) -> Result<Option<Record>> {
-        self.previous.find(key, &mut |entry| self.context.removed(entry))
-    }
-
-    /// Attributes that the system need not be asked for: whatever changes them
-    /// changes the time of the last change too.
-    fn known_xattrs(&mut self, path: &[u8], kind: EntryKind, new: &Metadata) -> Option<Vec<Xattr>> {
-        let options = self.options;
-        let trusts_times = !(options.reread || options.ignore_ctime || options.ignore_inode);
-        if !trusts_times || self.mapped_root {
-            return None;
-        }
-        let key = key_of_path(path);
-        if self.last_key.as_ref().is_some_and(|last| *last >= key) {
-            return None;
-        }
-        let mut before = self.find_previous(&key);
-        let xattrs = before.as_mut().ok().and_then(Option::as_mut).and_then(|(entry, _)| {
-            let old = &mut entry.metadata;
-            let same = (entry.kind, old.inode, old.mtime, old.ctime)
-                == (kind, new.inode, new.mtime, new.ctime);
-            let known = same && !self.is_racy(old.ctime) && entry.long_xattrs.is_empty();
-            known.then(|| std::mem::take(&mut old.xattrs))
-        });
-        self.at_hand = Some((key, before));
-        xattrs
-    }
-
-    /// Whether something could have changed after it was read, at this time.
-    fn is_racy(&self, time: Timestamp) -> bool {
-        let ms = time.seconds.saturating_mul(1000) + i64::from(time.nanoseconds / 1_000_000);
-        let grain = if time.nanoseconds == 0 { COARSE_GRAIN_MS } else { CLOCK_GRAIN_MS };
-        ms >= self.racy_from - grain
-    }
-
     fn is_unchanged(&self, entry: &Entry, found: &Found) -> bool {
         let (old, new) = (&entry.metadata, &found.metadata);
         let options = self.options;
-        let racy = |time| self.is_racy(time);
+        let racy = |time: Timestamp| {
+            let ms = time.seconds.saturating_mul(1000) + i64::from(time.nanoseconds / 1_000_000);
+            let grain = if time.nanoseconds == 0 { COARSE_GRAIN_MS } else { CLOCK_GRAIN_MS };
+            ms >= self.racy_from - grain
+        };
         entry.kind == EntryKind::File
             && !options.reread
             && !entry.changed_while_read

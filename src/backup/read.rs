@@ -126,7 +126,7 @@ pub fn look_again(path: &[u8]) -> std::io::Result<Option<Found>> {
     let root = PathBuf::from(std::ffi::OsStr::from_bytes(path));
     let mut found = None;
     let mut failed = None;
-    files::walk(&[root], &options, &mut |item: WalkItem| {
+    files::walk(&[root], &options, &mut |item| {
         match item {
             WalkItem::Found(again) if again.path == path => {
                 found = Some(again);

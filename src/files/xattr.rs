@@ -19,7 +19,7 @@ use super::directory::PATH_MAX_BYTES;
 const MAX_XATTR_BYTES: usize = 65_536;
 
 /// A name and its value.
-pub type Xattr = (Vec<u8>, Vec<u8>);
+pub(crate) type Xattr = (Vec<u8>, Vec<u8>);
 
 /// Reads attributes with buffers that are reused from entry to entry.
 pub(crate) struct XattrReader {

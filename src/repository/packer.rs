@@ -5,6 +5,7 @@
 //! `format-spec/07-packs.md`
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
@@ -303,6 +304,10 @@ impl Drop for EndUploads<'_> {
     }
 }
 
+fn panicked() -> Error {
+    Error::failed("putting a pack failed in an unexpected way: this is a bug")
+}
+
 fn data_target(stored: u64) -> u64 {
     let steps = stored / GROWTH_STEP;
     let grown = DATA_PACK_TARGET << (64 - steps.leading_zeros()).min(2);
@@ -476,9 +481,13 @@ impl Packer {
             }
             let failed = lock(&self.state).error.is_some();
             let memory = bytes.clone();
-            let result = if failed { Ok(()) } else { store.put(&pack_key(pack.id), bytes) };
+            let put = || store.put(&pack_key(pack.id), bytes).map_err(Error::from);
+            // whoever waits for this pack must not wait for ever
+            let put = || catch_unwind(AssertUnwindSafe(put)).unwrap_or_else(|_| Err(panicked()));
+            let result = if failed { Ok(()) } else { put() };
             // packs follow each other fast where compression has nothing to do
-            if pack.toc.toc.blocks.iter().all(|block| block.codec == Codec::Stored)
+            if pack.toc.toc.kind == PackKind::Data
+                && pack.toc.toc.blocks.iter().all(|block| block.codec == Codec::Stored)
                 && let Ok(memory) = memory.try_into_mut()
             {
                 let mut memory = Vec::from(memory);
@@ -497,8 +506,7 @@ impl Packer {
                     state.put.push(pack);
                 }
                 // a put that failed is no damage, whatever the reason
-                Err(error) => {
-                    let mut error = Error::from(error);
+                Err(mut error) => {
                     if error.kind == super::ErrorKind::Damage {
                         error.kind = super::ErrorKind::Failed;
                     }

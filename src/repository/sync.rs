@@ -173,14 +173,18 @@ impl Repository {
     ) -> Result<()> {
         for batch in batches(new) {
             let fetched = self.fetch_segments(batch)?;
-            let mut unsettled = Vec::new();
+            let mut disputed = Vec::new();
             self.index.batch(|| {
                 for ((id, _), bytes) in batch.iter().zip(fetched) {
-                    let read = bytes.and_then(|bytes| match bytes {
-                        Some(bytes) => {
-                            self.read_segment(*id, &bytes, later.as_deref_mut(), &mut unsettled)
+                    let mut packs = Vec::new();
+                    let read = bytes.and_then(|bytes| {
+                        let Some(bytes) = bytes else { return Ok(Vec::new()) };
+                        let later = later.as_deref_mut();
+                        let read = self.read_segment(*id, &bytes, later, Some(&mut packs));
+                        if !packs.is_empty() {
+                            disputed.push((*id, bytes, packs));
                         }
-                        None => Ok(Vec::new()),
+                        read
                     });
                     match read {
                         Ok(mut found) => troubles.append(&mut found),
@@ -191,8 +195,14 @@ impl Repository {
                 Ok(())
             })?;
             // not in between: other processes wait while a batch is open
-            for (pack, listed_by) in unsettled {
-                troubles.extend(self.settle_table(pack, listed_by).err());
+            for (id, bytes, packs) in disputed {
+                for (pack, listed_by) in packs {
+                    match self.settle_table(pack, listed_by) {
+                        Err(error) if error.kind != ErrorKind::Damage => return Err(error),
+                        settled => troubles.extend(settled.err()),
+                    }
+                }
+                self.index.batch(|| self.read_segment(id, &bytes, None, None).map(drop))?;
             }
         }
         match new.is_empty() {
@@ -275,7 +285,7 @@ impl Repository {
         id: SegmentId,
         bytes: &[u8],
         later: Option<&mut Vec<SegmentId>>,
-        unsettled: &mut Vec<(PackId, WriterId)>,
+        disputed: Option<&mut Vec<(PackId, WriterId)>>,
     ) -> Result<Troubles> {
         let key = segment::segment_key(id);
         let in_object = |error| Error::in_object(&key, error);
@@ -299,7 +309,7 @@ impl Repository {
             false => (Vec::new(), Vec::new()),
         };
         let mut troubles = Vec::new();
-        let (mut known, mut packs) = (Vec::new(), Vec::new());
+        let (mut known, mut packs, mut differing) = (Vec::new(), Vec::new(), Vec::new());
         for (row, frame) in directory.packs.iter().zip(frames) {
             if self.index.is_removed(row.id)? {
                 continue;
@@ -311,7 +321,7 @@ impl Repository {
             let read = self.read_frame(row.id, row.length, frame, signer);
             match (self.index.pack_number(row.id), read) {
                 (Some(number), Ok(pack)) if !self.says_the_same(number, &pack)? => {
-                    unsettled.push((row.id, signer));
+                    differing.push((row.id, signer));
                     known.push(row.id);
                 }
                 (Some(_), _) => known.push(row.id),
@@ -320,6 +330,13 @@ impl Repository {
                     troubles.push(Error::in_object(&segment::segment_key(id), error));
                 }
             }
+        }
+        if let Some(disputed) = disputed
+            && !differing.is_empty()
+        {
+            // known when it is settled what these packs hold, and not before
+            disputed.append(&mut differing);
+            return Ok(troubles);
         }
         self.index.add_segment(&NewSegment {
             id,

@@ -109,6 +109,8 @@ impl Pool {
                 let (queue, to_open) = (queue.clone(), to_open.clone());
                 scope.spawn(move || take_jobs(context, &queue, &to_open));
             }
+            // when those that work are gone, so are their jobs
+            drop((queue, to_open, to_fetch));
             let result = work(&pool);
             drop(pool);
             result

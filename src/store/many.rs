@@ -187,9 +187,11 @@ pub fn get_each<K: AsRef<str> + Sync, E>(
     max_length: u64,
     mut take: impl FnMut(&K, Result<Bytes>) -> std::result::Result<(), E>,
 ) -> std::result::Result<(), E> {
-    let ahead = Ahead { requests: at_once(store), budget_bytes: u64::MAX };
+    let requests = at_once(store);
+    // counted in objects: no more wait to be taken than are on their way
+    let ahead = Ahead { requests, budget_bytes: 2 * requests as u64 };
     let get = |key: &K| store.get(key.as_ref(), max_length);
-    in_order(keys, ahead, |_| 0, get, |key, object| take(key, object))
+    in_order(keys, ahead, |_| 1, get, |key, object| take(key, object))
 }
 
 /// Answers on their way to whoever takes them in order.

@@ -116,7 +116,7 @@ pub fn see(top: &Path) -> BTreeMap<Vec<u8>, Seen> {
     let mut seen = BTreeMap::new();
     let mut names: BTreeMap<u64, Vec<u8>> = BTreeMap::new();
     let options = WalkOptions { read_xattrs: true, ..WalkOptions::default() };
-    walk(&[top.to_owned()], &options, &mut |item: Item| {
+    walk(&[top.to_owned()], &options, &mut |item| {
         let Item::Found(found) = item else { panic!("something could not be walked") };
         let Some(below) = found.path.strip_prefix(top.as_os_str().as_bytes()) else {
             return std::ops::ControlFlow::Continue(());

@@ -9,7 +9,6 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use super::{Told, bytes, deep_chain, is_root};
-use crate::files::Item;
 use crate::files::{LeftOut, Rules, WalkOptions, absolute, walk};
 use crate::format::entry::EntryKind;
 
@@ -351,7 +350,7 @@ fn a_hundred_thousand_names() {
     }
     let mut last = Vec::new();
     let mut count = 0;
-    walk(&[base.path().to_owned()], &WalkOptions::default(), &mut |item: Item| {
+    walk(&[base.path().to_owned()], &WalkOptions::default(), &mut |item| {
         let crate::files::Item::Found(found) = item else { panic!("all can be read") };
         assert!(key(&found.path) > last || count == 0);
         last = key(&found.path);
@@ -364,12 +363,12 @@ fn a_hundred_thousand_names() {
 #[test]
 fn visit_can_break_off() {
     let mut count = 0;
-    walk(&[PathBuf::from("/usr/lib")], &WalkOptions::default(), &mut |_: Item| {
+    walk(&[PathBuf::from("/usr/lib")], &WalkOptions::default(), &mut |_| {
         count += 1;
         if count == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     assert_eq!(count, 3);
-    walk(&[], &WalkOptions::default(), &mut |_: Item| panic!("nothing to tell"));
+    walk(&[], &WalkOptions::default(), &mut |_| panic!("nothing to tell"));
 }
 
 #[test]

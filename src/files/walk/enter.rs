@@ -154,14 +154,11 @@ impl<'w> Walker<'w> {
         let mut metadata = self.examiner.metadata(stat, kind);
         metadata.target = target;
         let mut trouble = None;
-        let path = self.told_path();
-        match self.visitor.known_xattrs(&path, kind, &metadata) {
-            Some(xattrs) => metadata.xattrs = xattrs,
-            None => match self.examiner.xattrs(holder.as_fd(), name, &self.path, device_id) {
-                Ok(xattrs) => metadata.xattrs = xattrs,
-                Err(error) => trouble = Some(error),
-            },
+        match self.examiner.xattrs(holder.as_fd(), name, &self.path, device_id) {
+            Ok(xattrs) => metadata.xattrs = xattrs,
+            Err(error) => trouble = Some(error),
         }
+        let path = self.told_path();
         let links = u64::from(stat.stx_nlink);
         let found = Found {
             path,
@@ -172,7 +169,7 @@ impl<'w> Walker<'w> {
             mount_id: mount_of(stat),
             implied_parent,
         };
-        self.visitor.visit(Item::Found(found))?;
+        (self.visit)(Item::Found(found))?;
         match trouble {
             Some(error) => {
                 let reason = format!("its extended attributes could not be read: {error}");
@@ -184,7 +181,7 @@ impl<'w> Walker<'w> {
 
     pub(super) fn leave_out(&mut self, why: LeftOut) -> ControlFlow<()> {
         let path = self.told_path();
-        self.visitor.visit(Item::LeftOut { path, why })
+        (self.visit)(Item::LeftOut { path, why })
     }
 
     /// Reports that the path at hand could not be looked at; every root at or
@@ -219,7 +216,7 @@ impl<'w> Walker<'w> {
 
     fn visit_failure(&mut self, root_missing: Option<usize>, error: io::Error) -> ControlFlow<()> {
         let path = self.told_path();
-        self.visitor.visit(Item::Failed { path, root_missing, error })
+        (self.visit)(Item::Failed { path, root_missing, error })
     }
 
     fn told_path(&self) -> Vec<u8> {

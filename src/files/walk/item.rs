@@ -1,12 +1,10 @@
 //! What a walk takes and what it tells: options, items, reasons.
 
 use std::io;
-use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::super::rules::Rules;
-use super::super::xattr::Xattr;
 use crate::format::entry::{EntryKind, Metadata};
 
 /// What to leave out of a walk.
@@ -44,29 +42,6 @@ pub enum Item {
         path: Vec<u8>,
         why: LeftOut,
     },
-}
-
-/// Who is told what a walk meets. Any closure that takes items is one.
-pub trait Visitor {
-    /// Takes the next item; breaking off ends the walk.
-    fn visit(&mut self, item: Item) -> ControlFlow<()>;
-
-    /// The extended attributes of what is found next, if they are known without
-    /// asking the system; the path and the rest of its metadata are given.
-    fn known_xattrs(
-        &mut self,
-        _path: &[u8],
-        _kind: EntryKind,
-        _metadata: &Metadata,
-    ) -> Option<Vec<Xattr>> {
-        None
-    }
-}
-
-impl<F: FnMut(Item) -> ControlFlow<()>> Visitor for F {
-    fn visit(&mut self, item: Item) -> ControlFlow<()> {
-        self(item)
-    }
 }
 
 /// Why something is not in the stream though it exists.

@@ -30,7 +30,7 @@ use super::directory::{Branch, Names, open_directory_path};
 use super::examine::{Examiner, NodeKind, device_of, kind_of, mount_of, stat};
 use crate::format::entry::EntryKind;
 
-pub use self::item::{Found, Item, LeftOut, Visitor, WalkCounts, WalkOptions};
+pub use self::item::{Found, Item, LeftOut, WalkCounts, WalkOptions};
 pub use self::roots::absolute;
 
 /// The longest path that is saved.
@@ -39,12 +39,16 @@ pub const MAX_PATH_BYTES: usize = 65_000;
 const LISTING_BUFFER_BYTES: usize = 64 << 10;
 
 /// Walks `roots` (absolute and normalised, see [`absolute`]) and passes each
-/// item on until `visitor` breaks off. Without roots there is nothing to tell.
-pub fn walk(roots: &[PathBuf], options: &WalkOptions, visitor: &mut dyn Visitor) -> WalkCounts {
+/// item on until `visit` breaks off. Without roots there is nothing to tell.
+pub fn walk(
+    roots: &[PathBuf],
+    options: &WalkOptions,
+    visit: &mut dyn FnMut(Item) -> ControlFlow<()>,
+) -> WalkCounts {
     let wanted = Wanted::new(roots);
     let mut walker = Walker {
         options,
-        visitor,
+        visit,
         examiner: Examiner::new(options.read_xattrs),
         leave_out: identities(&options.leave_out),
         path: Vec::with_capacity(512),
@@ -68,7 +72,7 @@ fn identities(paths: &[PathBuf]) -> HashSet<(u64, u64)> {
 
 struct Walker<'w> {
     options: &'w WalkOptions,
-    visitor: &'w mut dyn Visitor,
+    visit: &'w mut dyn FnMut(Item) -> ControlFlow<()>,
     examiner: Examiner,
     leave_out: HashSet<(u64, u64)>,
     /// The path at hand without a trailing slash: empty for `/`.

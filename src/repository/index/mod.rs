@@ -466,7 +466,9 @@ impl Index {
 
     /// Reads a table, unless another process dropped the pack.
     fn read_toc(&self, number: PackNumber) -> Result<Option<Arc<PackToc>>> {
-        let row = tables::read_toc(&self.database(), number).map_err(sql)?;
+        // held until it is kept: the number may mean another pack afterwards
+        let database = self.database();
+        let row = tables::read_toc(&database, number).map_err(sql)?;
         let Some((id, bytes)) = row else { return Ok(None) };
         let toc = Toc::parse(&bytes).map_err(|error| {
             let what = "delete the cache directory and try again";

@@ -48,27 +48,27 @@ impl Index {
     /// give the right ones next time.
     pub fn forget_objects<'k>(&self, keys: impl Iterator<Item = &'k str>) {
         let mut database = self.database();
-        let Ok(transaction) = database.transaction() else { return };
+        let Ok(savepoint) = database.savepoint() else { return };
         for key in keys {
-            let _ = transaction
+            let _ = savepoint
                 .prepare_cached("DELETE FROM object WHERE key = ?1")
                 .and_then(|mut statement| statement.execute([key]));
         }
-        let _ = transaction.commit();
+        let _ = savepoint.commit();
     }
 
     /// Remembers small immutable objects.
     pub fn cache_objects<'o>(&self, objects: impl Iterator<Item = (&'o str, &'o CachedObject)>) {
         let mut database = self.database();
-        let Ok(transaction) = database.transaction() else { return };
+        let Ok(savepoint) = database.savepoint() else { return };
         for (key, object) in objects {
             let statement = "INSERT OR REPLACE INTO object (key, bytes, proof) VALUES (?1, ?2, ?3)";
             let proof = object.proof.map(|proof| proof.0);
-            let _ = transaction
+            let _ = savepoint
                 .prepare_cached(statement)
                 .and_then(|mut statement| statement.execute(params![key, object.bytes, proof]));
         }
-        let _ = transaction.commit();
+        let _ = savepoint.commit();
     }
 
     /// Remembers of objects in the cache that their signatures were checked.
@@ -77,13 +77,13 @@ impl Index {
             return;
         }
         let mut database = self.database();
-        let Ok(transaction) = database.transaction() else { return };
+        let Ok(savepoint) = database.savepoint() else { return };
         for (key, proof) in proofs {
-            let _ = transaction
+            let _ = savepoint
                 .prepare_cached("UPDATE object SET proof = ?2 WHERE key = ?1")
                 .and_then(|mut statement| statement.execute(params![key, &proof.0[..]]));
         }
-        let _ = transaction.commit();
+        let _ = savepoint.commit();
     }
 
     pub fn cached_page(&self, id: &ChunkId) -> Option<Vec<u8>> {
@@ -96,24 +96,24 @@ impl Index {
 
     pub fn cache_pages<'p>(&self, pages: impl Iterator<Item = (&'p ChunkId, &'p [u8])>) {
         let mut database = self.database();
-        let Ok(transaction) = database.transaction() else { return };
+        let Ok(savepoint) = database.savepoint() else { return };
         for (id, bytes) in pages {
-            let _ = transaction
+            let _ = savepoint
                 .prepare_cached("INSERT OR IGNORE INTO page (id, bytes) VALUES (?1, ?2)")
                 .and_then(|mut statement| statement.execute(params![&id.0[..], bytes]));
         }
-        let _ = transaction.commit();
+        let _ = savepoint.commit();
     }
 
     /// Forgets pages that no snapshot needs any more.
     pub fn forget_pages<'p>(&self, pages: impl Iterator<Item = &'p ChunkId>) {
         let mut database = self.database();
-        let Ok(transaction) = database.transaction() else { return };
+        let Ok(savepoint) = database.savepoint() else { return };
         for id in pages {
-            let _ = transaction
+            let _ = savepoint
                 .prepare_cached("DELETE FROM page WHERE id = ?1")
                 .and_then(|mut statement| statement.execute([&id.0[..]]));
         }
-        let _ = transaction.commit();
+        let _ = savepoint.commit();
     }
 }

@@ -66,8 +66,12 @@ impl Segments {
     /// id; or all of them.
     pub fn ask(&mut self, repository: &Repository, id: &ChunkId, all: bool) -> Result<Answer> {
         let most = repository.store.concurrency().max(1);
+        if self.unreadable {
+            // who vouches for a pack may stand in what cannot be read
+            return Ok(Answer::GetAll);
+        }
         let (mut at, mut step) = (0, FIRST_ASKED.min(most));
-        let mut unclear = self.unreadable;
+        let mut unclear = false;
         while at < self.remotes.len() {
             if self.is_too_dear() {
                 return Ok(Answer::GetAll);
