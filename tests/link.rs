@@ -25,7 +25,7 @@ use support::{KEY, init, on_disk, options};
 use OperationKind::{Get, GetRange, List};
 
 /// A range that is data, and no table of contents.
-const LARGE: u64 = 512 << 10;
+const LARGE: u64 = 160 << 10;
 
 /// Requests that must be under way at the same time: kind and beginning of the
 /// key, which is `large …` for a large range.
@@ -189,7 +189,9 @@ fn an_unchanged_tree_takes_seventeen_round_trips() {
     assert!(report.unchanged);
     meeting.all_met();
     let together: usize = groups.iter().map(|group| group.len() - 1).sum();
-    assert_eq!(requests(&counting) - together as u64, 17, "{:#?}", counting.counts());
+    // two threads that want the same block at the same time may both ask for it
+    let trips = requests(&counting) - together as u64;
+    assert!((17..=18).contains(&trips), "{trips} {:#?}", counting.counts());
 }
 
 /// What a machine without a cache needs of every snapshot comes several at once.
@@ -200,8 +202,8 @@ fn an_empty_cache_fills_with_several_requests_at_once() {
         fs::write(scene.tree().join("more"), number.to_string()).unwrap();
         scene.back_up(&options(&scene.tree()));
     }
-    let groups: &[Group] =
-        &[vec![(Get, "index/"); 3], vec![(Get, "snapshots/"); 3], vec![(Get, "confirmed/"); 3]];
+    let of_snapshots = [vec![(Get, "snapshots/"); 3], vec![(Get, "confirmed/"); 3]].concat();
+    let groups: &[Group] = &[vec![(Get, "index/"); 3], of_snapshots];
     let (repository, meeting, _) = scene.open("empty", groups);
     repository.sync_index(&Silent).unwrap();
     assert_eq!(repository.snapshots().unwrap().0.len(), 3);
