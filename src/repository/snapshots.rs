@@ -2,7 +2,6 @@
 //! what marks say.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::Repository;
 use super::blocks::is_gone;
@@ -15,7 +14,7 @@ use crate::format::notes::{self, Confirmation, Mark, MarkKind};
 use crate::format::object::{self, MAX_OBJECT};
 use crate::format::{FormatError, Kind, Place};
 use crate::id::{ObjectHash, PackId, SnapshotId, WriterId};
-use crate::store::{ErrorKind as StoreKind, ask_all, both};
+use crate::store::{Ahead, ErrorKind as StoreKind, both, in_order};
 
 /// Small objects on their way at once, for each operation that suits the store.
 const SMALL_AT_ONCE: usize = 4;
@@ -132,27 +131,26 @@ impl Repository {
             0 | 1 => 1,
             several => several * SMALL_AT_ONCE,
         };
-        let failed = AtomicBool::new(false);
+        let ahead = Ahead { requests: threads, budget_bytes: u64::MAX };
         // a part at a time, so that what is read is held once
         for wanted in wanted.chunks(OBJECTS_TOGETHER) {
-            let read = ask_all(threads, wanted, &|key| {
-                // the others stop at their next key
-                let result = match failed.load(Ordering::Relaxed) {
-                    true => return Ok(None),
-                    false => self.read_object(key),
-                };
-                failed.fetch_or(result.is_err(), Ordering::Relaxed);
-                result
-            });
             let mut fetched = Vec::new();
-            for (key, result) in wanted.iter().zip(read) {
-                let Some(bytes) = result? else { continue };
-                if object::hash_is_right(&bytes) {
-                    fetched
-                        .push((key.as_str(), CachedObject { bytes: bytes.clone(), proof: None }));
-                }
-                found.insert((*key).clone(), bytes);
-            }
+            let read = |key: &&String| self.read_object(key);
+            in_order(
+                wanted,
+                ahead,
+                |_| 0,
+                read,
+                |key, read| {
+                    let Some(bytes) = read? else { return Ok(()) };
+                    if object::hash_is_right(&bytes) {
+                        let object = CachedObject { bytes: bytes.clone(), proof: None };
+                        fetched.push((key.as_str(), object));
+                    }
+                    found.insert((*key).clone(), bytes);
+                    Ok::<_, Error>(())
+                },
+            )?;
             self.index.cache_objects(fetched.iter().map(|(key, object)| (*key, object)));
         }
         Ok(found)

@@ -1,8 +1,7 @@
 //! Brings the local index up to what the listed segments say.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::ops::ControlFlow;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -17,7 +16,7 @@ use crate::format::reader::Reader;
 use crate::format::segment::{self, Directory, HEADER_LENGTH, MAX_SEGMENT, Segment};
 use crate::id::{ObjectHash, PackId, SegmentId, WriterId};
 use crate::progress::{Event, Progress};
-use crate::store::{Ahead, ErrorKind as StoreKind, Listed, Reading, at_once, in_order, read_many};
+use crate::store::{Ahead, ErrorKind as StoreKind, ask_all, at_once, in_order};
 
 /// Bytes at the end of a pack that hold most tables.
 const TAIL: u64 = 128 << 10;
@@ -119,8 +118,7 @@ impl Repository {
     /// Loads all that is listed and not there whole.
     pub(super) fn load(&self, seen: &SegmentsSeen, progress: &dyn Progress) -> Result<Troubles> {
         let mut troubles = Vec::new();
-        let listed = |(id, length)| (id, Listed { key: segment::segment_key(id), length });
-        let mut new: Vec<(SegmentId, Listed)> = seen.missing().into_iter().map(listed).collect();
+        let mut new = seen.missing();
         // a revoked maintainer's segments last: what somebody in force lists
         // too is then known with all that it may say
         let mut of_revoked = Vec::new();
@@ -167,7 +165,7 @@ impl Repository {
     /// to `later`.
     fn load_segments(
         &self,
-        new: &[(SegmentId, Listed)],
+        new: &[(SegmentId, u64)],
         troubles: &mut Troubles,
         mut later: Option<&mut Vec<SegmentId>>,
     ) -> Result<()> {
@@ -212,40 +210,27 @@ impl Repository {
     }
 
     /// The bytes of each, or nothing if it is gone, or why it cannot be used.
-    fn fetch_segments(&self, batch: &[(SegmentId, Listed)]) -> Result<Vec<Result<Option<Bytes>>>> {
-        let objects: Vec<Listed> = batch.iter().map(|(_, object)| object.clone()).collect();
-        let reading = Reading {
-            threads: self.store.concurrency(),
-            budget_bytes: u64::MAX,
-            max_length: MAX_SEGMENT as u64,
-        };
-        let (fetched, fatal) = (Mutex::new(HashMap::new()), Mutex::new(None));
-        read_many(&*self.store, &objects, reading, &|object, bytes| {
-            let usable = match bytes {
-                Ok(bytes) => named(&object.key, bytes).map(Some),
+    fn fetch_segments(&self, batch: &[(SegmentId, u64)]) -> Result<Vec<Result<Option<Bytes>>>> {
+        let fetch = |(id, _): &(SegmentId, u64)| {
+            let key = segment::segment_key(*id);
+            match self.store.get(&key, MAX_SEGMENT as u64) {
+                Ok(bytes) if *blake3::hash(&bytes).as_bytes() == id.0 => Ok(Ok(Some(bytes))),
+                Ok(_) => {
+                    let message = format!("{key}: its bytes do not match its name [SEG-9]");
+                    Ok(Err(Error::damage(message)))
+                }
                 // superseded and swept since the listing
-                Err(error) if error.kind() == StoreKind::NotFound => Ok(None),
+                Err(error) if error.kind() == StoreKind::NotFound => Ok(Ok(None)),
                 // no segment is that long: one object must not end every command
                 Err(error)
                     if matches!(error.kind(), StoreKind::TooLarge | StoreKind::Unreadable) =>
                 {
-                    Err(error.into())
+                    Ok(Err(error.into()))
                 }
-                Err(error) => {
-                    let mut fatal = fatal.lock().unwrap_or_else(PoisonError::into_inner);
-                    fatal.get_or_insert(error);
-                    return ControlFlow::Break(());
-                }
-            };
-            let mut fetched = fetched.lock().unwrap_or_else(PoisonError::into_inner);
-            fetched.insert(object.key.clone(), usable);
-            ControlFlow::Continue(())
-        });
-        if let Some(error) = fatal.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            return Err(error.into());
-        }
-        let mut fetched = fetched.into_inner().unwrap_or_else(PoisonError::into_inner);
-        Ok(objects.iter().map(|o| fetched.remove(&o.key).unwrap_or(Ok(None))).collect())
+                Err(error) => Err(Error::from(error)),
+            }
+        };
+        ask_all(self.store.concurrency(), batch, &fetch).into_iter().collect()
     }
 
     /// A segment read whole: its name, signature, directory, look-up pieces and
@@ -279,7 +264,8 @@ impl Repository {
     }
 
     /// Adds a segment to the index. `later` takes one by a revoked maintainer,
-    /// `unsettled` packs of which it tells something else than what is known.
+    /// `disputed` packs of which it tells something else than what is known; then it
+    /// is not added.
     fn read_segment(
         &self,
         id: SegmentId,
@@ -472,23 +458,15 @@ impl Repository {
 }
 
 /// New segments in the order of their ids, in batches that memory can hold.
-fn batches(new: &[(SegmentId, Listed)]) -> Vec<&[(SegmentId, Listed)]> {
+fn batches(new: &[(SegmentId, u64)]) -> Vec<&[(SegmentId, u64)]> {
     let mut bytes = 0;
     new.chunk_by(|(_, this), (_, next)| {
-        bytes += this.length;
-        let fits = bytes + next.length <= BATCH;
+        bytes += this;
+        let fits = bytes + next <= BATCH;
         bytes = if fits { bytes } else { 0 };
         fits
     })
     .collect()
-}
-
-/// The bytes of a segment, if they are those that its key names.
-fn named(key: &str, bytes: Bytes) -> Result<Bytes> {
-    match segment::segment_of_key(key) {
-        Some(id) if blake3::hash(&bytes).as_bytes() == &id.0 => Ok(bytes),
-        _ => Err(Error::damage(format!("{key}: its bytes do not match its name [SEG-9]"))),
-    }
 }
 
 pub(super) fn unlisted(rule: &'static str) -> FormatError {
