@@ -20,7 +20,7 @@ use esker::backup::{BackupOptions, backup};
 use esker::format::manifest::manifest_key;
 use esker::format::notes::{Confirmation, confirmation_key};
 use esker::format::pack::{Chunk, pack_key};
-use esker::format::segment::{self, PackEntry, Sealing};
+use esker::format::segment;
 use esker::format::{ChunkKind, Kind};
 use esker::id::{ChunkId, PackId, SnapshotId, hex};
 use esker::list::list;
@@ -131,25 +131,8 @@ fn listed_pack(repository: &Repository, id: PackId) -> PutPack {
 }
 
 fn segment_of(repository: &Repository, packs: &[PutPack]) -> Vec<u8> {
-    let keyring = repository.keyring();
-    let sealing = Sealing {
-        repository: repository.id(),
-        epoch: keyring.epoch,
-        key: keyring.current_index_key(),
-        signer: keyring.writer,
-        signing: &keyring.signer,
-    };
-    let entry = |pack: &'_ PutPack| pack.toc.toc.chunks.iter().map(|chunk| chunk.id).collect();
-    let mut entries: Vec<PackEntry<'_>> = packs
-        .iter()
-        .map(|pack| PackEntry {
-            id: pack.id,
-            length: pack.length,
-            frame: &pack.frame,
-            chunks: entry(pack),
-        })
-        .collect();
-    segment::encode(&sealing, &[], &[], &mut entries)
+    let mut entries: Vec<_> = packs.iter().map(PutPack::as_entry).collect();
+    segment::encode(&repository.sealing(), &[], &[], &mut entries)
 }
 
 fn put_manifests(repository: &Repository) {

@@ -20,10 +20,12 @@ use common::{init, key, used};
 use esker::compression::Codec;
 use esker::format::ChunkKind;
 use esker::format::pack::{Birth, Block, Chunk, PackKind, Session, SessionKey, Toc};
-use esker::format::segment::{self, PackEntry, Sealing, segment_key};
+use esker::format::segment::{self, segment_key};
 use esker::id::{ChunkId, PackId, SegmentId, SnapshotId};
 use esker::progress::Silent;
+use esker::repository::index::PackToc;
 use esker::repository::local::CacheRoot;
+use esker::repository::packer::PutPack;
 use esker::repository::{Repository, Unlock};
 use esker::store::{Listed, LocalStore, Result, Store};
 
@@ -92,8 +94,8 @@ fn chunk_id(number: u64) -> ChunkId {
     ChunkId(*blake3::hash(&number.to_le_bytes()).as_bytes())
 }
 
-/// The pack with chunks from `first` on: its id, its length and its table.
-fn pack(repository: &Repository, first: u64, chunks: u64) -> (PackId, u64, Vec<u8>, Vec<ChunkId>) {
+/// The pack with chunks from `first` on.
+fn pack(repository: &Repository, first: u64, chunks: u64) -> PutPack {
     let ids: Vec<ChunkId> = (first..first + chunks).map(chunk_id).collect();
     let keyring = repository.keyring();
     let blocks = ids.chunks(CHUNKS_OF_BLOCK as usize).map(|chunks| Block {
@@ -123,37 +125,13 @@ fn pack(repository: &Repository, first: u64, chunks: u64) -> (PackId, u64, Vec<u
     let frame =
         toc.encode_frame(repository.id(), keyring.epoch, key, keyring.writer, &keyring.signer);
     let length = 16 + u64::from(CHUNK_BYTES) * chunks + frame.len() as u64;
-    (
-        PackId(*blake3::hash(&[&first.to_le_bytes()[..], b"pack"].concat()).as_bytes()),
-        length,
-        frame,
-        ids,
-    )
+    let id = PackId(*blake3::hash(&[&first.to_le_bytes()[..], b"pack"].concat()).as_bytes());
+    PutPack { id, length, frame, toc: Arc::new(PackToc::new(id, toc)) }
 }
 
-fn put_segment(repository: &Repository, packs: &[(PackId, u64, Vec<u8>, Vec<ChunkId>)]) {
-    let keyring = repository.keyring();
-    let sealing = Sealing {
-        repository: repository.id(),
-        epoch: keyring.epoch,
-        key: keyring.current_index_key(),
-        signer: keyring.writer,
-        signing: &keyring.signer,
-    };
-    let entry = |(id, length, frame, chunks): &'_ (PackId, u64, Vec<u8>, Vec<ChunkId>)| {
-        (*id, *length, frame.clone(), chunks.clone())
-    };
-    let copies: Vec<_> = packs.iter().map(entry).collect();
-    let mut entries: Vec<PackEntry<'_>> = copies
-        .iter()
-        .map(|(id, length, frame, chunks)| PackEntry {
-            id: *id,
-            length: *length,
-            frame,
-            chunks: chunks.clone(),
-        })
-        .collect();
-    let bytes = segment::encode(&sealing, &[], &[], &mut entries);
+fn put_segment(repository: &Repository, packs: &[PutPack]) {
+    let mut entries: Vec<_> = packs.iter().map(PutPack::as_entry).collect();
+    let bytes = segment::encode(&repository.sealing(), &[], &[], &mut entries);
     let id = SegmentId(*blake3::hash(&bytes).as_bytes());
     repository.store().put(&segment_key(id), bytes.into()).unwrap();
 }

@@ -18,7 +18,7 @@ use esker::crypto::keys;
 use esker::format::content::Content;
 use esker::format::entry::{Entry, EntryKind, display_key};
 use esker::format::pack::{FOOTER_LENGTH, Footer, pack_key};
-use esker::format::segment::{self, PackEntry, Sealing, segment_key};
+use esker::format::segment::{self, PackEntry, segment_key};
 use esker::format::update::{self, Features};
 use esker::id::{ObjectHash, PackId, SegmentId, hex};
 use esker::keys::file::parse_unlock;
@@ -230,15 +230,7 @@ fn leave_strangers(name: &str, store: &Arc<dyn Store>) -> [String; 3] {
         chunks: Vec::new(),
     }];
     let repository = open(name, store);
-    let keyring = repository.keyring();
-    let sealing = Sealing {
-        repository: repository.id(),
-        epoch: keyring.epoch,
-        key: keyring.current_index_key(),
-        signer: keyring.writer,
-        signing: &keyring.signer,
-    };
-    let segment = segment::encode(&sealing, &[], &[], &mut listed);
+    let segment = segment::encode(&repository.sealing(), &[], &[], &mut listed);
     let segment_name = segment_key(SegmentId(*blake3::hash(&segment).as_bytes()));
     store.put(&pack_key(id), bytes.into()).unwrap();
     store.put(&segment_name, segment.into()).unwrap();

@@ -34,7 +34,7 @@ use crate::repository::packer::{self, Packer};
 use crate::repository::runs::Whereabouts;
 use crate::repository::snapshots::Listing;
 use crate::repository::{Error, ErrorKind, Repository, Result, now_ms};
-use crate::store::{at_once, both};
+use crate::store::both;
 
 /// A stream that is not a file: standard input, the output of a command.
 pub struct Stream {
@@ -516,11 +516,8 @@ impl<'a> Run<'a> {
             return Ok(Some(report));
         }
         self.progress.event(Event::Stage("committing"));
-        match at_once(&**self.repository.store()) > 1 {
-            // references name packs that are still on their way
-            true => context.packer.close_open()?,
-            false => context.packer.flush()?,
-        }
+        // references name packs that may still be on their way
+        context.packer.close_open()?;
         used.resolve(context)?;
         if !used.all_resolved() {
             return Err(Error::failed("a chunk of this run has no place: this is a bug"));

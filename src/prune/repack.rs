@@ -27,10 +27,6 @@ const READ_BYTES: u64 = 2 << 20;
 /// the first have come.
 const READS: usize = 4;
 const READ_AHEAD_BYTES: u64 = 8 << 20;
-/// Of so much, the last so much goes into packs of about this size.
-const MUCH_BYTES: u64 = 256 << 20;
-const LAST_BYTES: u64 = 32 << 20;
-const LAST_PACK_BYTES: u64 = 8 << 20;
 
 /// A block some of which is needed.
 struct LiveBlock {
@@ -103,12 +99,8 @@ impl<'a> Mover<'a> {
             .filter_map(|(number, moving)| Some(groups(number, moving.as_ref()?)))
             .flatten()
             .collect();
-        let mut ending = Ending::of(self.repository, &groups);
         let repository = self.repository;
         read_groups(repository, &groups, progress, &mut |group, bytes| {
-            if ending.begins_a_pack(group.length()) {
-                self.packer.close_open()?;
-            }
             let moved = bytes.and_then(|bytes| {
                 each(group, &bytes, &mut |block, stored| self.block(&group.of.toc, block, stored))
             });
@@ -265,32 +257,6 @@ impl Group<'_> {
     fn length(&self) -> u64 {
         let (start, end) = self.extent();
         end - start
-    }
-}
-
-/// What is left to read. What goes up last begins only when all of it was read:
-/// where much was moved over a link, the last packs are small ones, so that it
-/// is not idle for long in one direction.
-struct Ending {
-    left: u64,
-    /// Read since a pack was closed for this reason.
-    since: u64,
-    matters: bool,
-}
-
-impl Ending {
-    fn of(repository: &Repository, groups: &[Group<'_>]) -> Ending {
-        let left = groups.iter().map(Group::length).sum();
-        let matters = left >= MUCH_BYTES && at_once(&**repository.store()) > 1;
-        Ending { left, since: 0, matters }
-    }
-
-    /// Whether a pack is better closed before so many bytes more.
-    fn begins_a_pack(&mut self, bytes: u64) -> bool {
-        let begins = self.matters && self.left < LAST_BYTES && self.since >= LAST_PACK_BYTES;
-        self.left = self.left.saturating_sub(bytes);
-        self.since = if begins { bytes } else { self.since + bytes };
-        begins
     }
 }
 

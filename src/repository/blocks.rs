@@ -162,12 +162,17 @@ impl Repository {
     /// Fetches the blocks that hold these chunks, several at once, so that whoever
     /// reads the chunks one by one does not wait for the store each time. Ends
     /// after `most` blocks that were not at hand; how many of the chunks it came to.
-    /// What cannot be had is left to whoever reads it.
+    /// What cannot be had is left to whoever reads it; so is everything where the
+    /// store answers at once.
     pub(crate) fn fetch_ahead<'c>(
         &self,
         chunks: impl Iterator<Item = &'c ChunkId>,
         most: usize,
     ) -> usize {
+        let requests = at_once(&*self.store);
+        if requests < 2 {
+            return 0;
+        }
         let mut missing: Vec<(BlockName, Arc<PackToc>)> = Vec::new();
         let mut passed = 0;
         for id in chunks {
@@ -185,7 +190,7 @@ impl Repository {
             }
             passed += 1;
         }
-        let ahead = Ahead { requests: at_once(&*self.store), budget_bytes: u64::MAX };
+        let ahead = Ahead { requests, budget_bytes: u64::MAX };
         let fetch =
             |(name, toc): &(BlockName, Arc<PackToc>)| self.fetch_block(toc, name.1 as usize);
         let _ = in_order(

@@ -22,7 +22,7 @@ use crate::format::pack::{
     Birth, Block, Chunk, Coordinate, ForeignRun, MAX_BLOCKS, MAX_CHUNKS, MAX_SESSIONS, PackKind,
     Session, SessionKey, Toc, header, pack_key,
 };
-use crate::format::segment::frame_hash;
+use crate::format::segment::{PackEntry, frame_hash};
 use crate::format::{ChunkKind, block_place, padded_length};
 use crate::id::{ChunkId, PackId, SnapshotId};
 use crate::store::Store;
@@ -327,6 +327,16 @@ impl PutPack {
         };
         let id = PackId([0; 32]);
         PutPack { id, length: 0, frame: Vec::new(), toc: Arc::new(PackToc::new(id, toc)) }
+    }
+
+    /// As a segment lists it.
+    pub fn as_entry(&self) -> PackEntry<'_> {
+        PackEntry {
+            id: self.id,
+            length: self.length,
+            frame: &self.frame,
+            chunks: self.toc.toc.chunks.iter().map(|chunk| chunk.id).collect(),
+        }
     }
 
     pub fn as_new_pack(&self, signer: crate::id::WriterId) -> NewPack {

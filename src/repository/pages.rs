@@ -11,7 +11,6 @@ use crate::format::entry::Entry;
 use crate::format::page::{Page, PageKind, TreeChild};
 use crate::format::reference::Reference;
 use crate::id::ChunkId;
-use crate::store::at_once;
 
 /// Blocks of a megabyte that are fetched ahead in a walk, at most.
 const MAX_BLOCKS_AHEAD: usize = 12;
@@ -109,10 +108,8 @@ impl Repository {
     /// Fetches pages of reference sets that are not in the cache, several at once,
     /// where reading one after the other would mean waiting for each.
     pub(crate) fn fetch_references_ahead(&self, pages: &[ChunkId]) {
-        if at_once(&*self.store) > 1 {
-            let missing = pages.iter().filter(|page| self.index.cached_page(page).is_none());
-            self.fetch_ahead(missing, PAGES_AHEAD);
-        }
+        let missing = pages.iter().filter(|page| self.index.cached_page(page).is_none());
+        self.fetch_ahead(missing, PAGES_AHEAD);
     }
 
     /// One page of a reference set, from the cache if it is there.
@@ -180,7 +177,7 @@ impl Lookahead {
     fn look(&mut self, repository: &Repository, stack: &[Root]) {
         // whoever wants one entry reads one page
         self.passed += 1;
-        if self.passed < 2 || at_once(&*repository.store) < 2 {
+        if self.passed < 2 {
             return;
         }
         if self.fetched == 0 {

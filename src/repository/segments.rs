@@ -56,7 +56,8 @@ fn groups<T>(items: &[T], size: impl Fn(&T) -> usize) -> Vec<&[T]> {
 }
 
 impl Repository {
-    fn sealing(&self) -> Sealing<'_> {
+    /// How this key's writer seals and signs segments.
+    pub fn sealing(&self) -> Sealing<'_> {
         Sealing {
             repository: self.id(),
             epoch: self.keyring.epoch,
@@ -89,16 +90,7 @@ impl Repository {
     pub fn put_segments(&self, packs: &[PutPack]) -> Result<()> {
         let signer = self.keyring.writer;
         for group in groups(packs, |pack| pack.frame.len() + pack.toc.toc.chunks.len() * ROW) {
-            let entry = |pack: &PutPack| pack.toc.toc.chunks.iter().map(|c| c.id).collect();
-            let mut entries: Vec<PackEntry<'_>> = group
-                .iter()
-                .map(|pack| PackEntry {
-                    id: pack.id,
-                    length: pack.length,
-                    frame: &pack.frame,
-                    chunks: entry(pack),
-                })
-                .collect();
+            let mut entries: Vec<_> = group.iter().map(PutPack::as_entry).collect();
             let id = self.put_segment(segment::encode(&self.sealing(), &[], &[], &mut entries))?;
             let new: Vec<NewPack> = group.iter().map(|pack| pack.as_new_pack(signer)).collect();
             let (supersedes, removes, known) = (&[], &[], &[]);

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use esker::crypto::SigningKey;
 use esker::format::ChunkKind;
 use esker::format::pack::{Chunk, pack_key};
-use esker::format::segment::{self, PackEntry, Sealing, segment_key};
+use esker::format::segment::{self, segment_key};
 use esker::id::{ChunkId, PackId, SegmentId, SnapshotId, WriterId};
 use esker::repository::packer::{PutPack, with_packer};
 use esker::repository::{Repository, now_ms};
@@ -147,25 +147,11 @@ pub fn put_segment(
     removes: &[PackId],
     signer: Option<(WriterId, &SigningKey)>,
 ) -> SegmentId {
-    let keyring = repository.keyring();
-    let (signer, signing) = signer.unwrap_or((keyring.writer, &keyring.signer));
-    let sealing = Sealing {
-        repository: repository.id(),
-        epoch: keyring.epoch,
-        key: keyring.current_index_key(),
-        signer,
-        signing,
-    };
-    let entry = |pack: &'_ PutPack| pack.toc.toc.chunks.iter().map(|chunk| chunk.id).collect();
-    let mut entries: Vec<PackEntry<'_>> = packs
-        .iter()
-        .map(|pack| PackEntry {
-            id: pack.id,
-            length: pack.length,
-            frame: &pack.frame,
-            chunks: entry(pack),
-        })
-        .collect();
+    let mut sealing = repository.sealing();
+    if let Some(signer) = signer {
+        (sealing.signer, sealing.signing) = signer;
+    }
+    let mut entries: Vec<_> = packs.iter().map(PutPack::as_entry).collect();
     let bytes = segment::encode(&sealing, &[], removes, &mut entries);
     let id = SegmentId(*blake3::hash(&bytes).as_bytes());
     repository.store().put(&segment_key(id), bytes.into()).unwrap();

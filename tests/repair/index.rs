@@ -1,6 +1,6 @@
 //! Lost index segments are made anew from what packs say of themselves.
 
-use esker::format::segment::{self, PackEntry, Sealing, segment_key};
+use esker::format::segment::{self, PackEntry, segment_key};
 use esker::id::SegmentId;
 use esker::repair::{IndexOptions, IndexReport, repair_index};
 use esker::repository::ErrorKind;
@@ -141,16 +141,8 @@ fn a_removed_pack_stays_removed() {
     let removed = fixture.packs(PackKind::Refs);
     let old = segments(&fixture.store);
     let repository = open(&fixture.store);
-    let keyring = repository.keyring();
-    let sealing = Sealing {
-        repository: repository.id(),
-        epoch: keyring.epoch,
-        key: keyring.current_index_key(),
-        signer: keyring.writer,
-        signing: &keyring.signer,
-    };
     let none: &mut [PackEntry<'_>] = &mut [];
-    let bytes = segment::encode(&sealing, &[], &removed, none);
+    let bytes = segment::encode(&repository.sealing(), &[], &removed, none);
     let id = SegmentId(*blake3::hash(&bytes).as_bytes());
     fixture.store.put(&segment_key(id), bytes.into()).unwrap();
     old.iter().for_each(|key| fixture.store.delete(key).unwrap());
