@@ -141,7 +141,9 @@ impl Scrub<'_> {
                 StoreKind::NotFound => {
                     self.gone.fetch_add(1, Ordering::Relaxed);
                 }
-                StoreKind::Temporary | StoreKind::Permission => return self.stop(error.into()),
+                StoreKind::Temporary | StoreKind::Permission | StoreKind::Absent => {
+                    return self.stop(error.into());
+                }
                 StoreKind::TooLarge => {
                     self.mismatch(&listed.key, "it is longer than any such object may be");
                 }

@@ -150,7 +150,9 @@ impl DataCheck<'_> {
             return unreadable(&pack_key(id), error, self.findings);
         };
         match error.kind() {
-            StoreKind::Temporary | StoreKind::Permission => return Err(error.into()),
+            StoreKind::Temporary | StoreKind::Permission | StoreKind::Absent => {
+                return Err(error.into());
+            }
             StoreKind::TooLarge => {
                 self.findings.about_pack(id, "is longer than any pack may be", None);
             }

@@ -159,7 +159,7 @@ pub(super) fn unreadable(
     findings: &Findings,
 ) -> std::result::Result<(), Error> {
     match error.kind() {
-        StoreKind::Temporary | StoreKind::Permission => Err(error.into()),
+        StoreKind::Temporary | StoreKind::Permission | StoreKind::Absent => Err(error.into()),
         StoreKind::TooLarge => {
             findings.damage(key, "is longer than any such object may be", None);
             Ok(())

@@ -98,7 +98,9 @@ impl SegmentCheck<'_> {
             Ok(bytes) => self.whole(id, key, &bytes),
             Err(error) => match error.kind() {
                 StoreKind::NotFound => Ok(()),
-                StoreKind::Temporary | StoreKind::Permission => Err(error.into()),
+                StoreKind::Temporary | StoreKind::Permission | StoreKind::Absent => {
+                    Err(error.into())
+                }
                 StoreKind::TooLarge => {
                     self.unreadable(id, "is longer than any such object may be".to_owned(), None);
                     Ok(())

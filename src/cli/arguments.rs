@@ -16,7 +16,8 @@ use super::{
 #[command(name = "esker", version, max_term_width = 100, disable_help_subcommand = true)]
 #[command(after_help = "\
 Environment: ESKER_REPOSITORY, ESKER_PASSWORD, ESKER_PASSWORD_FILE, ESKER_PASSWORD_COMMAND,
-ESKER_KEY_FILE, ESKER_CACHE_DIR, ESKER_CONFIG.
+ESKER_KEY_FILE, ESKER_CACHE_DIR, ESKER_CONFIG; of stores: ESKER_FTP_PASSWORD, ESKER_WEBDAV_PASSWORD
+(or the same with _COMMAND), AWS_…, AZURE_STORAGE_…, GOOGLE_APPLICATION_CREDENTIALS.
 
 Exit codes: 0 ok, 1 error and nothing done, 2 usage, 3 done but some files could not be read or
 written, 10 no repository, 12 wrong password or key, 13 the key lacks the right, 20 damage found,
@@ -31,7 +32,7 @@ pub struct Arguments {
 #[derive(Args, Default)]
 #[command(next_help_heading = "Global options")]
 pub struct Global {
-    /// The repository: a directory, or a URL
+    /// The repository: a directory, or s3://, azblob://, gcs://, sftp://, ftp://, ftps://, webdav://
     #[arg(short, long, global = true, value_name = "URL|PATH")]
     pub repository: Option<OsString>,
 

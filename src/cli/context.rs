@@ -49,12 +49,12 @@ impl Context {
     pub fn open(&self) -> Result<Repository> {
         let settings = self.settings()?;
         let (name, configured_key) = self.repository_name(&settings)?;
-        let directory = location::directory(&name)?;
+        let place = location::place(&name)?;
         let cache = self.cache();
         if self.global.accept_other_repository {
-            cache.forget_location(&directory.display().to_string());
+            cache.forget_location(&place.to_string());
         }
-        let store = location::open(&directory, &cache)?;
+        let store = location::open(&place, &self.environment.stores, &cache)?;
         let origin = Origin::find(&self.global, &self.environment, configured_key)?;
         Repository::open(store, &origin.unlock()?, &cache)
     }
@@ -63,7 +63,7 @@ impl Context {
     pub fn store(&self) -> Result<Arc<dyn Store>> {
         let settings = self.settings()?;
         let (name, _) = self.repository_name(&settings)?;
-        location::open(&location::directory(&name)?, &self.cache())
+        location::open(&location::place(&name)?, &self.environment.stores, &self.cache())
     }
 
     /// All snapshots. What cannot be believed is told.

@@ -7,6 +7,9 @@ use std::path::PathBuf;
 use uzers::os::unix::UserExt;
 use zeroize::Zeroizing;
 
+use super::secrets::{Password, password_from_command};
+use crate::repository::Result;
+
 /// What esker reads of the environment. An empty variable counts as none.
 #[derive(Default)]
 pub struct Environment {
@@ -24,14 +27,68 @@ pub struct Environment {
     /// The home directory that the system's list of accounts gives.
     pub account_home: Option<PathBuf>,
     pub root: bool,
+    pub stores: StoreEnvironment,
+}
+
+/// What opens stores on other machines.
+#[derive(Default)]
+pub struct StoreEnvironment {
+    pub ftp: StorePassword,
+    pub webdav: StorePassword,
+    pub azure_account: Option<String>,
+    pub azure_key: Option<Zeroizing<String>>,
+    pub azure_sas_token: Option<Zeroizing<String>>,
+}
+
+/// A password, or a command that prints it.
+#[derive(Default)]
+pub struct StorePassword {
+    pub password: Option<Zeroizing<Vec<u8>>>,
+    pub command: Option<OsString>,
+}
+
+impl StorePassword {
+    fn read(name: &str) -> StorePassword {
+        StorePassword {
+            password: text(name).map(|value| Zeroizing::new(value.into_vec())),
+            command: text(&format!("{name}_COMMAND")),
+        }
+    }
+
+    /// The password, if there is one.
+    pub fn get(&self) -> Result<Option<Password>> {
+        match (&self.password, &self.command) {
+            (Some(password), _) => Ok(Some(password.clone())),
+            (None, Some(command)) => password_from_command(command).map(Some),
+            (None, None) => Ok(None),
+        }
+    }
+}
+
+impl StoreEnvironment {
+    fn read() -> StoreEnvironment {
+        let string =
+            |names: [&str; 2]| names.iter().find_map(|name| text(name)?.into_string().ok());
+        StoreEnvironment {
+            ftp: StorePassword::read("ESKER_FTP_PASSWORD"),
+            webdav: StorePassword::read("ESKER_WEBDAV_PASSWORD"),
+            azure_account: string(["AZURE_STORAGE_ACCOUNT", "AZURE_STORAGE_ACCOUNT_NAME"]),
+            azure_key: string(["AZURE_STORAGE_KEY", "AZURE_STORAGE_ACCOUNT_KEY"])
+                .map(Zeroizing::new),
+            azure_sas_token: string(["AZURE_STORAGE_SAS_TOKEN", ""]).map(Zeroizing::new),
+        }
+    }
+}
+
+fn text(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
 impl Environment {
     pub fn read() -> Environment {
-        let text = |name| std::env::var_os(name).filter(|value: &OsString| !value.is_empty());
-        let path = |name| text(name).map(PathBuf::from);
+        let path = |name: &str| text(name).map(PathBuf::from);
         // The XDG specification has relative paths ignored.
-        let absolute = |name| path(name).filter(|path| path.is_absolute());
+        let absolute = |name: &str| path(name).filter(|path| path.is_absolute());
         let root = rustix::process::geteuid().is_root();
         let account_home = home_of_account();
         Environment {
@@ -48,6 +105,7 @@ impl Environment {
             home: absolute("HOME").or_else(|| account_home.clone().filter(|_| !root)),
             account_home,
             root,
+            stores: StoreEnvironment::read(),
         }
     }
 

@@ -9,9 +9,10 @@ use clap::Args;
 use serde_json::json;
 
 use super::context::Context;
+use super::location::{self, Place};
 use super::secrets::{Origin, new_key_file, read_key};
 use super::streams::Output;
-use super::{Exit, Outcome, location, values};
+use super::{Exit, Outcome, values};
 use crate::chunker::{ChunkerParams, DEFAULT_AVERAGE};
 use crate::config::{self, Settings};
 use crate::repository::{Error, ErrorKind, InitOptions, NewSlot, Repository, Result};
@@ -42,20 +43,20 @@ fn chunk_size(text: &str) -> std::result::Result<ChunkerParams, String> {
 }
 
 /// Where the repository goes, and the configuration file that is to name it.
-struct Place {
-    directory: PathBuf,
+struct Target {
+    place: Place,
     record_in: Option<PathBuf>,
 }
 
 pub fn run(context: &Context, arguments: &Arguments) -> Outcome {
-    let place = place(context)?;
+    let target = target(context)?;
     let chunker =
         chunk_size(&arguments.chunk_size).map_err(|text| Error::new(ErrorKind::Usage, text))?;
     let origin = Origin::find(&context.global, &context.environment, None)?;
     let (slot, made_key) = new_slot(&origin)?;
     let created = create(
         context,
-        &place,
+        &target,
         &InitOptions {
             slot,
             label: arguments.label.clone(),
@@ -70,8 +71,8 @@ pub fn run(context: &Context, arguments: &Arguments) -> Outcome {
     }
     let (id, url) = created?;
     let key_file = if let Origin::KeyFile(path) = &origin { Some(absolute(path)) } else { None };
-    if let Some(file) = &place.record_in {
-        record(file, &place.directory, key_file.clone())?;
+    if let Some(file) = &target.record_in {
+        record(file, &target.place, key_file.clone())?;
     }
     if context.json() {
         let mut output = Output::new();
@@ -81,7 +82,7 @@ pub fn run(context: &Context, arguments: &Arguments) -> Outcome {
                 "id": id,
                 "repository": url,
                 "key_file": key_file.as_ref().map(|path| path.display().to_string()),
-                "config_file": place.record_in.as_ref().map(|path| path.display().to_string()),
+                "config_file": target.record_in.as_ref().map(|path| path.display().to_string()),
             }),
         )?;
         output.finish()?;
@@ -95,10 +96,10 @@ pub fn run(context: &Context, arguments: &Arguments) -> Outcome {
     Ok(Exit::Ok)
 }
 
-fn place(context: &Context) -> Result<Place> {
+fn target(context: &Context) -> Result<Target> {
     let named = context.global.repository.as_ref().or(context.environment.repository.as_ref());
     if let Some(name) = named {
-        return Ok(Place { directory: location::directory(name)?, record_in: None });
+        return Ok(Target { place: location::place(name)?, record_in: None });
     }
     let usage = |message: String| Error::new(ErrorKind::Usage, message);
     let nowhere = || usage("no place for a repository: name one with -r, or set HOME".to_owned());
@@ -113,7 +114,7 @@ fn place(context: &Context) -> Result<Place> {
     if directory.to_str().is_none() {
         return Err(usage(format!("{} is not UTF-8: name a place with -r", directory.display())));
     }
-    Ok(Place { directory: location::directory(&OsString::from(directory))?, record_in: Some(file) })
+    Ok(Target { place: location::place(&OsString::from(directory))?, record_in: Some(file) })
 }
 
 /// What will open the repository, and the key file if one was made for it.
@@ -130,17 +131,17 @@ fn new_slot(origin: &Origin) -> Result<(NewSlot, Option<PathBuf>)> {
     }
 }
 
-fn create(context: &Context, place: &Place, options: &InitOptions) -> Result<(String, String)> {
-    if place.record_in.is_some() {
+fn create(context: &Context, target: &Target, options: &InitOptions) -> Result<(String, String)> {
+    if let (Some(_), Place::Directory(directory)) = (&target.record_in, &target.place) {
         // The default place: the directories above it are ours to make.
-        let parent = place.directory.parent().unwrap_or(Path::new("/"));
+        let parent = directory.parent().unwrap_or(Path::new("/"));
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(parent)
             .map_err(|error| Error::failed(format!("{}: {error}", parent.display())))?;
     }
-    let store = location::create(&place.directory)?;
+    let store = location::create(&target.place, &context.environment.stores)?;
     let id = Repository::init(&store, options)?;
     // Whatever this machine knew of the place, it is another repository now.
     context.cache().forget_location(store.url());
@@ -150,13 +151,11 @@ fn create(context: &Context, place: &Place, options: &InitOptions) -> Result<(St
     Ok((id.to_hex(), store.url().to_owned()))
 }
 
-fn record(file: &Path, directory: &Path, key_file: Option<PathBuf>) -> Result<()> {
-    let repository = Some(directory.display().to_string());
+fn record(file: &Path, place: &Place, key_file: Option<PathBuf>) -> Result<()> {
+    let repository = Some(place.to_string());
     config::add(file, &Settings { repository, key_file }).map_err(|error| {
-        let message = format!(
-            "made {}, but cannot write that down ({error}): name it with -r",
-            directory.display()
-        );
+        let message =
+            format!("made {place}, but cannot write that down ({error}): name it with -r");
         Error::new(error.kind, message)
     })
 }

@@ -1,34 +1,58 @@
 //! From what names a repository to the store that holds it.
 
 use std::ffi::OsStr;
+use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::environment::StoreEnvironment;
+use super::secrets;
 use crate::repository::local::CacheRoot;
 use crate::repository::{Error, ErrorKind, Result};
-use crate::store::{ErrorKind as StoreKind, LocalStore, Store, StoreError};
+use crate::store::address::{Address, Service};
+use crate::store::{
+    ErrorKind as StoreKind, LocalStore, OpendalStore, Patient, Secrets, Store, StoreError,
+};
 
-/// The directory that `-r`, the environment or the configuration names.
-pub fn directory(name: &OsStr) -> Result<PathBuf> {
+/// Where a repository is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    Directory(PathBuf),
+    Remote(Box<Address>),
+}
+
+/// One name for one place: messages, the cache and what is left out agree on it.
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Directory(path) => path.display().fmt(f),
+            Place::Remote(address) => address.fmt(f),
+        }
+    }
+}
+
+/// The place that `-r`, the environment or the configuration names.
+pub fn place(name: &OsStr) -> Result<Place> {
+    let usage = |message: String| Error::new(ErrorKind::Usage, message);
     let bytes = name.as_bytes();
     if bytes.is_empty() {
-        return Err(Error::new(ErrorKind::Usage, "the repository's name is empty"));
+        return Err(usage("the repository's name is empty".to_owned()));
     }
     let path = match bytes.strip_prefix(b"file:") {
         Some(rest) => rest.strip_prefix(b"//").unwrap_or(rest),
         None if has_scheme(bytes) => {
-            let message =
-                format!("{}: this build speaks to local directories only", name.display());
-            return Err(Error::new(ErrorKind::Usage, message));
+            let text = name.to_str().ok_or_else(|| usage("an address must be UTF-8".to_owned()))?;
+            let address = Address::parse(text).map_err(|error| usage(error.0))?;
+            return Ok(Place::Remote(Box::new(address)));
         }
         None => bytes,
     };
     let path = Path::new(OsStr::from_bytes(path));
-    let absolute = std::path::absolute(path)
-        .map_err(|error| Error::new(ErrorKind::Usage, format!("{}: {error}", name.display())))?;
-    // One name for one place: messages, the cache and what is left out agree on it.
-    Ok(std::fs::canonicalize(&absolute).unwrap_or_else(|_| absolute.components().collect()))
+    let absolute =
+        std::path::absolute(path).map_err(|error| usage(format!("{}: {error}", name.display())))?;
+    let absolute = || absolute.components().collect();
+    Ok(Place::Directory(std::fs::canonicalize(path).unwrap_or_else(|_| absolute())))
 }
 
 fn has_scheme(name: &[u8]) -> bool {
@@ -42,7 +66,15 @@ fn has_scheme(name: &[u8]) -> bool {
 }
 
 /// Opens the store of a repository that is there already.
-pub fn open(directory: &Path, cache: &CacheRoot) -> Result<Arc<dyn Store>> {
+pub fn open(
+    place: &Place,
+    environment: &StoreEnvironment,
+    cache: &CacheRoot,
+) -> Result<Arc<dyn Store>> {
+    let directory = match place {
+        Place::Directory(directory) => directory,
+        Place::Remote(address) => return connect(address, environment),
+    };
     match LocalStore::open(directory) {
         Ok(store) => Ok(Arc::new(store)),
         Err(error) if error.kind() == StoreKind::NotFound => {
@@ -51,6 +83,28 @@ pub fn open(directory: &Path, cache: &CacheRoot) -> Result<Arc<dyn Store>> {
         }
         Err(error) => Err(failed(&error)),
     }
+}
+
+/// A store on another machine, with whatever opens it.
+fn connect(address: &Address, environment: &StoreEnvironment) -> Result<Arc<dyn Store>> {
+    let text = |secret: secrets::Password| {
+        String::from_utf8(secret.to_vec()).map(zeroize::Zeroizing::new).map_err(|_| {
+            Error::new(ErrorKind::WrongKey, format!("{address}: its password is not UTF-8"))
+        })
+    };
+    let password = match address.service {
+        Service::Ftp | Service::Ftps => environment.ftp.get()?,
+        Service::Webdav | Service::WebdavHttp => environment.webdav.get()?,
+        _ => None,
+    };
+    let secrets = Secrets {
+        password: password.map(text).transpose()?,
+        account: environment.azure_account.clone(),
+        account_key: environment.azure_key.clone(),
+        sas_token: environment.azure_sas_token.clone(),
+    };
+    let store = OpendalStore::connect(address, &secrets).map_err(|error| failed(&error))?;
+    Ok(Arc::new(Patient::new(Arc::new(store), address.patience)))
 }
 
 fn absent(url: &str, known: bool) -> Error {
@@ -74,14 +128,18 @@ pub fn none_named() -> Error {
     )
 }
 
-/// Makes the store of a new repository: a directory that is absent or empty.
-pub fn create(directory: &Path) -> Result<Arc<dyn Store>> {
+/// Makes the store of a new repository: a directory that is absent or empty, or a prefix in a bucket that is there.
+pub fn create(place: &Place, environment: &StoreEnvironment) -> Result<Arc<dyn Store>> {
+    let directory = match place {
+        Place::Directory(directory) => directory,
+        Place::Remote(address) => return connect(address, environment),
+    };
     match LocalStore::create(directory) {
         // Opened again under the name that every later command will use.
-        Ok(_) => open(
-            &std::fs::canonicalize(directory).unwrap_or(directory.to_owned()),
-            &CacheRoot::None,
-        ),
+        Ok(_) => {
+            let directory = std::fs::canonicalize(directory).unwrap_or(directory.clone());
+            open(&Place::Directory(directory), environment, &CacheRoot::None)
+        }
         Err(error) if error.kind() == StoreKind::Exists && directory.join("config").exists() => {
             Err(Error::failed(format!("{}: there is a repository here already", error.url())))
         }
@@ -103,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_are_paths_and_other_schemes_are_refused() {
+    fn paths_are_paths_and_addresses_are_addresses() {
         for (name, path) in [
             ("/nowhere/a", "/nowhere/a"),
             ("file:/nowhere/a", "/nowhere/a"),
@@ -111,10 +169,14 @@ mod tests {
             ("/nowhere/a:b", "/nowhere/a:b"),
             ("/nowhere//./a/", "/nowhere/a/"),
         ] {
-            assert_eq!(directory(OsStr::new(name)).unwrap(), Path::new(path), "{name}");
+            let expected = Place::Directory(Path::new(path).components().collect());
+            assert_eq!(place(OsStr::new(name)).unwrap(), expected, "{name}");
         }
-        for name in ["", "s3://bucket/prefix", "memory:", "sftp://user@host/x"] {
-            assert_eq!(directory(OsStr::new(name)).unwrap_err().kind, ErrorKind::Usage, "{name}");
+        for name in ["s3://bucket/prefix", "sftp://user@host/x"] {
+            assert_eq!(place(OsStr::new(name)).unwrap().to_string(), name);
+        }
+        for name in ["", "memory:", "gopher://x/y", "s3://"] {
+            assert_eq!(place(OsStr::new(name)).unwrap_err().kind, ErrorKind::Usage, "{name}");
         }
     }
 }

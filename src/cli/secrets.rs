@@ -141,7 +141,8 @@ pub fn password_from_file(path: &Path) -> Result<Password> {
     Ok(without_line_end(bytes))
 }
 
-fn password_from_command(command: &OsStr) -> Result<Password> {
+/// What a command prints, but for a line end at its end.
+pub fn password_from_command(command: &OsStr) -> Result<Password> {
     let failed = |reason: String| no_password(format!("the password command {reason}"));
     let output = Command::new("/bin/sh")
         .arg("-c")

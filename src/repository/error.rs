@@ -106,13 +106,17 @@ impl From<StoreError> for Error {
             | StoreKind::TooLarge
             | StoreKind::Unreadable => ErrorKind::Damage,
             StoreKind::Temporary => ErrorKind::TryLater,
+            StoreKind::Absent => ErrorKind::NoRepository,
             StoreKind::Full => ErrorKind::Full,
             _ => ErrorKind::Failed,
         };
         // these two kinds say nothing by themselves
         let vague = matches!(
             error.kind(),
-            StoreKind::Temporary | StoreKind::Permanent | StoreKind::Unreadable
+            StoreKind::Temporary
+                | StoreKind::Permanent
+                | StoreKind::Permission
+                | StoreKind::Unreadable
         );
         let message = match std::error::Error::source(&error) {
             Some(source) if vague => format!("{error}: {source}"),

@@ -12,8 +12,10 @@ pub type Result<T> = std::result::Result<T, StoreError>;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ErrorKind {
-    /// No such object, or no such store.
+    /// No such object, or no such directory.
     NotFound,
+    /// The bucket or container is not there.
+    Absent,
     /// Other bytes are there under this key, or a store is where a new one was to be made.
     Exists,
     /// The object is longer than the caller can accept.
@@ -30,6 +32,8 @@ pub enum ErrorKind {
     Temporary,
     /// The object is there, but its bytes cannot be read: a bad sector.
     Unreadable,
+    /// The service has no such operation.
+    Unsupported,
     /// The same call will fail again.
     Permanent,
 }
@@ -72,6 +76,7 @@ impl ErrorKind {
     fn sentence(self) -> &'static str {
         match self {
             ErrorKind::NotFound => "not found",
+            ErrorKind::Absent => "there is no such store",
             ErrorKind::Exists => "already exists with other content",
             ErrorKind::TooLarge => "larger than allowed",
             ErrorKind::Truncated => "shorter than it should be",
@@ -80,6 +85,7 @@ impl ErrorKind {
             ErrorKind::ReadOnly => "the file system is read-only",
             ErrorKind::Temporary => "temporary failure; try again later",
             ErrorKind::Unreadable => "cannot be read",
+            ErrorKind::Unsupported => "the service cannot do that",
             ErrorKind::Permanent => "failed",
         }
     }
@@ -93,18 +99,26 @@ pub struct StoreError {
     kind: ErrorKind,
     url: String,
     key: String,
+    /// What it means, where more is known than the kind tells.
+    meaning: Option<&'static str>,
     source: Option<Source>,
 }
 
 impl StoreError {
     /// `key` is empty when the store as a whole is meant.
     pub fn new(kind: ErrorKind, url: &str, key: &str) -> StoreError {
-        StoreError { kind, url: url.to_owned(), key: key.to_owned(), source: None }
+        StoreError { kind, url: url.to_owned(), key: key.to_owned(), meaning: None, source: None }
     }
 
     /// Adds what the backend said.
     pub fn because(mut self, source: impl Into<Source>) -> StoreError {
         self.source = Some(source.into());
+        self
+    }
+
+    /// Says what it means in a sentence of its own.
+    pub(super) fn meaning(mut self, sentence: &'static str) -> StoreError {
+        self.meaning = Some(sentence);
         self
     }
 
@@ -135,11 +149,11 @@ impl StoreError {
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // A key may come from outside: what is not a valid one must not reach a terminal as it is.
-        match self.key.is_empty() {
-            true => write!(f, "{}: {}", self.url, self.kind.sentence()),
-            false => {
-                write!(f, "{} in {}: {}", self.key.escape_debug(), self.url, self.kind.sentence())
-            }
+        let sentence = self.meaning.unwrap_or(self.kind.sentence());
+        // a reason of its own concerns the whole store
+        match self.key.is_empty() || self.meaning.is_some() {
+            true => write!(f, "{}: {sentence}", self.url),
+            false => write!(f, "{} in {}: {sentence}", self.key.escape_debug(), self.url),
         }
     }
 }

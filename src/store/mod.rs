@@ -1,7 +1,7 @@
 //! The storage seam: what esker asks of a bucket, a container or a directory, and nothing more.
 //!
-//! Here live the [`Store`] trait with its contract, its errors, the syntax of keys, the backends and three decorators
-//! ([`Counting`], [`Faulty`], [`Slow`]). What objects mean, and in which order they are put and deleted, does not live here.
+//! Here live the [`Store`] trait with its contract, its errors, addresses, the syntax of keys, the backends ([`LocalStore`],
+//! [`OpendalStore`]), [`Patient`] that tries again, and three decorators for tests ([`Counting`], [`Faulty`], [`Slow`]). What objects mean, and in which order they are put and deleted, does not live here.
 //!
 //! # The contract
 //!
@@ -17,18 +17,20 @@
 //! 5. **A failed call promises nothing.** After an error the object may be there or not; only a later answer tells.
 //!
 //! A backend that cannot keep a sentence says so where it is implemented. No backend retries and none waits: whether
-//! trying again makes sense is what [`StoreError::is_temporary`] answers.
+//! trying again makes sense is what [`StoreError::is_temporary`] answers, and [`Patient`] does it.
 //!
 //! Calls block. They must not be made on a thread that drives an async runtime.
 
+pub mod address;
 mod counting;
 mod error;
 mod faulty;
 mod key;
 mod local;
 mod many;
-mod opendal;
 mod operation;
+mod patient;
+mod remote;
 mod slow;
 
 use std::path::Path;
@@ -43,8 +45,9 @@ pub use self::local::LocalStore;
 pub use self::many::{
     Ahead, Reading, ask_all, at_once, both, delete_many, get_each, in_order, read_many,
 };
-pub use self::opendal::OpendalStore;
 pub use self::operation::{Operation, OperationKind};
+pub use self::patient::Patient;
+pub use self::remote::{OpendalStore, Secrets};
 pub use self::slow::{Clock, RealClock, Slow};
 
 /// Requests at once that hide the way to a distant store and back.

@@ -1,0 +1,229 @@
+//! A decorator that tries again what failed for the moment: with growing pauses, for a time, and then no more.
+//!
+//! It is right to repeat each call as a whole, because of the contract: a put of the same bytes succeeds if an earlier
+//! one did after all, a deletion of what is gone does too, and reading changes nothing.
+//!
+//! Until a store has answered once, it is waited for only a short time: a wrong address is much likelier then than a
+//! server that is being restarted.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::{Listed, Result, Store};
+
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// How long a store that never answered is waited for, at most.
+const FIRST_PATIENCE: Duration = Duration::from_secs(15);
+
+pub struct Patient {
+    inner: Arc<dyn Store>,
+    patience: Duration,
+    answered: AtomicBool,
+}
+
+impl Patient {
+    /// `patience` counts from the first failure of a call.
+    pub fn new(inner: Arc<dyn Store>, patience: Duration) -> Patient {
+        Patient { inner, patience, answered: AtomicBool::new(false) }
+    }
+
+    fn patience(&self) -> Duration {
+        match self.answered.load(Ordering::Relaxed) {
+            true => self.patience,
+            false => self.patience.min(FIRST_PATIENCE),
+        }
+    }
+
+    fn again<T>(&self, call: impl Fn() -> Result<T>) -> Result<T> {
+        let mut failing_since: Option<Instant> = None;
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let result = call();
+            match &result {
+                Err(error) if error.is_temporary() => {}
+                _ => {
+                    // whatever it was, it was an answer
+                    self.answered.store(true, Ordering::Relaxed);
+                    return result;
+                }
+            }
+            let waited = failing_since.get_or_insert_with(Instant::now).elapsed();
+            let pause_now = jittered(pause);
+            if waited + pause_now > self.patience() {
+                return result;
+            }
+            self.inner.wait(pause_now);
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+}
+
+/// Between half of a pause and all of it: those who failed together shall not come back together.
+fn jittered(pause: Duration) -> Duration {
+    let share = f64::from(getrandom::u32().unwrap_or(u32::MAX)) / f64::from(u32::MAX);
+    pause.mul_f64(0.5 + share / 2.0)
+}
+
+impl Store for Patient {
+    fn url(&self) -> &str {
+        self.inner.url()
+    }
+
+    fn put(&self, key: &str, object: Bytes) -> Result<()> {
+        self.again(|| self.inner.put(key, object.clone()))
+    }
+
+    fn get(&self, key: &str, max_length: u64) -> Result<Bytes> {
+        self.again(|| self.inner.get(key, max_length))
+    }
+
+    fn get_range(&self, key: &str, offset: u64, length: u64) -> Result<Bytes> {
+        self.again(|| self.inner.get_range(key, offset, length))
+    }
+
+    fn list(&self, prefix: &str) -> Result<Vec<Listed>> {
+        self.again(|| self.inner.list(prefix))
+    }
+
+    fn delete(&self, key: &str) -> Result<()> {
+        self.again(|| self.inner.delete(key))
+    }
+
+    fn local_path(&self) -> Option<&Path> {
+        self.inner.local_path()
+    }
+
+    fn create_reserve(&self, length: u64) -> Result<()> {
+        self.inner.create_reserve(length)
+    }
+
+    fn release_reserve(&self) -> Result<bool> {
+        self.inner.release_reserve()
+    }
+
+    fn restore_reserve(&self) -> Result<bool> {
+        self.inner.restore_reserve()
+    }
+
+    fn date(&self) -> Result<Option<u64>> {
+        self.again(|| self.inner.date())
+    }
+
+    fn concurrency(&self) -> usize {
+        self.inner.concurrency()
+    }
+
+    fn wait(&self, time: Duration) {
+        self.inner.wait(time);
+    }
+
+    fn clean_temporary(&self) -> Result<u64> {
+        self.again(|| self.inner.clean_temporary())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::store::{ErrorKind, OpendalStore, StoreError};
+
+    /// Fails the first calls, counts all, and lets no time pass.
+    struct Failing {
+        inner: OpendalStore,
+        failures: Mutex<(u32, ErrorKind)>,
+        calls: Mutex<u32>,
+        waited: Mutex<Duration>,
+    }
+
+    impl Failing {
+        fn new(failures: u32, kind: ErrorKind) -> Arc<Failing> {
+            Arc::new(Failing {
+                inner: OpendalStore::memory().unwrap(),
+                failures: Mutex::new((failures, kind)),
+                calls: Mutex::default(),
+                waited: Mutex::default(),
+            })
+        }
+
+        fn fail(&self, key: &str) -> Result<()> {
+            *self.calls.lock().unwrap() += 1;
+            let mut failures = self.failures.lock().unwrap();
+            if failures.0 == 0 {
+                return Ok(());
+            }
+            failures.0 -= 1;
+            Err(StoreError::new(failures.1, "x", key))
+        }
+    }
+
+    impl Store for Failing {
+        fn url(&self) -> &str {
+            "x"
+        }
+        /// The put is done, and its answer lost.
+        fn put(&self, key: &str, object: Bytes) -> Result<()> {
+            self.inner.put(key, object)?;
+            self.fail(key)
+        }
+        fn get(&self, key: &str, max_length: u64) -> Result<Bytes> {
+            self.fail(key)?;
+            self.inner.get(key, max_length)
+        }
+        fn get_range(&self, key: &str, offset: u64, length: u64) -> Result<Bytes> {
+            self.fail(key)?;
+            self.inner.get_range(key, offset, length)
+        }
+        fn list(&self, prefix: &str) -> Result<Vec<Listed>> {
+            self.fail(prefix)?;
+            self.inner.list(prefix)
+        }
+        fn delete(&self, key: &str) -> Result<()> {
+            self.inner.delete(key)?;
+            self.fail(key)
+        }
+        fn wait(&self, time: Duration) {
+            *self.waited.lock().unwrap() += time;
+        }
+    }
+
+    #[test]
+    fn what_fails_for_the_moment_is_tried_again() {
+        let failing = Failing::new(3, ErrorKind::Temporary);
+        let store = Patient::new(failing.clone(), Duration::from_secs(100));
+        store.put("a", Bytes::from_static(b"1")).unwrap();
+        assert_eq!(*failing.calls.lock().unwrap(), 4);
+        let waited = *failing.waited.lock().unwrap();
+        let (least, most) = (Duration::from_millis(1750), Duration::from_millis(3500));
+        assert!(waited >= least && waited <= most, "{waited:?}");
+        *failing.failures.lock().unwrap() = (2, ErrorKind::Temporary);
+        assert_eq!(store.get("a", 9).unwrap(), &b"1"[..]);
+        store.delete("a").unwrap();
+    }
+
+    #[test]
+    fn what_will_not_change_is_not() {
+        for kind in
+            [ErrorKind::NotFound, ErrorKind::Permission, ErrorKind::Permanent, ErrorKind::Full]
+        {
+            let failing = Failing::new(1, kind);
+            let store = Patient::new(failing.clone(), Duration::from_secs(100));
+            assert_eq!(store.list("").unwrap_err().kind(), kind);
+            assert_eq!(*failing.calls.lock().unwrap(), 1, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn patience_ends() {
+        let failing = Failing::new(u32::MAX, ErrorKind::Temporary);
+        let store = Patient::new(failing.clone(), Duration::ZERO);
+        assert!(store.get("a", 1).unwrap_err().is_temporary());
+        assert_eq!(*failing.calls.lock().unwrap(), 1);
+    }
+}

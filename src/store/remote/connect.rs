@@ -1,0 +1,170 @@
+//! From an address and secrets to an OpenDAL operator: one function a service, and the HTTP client they share.
+
+use std::time::Duration;
+
+use ::opendal::{HttpTransporter, OperationContext, Operator, services};
+use zeroize::Zeroizing;
+
+use crate::store::address::{Address, Service};
+use crate::store::{ErrorKind, Result, StoreError};
+
+/// How long a server may take to accept a connection, and to acknowledge what was sent to it.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
+const ACKNOWLEDGE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What opens a store and does not stand in its address. S3 and Google Cloud Storage find theirs by the providers'
+/// own rules: environment, files, the machine's role.
+#[derive(Default, Clone)]
+pub struct Secrets {
+    /// of FTP and WebDAV
+    pub password: Option<Zeroizing<String>>,
+    /// of Azure: the account's name, if the address does not say it, and a key or a signature
+    pub account: Option<String>,
+    pub account_key: Option<Zeroizing<String>>,
+    pub sas_token: Option<Zeroizing<String>>,
+}
+
+/// An operator whose root is the repository.
+pub(super) fn connect(address: &Address, secrets: &Secrets) -> Result<Operator> {
+    let url = address.to_string();
+    let failed = |error: ::opendal::Error| {
+        StoreError::new(ErrorKind::Permanent, &url, "").because(error.message().to_owned())
+    };
+    let operator = match address.service {
+        Service::S3 => Operator::new(s3(address)),
+        Service::Azblob => Operator::new(azblob(address, secrets)?),
+        Service::Gcs => Operator::new(gcs(address)),
+        Service::Sftp => Operator::new(sftp(address)),
+        Service::Ftp | Service::Ftps => Operator::new(ftp(address, secrets)),
+        Service::Webdav => Operator::new(webdav(address, secrets, "https")),
+        Service::WebdavHttp => Operator::new(webdav(address, secrets, "http")),
+    };
+    let client = http_client().map_err(|error| {
+        StoreError::new(ErrorKind::Permanent, &url, "").because(error.to_string())
+    })?;
+    let transport = opendal_http_transport_reqwest::ReqwestTransport::new(client);
+    let context = OperationContext::new().with_http_transport(HttpTransporter::new(transport));
+    Ok(operator.map_err(failed)?.with_context(context))
+}
+
+/// HTTP/1.1, so that transfers do not share one connection, over rustls with the system's certificates.
+fn http_client() -> std::result::Result<reqwest::Client, reqwest::Error> {
+    // fails when it was done before, which is as good
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .tcp_user_timeout(ACKNOWLEDGE_TIMEOUT)
+        .tcp_keepalive(Duration::from_secs(30))
+        .http1_only()
+        .redirect(reqwest::redirect::Policy::none())
+        .build()
+}
+
+fn s3(address: &Address) -> services::S3 {
+    let mut s3 = services::S3::default().bucket(&address.host).root(&root(address));
+    match address.option("endpoint") {
+        // servers of one's own have no regions, but signatures name one
+        Some(endpoint) => {
+            s3 = s3.endpoint(endpoint).region(address.option("region").unwrap_or("us-east-1"));
+        }
+        None => {
+            if let Some(region) = address.option("region") {
+                s3 = s3.region(region);
+            }
+        }
+    }
+    if let Some(profile) = address.option("profile") {
+        s3 = s3.profile(profile);
+    }
+    if let Some(class) = address.option("storage-class") {
+        s3 = s3.default_storage_class(class);
+    }
+    if address.flag("virtual-host") {
+        s3 = s3.enable_virtual_host_style();
+    }
+    s3
+}
+
+fn azblob(address: &Address, secrets: &Secrets) -> Result<services::Azblob> {
+    let account = address.option("account").or(secrets.account.as_deref());
+    let endpoint = match (address.option("endpoint"), account) {
+        (Some(endpoint), _) => endpoint.to_owned(),
+        (None, Some(account)) => format!("https://{account}.blob.core.windows.net"),
+        (None, None) => {
+            return Err(StoreError::new(ErrorKind::Permanent, &address.to_string(), "").because(
+                "the storage account is missing: add ?account=NAME, or set AZURE_STORAGE_ACCOUNT",
+            ));
+        }
+    };
+    let mut azblob = services::Azblob::default()
+        .container(&address.host)
+        .root(&root(address))
+        .endpoint(&endpoint);
+    if let Some(account) = account {
+        azblob = azblob.account_name(account);
+    }
+    if let Some(key) = &secrets.account_key {
+        azblob = azblob.account_key(key);
+    }
+    if let Some(token) = &secrets.sas_token {
+        azblob = azblob.sas_token(token.trim_start_matches('?'));
+    }
+    Ok(azblob)
+}
+
+fn gcs(address: &Address) -> services::Gcs {
+    let mut gcs = services::Gcs::default().bucket(&address.host).root(&root(address));
+    if let Some(endpoint) = address.option("endpoint") {
+        gcs = gcs.endpoint(endpoint);
+    }
+    if let Some(class) = address.option("storage-class") {
+        gcs = gcs.default_storage_class(class);
+    }
+    if address.flag("anonymous") {
+        gcs = gcs.skip_signature();
+    }
+    gcs
+}
+
+/// The system's `ssh` makes the connection, with all it reads: configuration, known hosts, agent.
+fn sftp(address: &Address) -> services::Sftp {
+    let mut sftp = services::Sftp::default()
+        .endpoint(&format!("ssh://{}", address.authority()))
+        .root(&root(address))
+        .known_hosts_strategy("strict");
+    if let Some(user) = &address.user {
+        sftp = sftp.user(user);
+    }
+    if let Some(identity) = address.option("identity") {
+        sftp = sftp.key(identity);
+    }
+    sftp
+}
+
+fn ftp(address: &Address, secrets: &Secrets) -> services::Ftp {
+    let mut ftp = services::Ftp::default()
+        .endpoint(&format!("{}://{}", address.service.scheme(), address.authority()))
+        .root(&root(address))
+        .user(address.user.as_deref().unwrap_or("anonymous"));
+    if let Some(password) = &secrets.password {
+        ftp = ftp.password(password);
+    }
+    ftp
+}
+
+fn webdav(address: &Address, secrets: &Secrets, scheme: &str) -> services::Webdav {
+    let mut webdav = services::Webdav::default()
+        .endpoint(&format!("{scheme}://{}", address.authority()))
+        .root(&root(address));
+    if let Some(user) = &address.user {
+        webdav = webdav.username(user);
+    }
+    if let Some(password) = &secrets.password {
+        webdav = webdav.password(password);
+    }
+    webdav
+}
+
+fn root(address: &Address) -> String {
+    format!("/{}", address.path)
+}

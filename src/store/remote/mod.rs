@@ -1,0 +1,481 @@
+//! Any OpenDAL service as a [`Store`]. Services differ in how their operator is built (`connect.rs`) and in the
+//! [`Manners`] that hold the contract over what they lack; what their refusals mean is in `explain.rs`.
+//!
+//! Every request goes through [`OpendalStore::run`], which bounds its time and how many run at once. Trying again is
+//! [`super::Patient`]'s affair.
+//!
+//! Sentences of the contract that depend on the service:
+//!
+//! * Put-once against *concurrent* writers needs a conditional put. Where there is none (WebDAV, FTP, some S3
+//!   servers), the look before the write can lose a race between writers of different bytes; names that are hashes
+//!   or random numbers make that race one that nobody runs.
+//! * File servers are given an object under a temporary name, which is moved to its key when its length is right.
+//!   SFTP's `rename` replaces nothing. Nothing tells a file server to sync: durability is what its operator gives.
+//! * Listings of object stores are complete by their protocols. Of file servers a listing is a walk, and a directory
+//!   that vanishes meanwhile makes it fail.
+
+mod connect;
+mod explain;
+
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use ::opendal::options::{ListOptions, ReadOptions, WriteOptions};
+use ::opendal::{BufferStream, EntryMode, Operator, services};
+use bytes::{Bytes, BytesMut};
+use futures_core::Stream;
+use tokio::runtime::Runtime;
+use tokio::sync::Semaphore;
+
+pub use self::connect::Secrets;
+use super::address::{Address, Service};
+use super::key::{TEMPORARY, check_key, check_prefix, is_key};
+use super::{ErrorKind, Listed, REMOTE_CONCURRENCY, Result, Store, StoreError};
+
+/// Threads that drive requests; they wait for the network and compute nothing.
+const RUNTIME_THREADS: usize = 2;
+
+/// A request may take this long and its bytes' time at [`SLOWEST_RATE`] before it counts as lost.
+const LONGEST_SILENCE: Duration = Duration::from_secs(120);
+/// in bytes a second
+const SLOWEST_RATE: u64 = 16 << 10;
+/// A whole listing may take this long.
+const LONGEST_LISTING: Duration = Duration::from_secs(3600);
+/// Temporary objects of puts that were begun so long ago are of no use to anybody.
+const TEMPORARY_AGE_MS: u64 = 3 * 24 * 3600 * 1000;
+
+/// How a service has to be treated so that the contract holds.
+#[derive(Debug, Clone, Copy)]
+struct Manners {
+    /// Objects are written under another name and moved to their key.
+    moves: bool,
+    /// A transfer that was cut short looks like the end of an object.
+    cuts_silently: bool,
+    /// Errors without a name of their own are those of a connection.
+    fails_vaguely: bool,
+    /// Requests at once.
+    connections: usize,
+}
+
+impl Manners {
+    const OBJECT_STORE: Manners = Manners {
+        moves: false,
+        cuts_silently: false,
+        fails_vaguely: false,
+        connections: REMOTE_CONCURRENCY,
+    };
+
+    fn of(service: Service) -> Manners {
+        match service {
+            Service::S3 | Service::Azblob | Service::Gcs => Manners::OBJECT_STORE,
+            Service::Sftp => {
+                Manners { moves: true, cuts_silently: false, fails_vaguely: true, connections: 8 }
+            }
+            // OpenDAL moves by itself there
+            Service::Ftp | Service::Ftps => {
+                Manners { moves: false, cuts_silently: true, fails_vaguely: true, connections: 2 }
+            }
+            Service::Webdav | Service::WebdavHttp => {
+                Manners { moves: true, connections: 8, ..Manners::OBJECT_STORE }
+            }
+        }
+    }
+}
+
+pub struct OpendalStore {
+    operator: Operator,
+    url: String,
+    runtime: Runtime,
+    manners: Manners,
+    turns: Semaphore,
+    /// The service puts only where nothing is; cleared when it turns out that it does not.
+    conditional: AtomicBool,
+}
+
+impl OpendalStore {
+    /// The store at an address. Nothing is asked of it yet.
+    pub fn connect(address: &Address, secrets: &Secrets) -> Result<OpendalStore> {
+        let operator = connect::connect(address, secrets)?;
+        let mut manners = Manners::of(address.service);
+        manners.connections = address.connections.unwrap_or(manners.connections);
+        OpendalStore::with_manners(operator, &address.to_string(), manners)
+    }
+
+    fn with_manners(operator: Operator, url: &str, manners: Manners) -> Result<OpendalStore> {
+        let capability = operator.info().capability();
+        if !(capability.read
+            && capability.write
+            && capability.delete
+            && capability.list
+            && capability.stat)
+        {
+            return Err(StoreError::new(ErrorKind::Permanent, url, "").because(
+                "this service cannot read, write, list and delete, so it cannot hold a repository",
+            ));
+        }
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(RUNTIME_THREADS)
+            .thread_name("esker-store")
+            .enable_all()
+            .build()
+            .map_err(|error| StoreError::of_io(url, "", error))?;
+        let conditional = AtomicBool::new(capability.write_with_if_not_exists && !manners.moves);
+        let turns = Semaphore::new(manners.connections);
+        Ok(OpendalStore { operator, url: url.to_owned(), runtime, manners, turns, conditional })
+    }
+
+    /// A store in memory that ends with this value.
+    pub fn memory() -> Result<OpendalStore> {
+        let operator = Operator::new(services::Memory::default())
+            .map_err(|error| StoreError::new(ErrorKind::Permanent, "memory:", "").because(error))?;
+        OpendalStore::with_manners(operator, "memory:", Manners::OBJECT_STORE)
+    }
+
+    /// The one place where requests are made: waits for its turn, runs it for at most the time that so many bytes may
+    /// take, and gives its error our kind and the object's name.
+    fn run<T>(
+        &self,
+        key: &str,
+        longest: Duration,
+        request: impl Future<Output = ::opendal::Result<T>>,
+    ) -> Result<T> {
+        self.runtime.block_on(async {
+            let _turn = self.turns.acquire().await.expect("the semaphore is never closed");
+            match tokio::time::timeout(longest, request).await {
+                Ok(result) => result.map_err(|error| self.error(key, &error)),
+                Err(_) => Err(StoreError::new(ErrorKind::Temporary, &self.url, key)
+                    .because(format!("no answer within {} seconds", longest.as_secs()))),
+            }
+        })
+    }
+
+    fn error(&self, key: &str, error: &::opendal::Error) -> StoreError {
+        let words = explain::words(error);
+        let (kind, sentence) = self.judge(error, &words);
+        let result = StoreError::new(kind, &self.url, key).because(words);
+        match sentence {
+            Some(sentence) => result.meaning(sentence),
+            None => result,
+        }
+    }
+
+    /// The kind of an error, with a sentence if its reason is a known one.
+    fn judge(&self, error: &::opendal::Error, words: &str) -> (ErrorKind, Option<&'static str>) {
+        let kind = kind_of(error);
+        match explain::reason(words) {
+            Some((ErrorKind::Absent, sentence)) => (ErrorKind::Absent, Some(sentence)),
+            // that an object is not there, or is already, needs no reason
+            _ if matches!(kind, ErrorKind::NotFound | ErrorKind::Exists | ErrorKind::Truncated) => {
+                (kind, None)
+            }
+            Some((kind, sentence)) => (kind, Some(sentence)),
+            None if kind == ErrorKind::Permanent && self.manners.fails_vaguely => {
+                (ErrorKind::Temporary, None)
+            }
+            None => (kind, None),
+        }
+    }
+
+    /// Whether exactly these bytes are there; other bytes are [`ErrorKind::Exists`].
+    fn is_there(&self, key: &str, object: &Bytes) -> Result<bool> {
+        match self.get(key, object.len() as u64) {
+            Ok(found) if found == object => Ok(true),
+            Ok(_) => Err(StoreError::new(ErrorKind::Exists, &self.url, key)),
+            Err(error) => match error.kind() {
+                ErrorKind::TooLarge => Err(StoreError::new(ErrorKind::Exists, &self.url, key)),
+                ErrorKind::NotFound => Ok(false),
+                _ => Err(error),
+            },
+        }
+    }
+
+    /// Writes the object under its key; with `only_new`, only if nothing is there.
+    fn write(&self, key: &str, object: &Bytes, only_new: bool) -> Result<()> {
+        let options = WriteOptions { if_not_exists: only_new, ..WriteOptions::default() };
+        let write = self.operator.write_options(key, object.clone(), options);
+        self.run(key, longest(object.len() as u64), write)?;
+        match self.manners.cuts_silently {
+            true => self.check_length(key, object.len() as u64),
+            false => Ok(()),
+        }
+    }
+
+    /// Writes the object under another name, sees that all of it arrived, and moves it to its key.
+    fn write_and_move(&self, key: &str, object: &Bytes) -> Result<()> {
+        let name = temporary_name().map_err(|error| {
+            StoreError::new(ErrorKind::Permanent, &self.url, key).because(error.to_string())
+        })?;
+        let written = self
+            .write(&name, object, false)
+            .and_then(|()| self.check_length(&name, object.len() as u64))
+            .and_then(|()| {
+                self.run(key, LONGEST_SILENCE, self.operator.rename(&name, key)).map(|_| ())
+            });
+        if written.is_err() {
+            // what stays is tidied up some day
+            let _ = self.run(key, LONGEST_SILENCE, self.operator.delete(&name));
+        }
+        written
+    }
+
+    fn check_length(&self, key: &str, expected: u64) -> Result<()> {
+        match self.length(key)? {
+            length if length == expected => Ok(()),
+            length => Err(StoreError::new(ErrorKind::Temporary, &self.url, key)
+                .because(format!("{length} bytes of {expected} arrived"))),
+        }
+    }
+
+    /// What became of a put. If somebody was first, or the answer to an earlier try of our own was lost, the object
+    /// is there: then it is looked at.
+    fn settle(&self, key: &str, object: &Bytes, result: Result<()>) -> Result<()> {
+        let Err(error) = result else { return Ok(()) };
+        let may_be_there =
+            error.kind() == ErrorKind::Exists || (self.manners.moves && error.is_temporary());
+        match may_be_there && self.is_there(key, object)? {
+            true => Ok(()),
+            false if error.kind() == ErrorKind::Exists => {
+                Err(StoreError::new(ErrorKind::Temporary, &self.url, key).because(error))
+            }
+            false => Err(error),
+        }
+    }
+
+    /// A listing that found no directory: empty if it is not there, and otherwise one that something moved under.
+    fn absent_directory(&self, prefix: &str, error: StoreError) -> Result<Vec<Listed>> {
+        let directory = if prefix.is_empty() { "/" } else { prefix };
+        match self.run(prefix, LONGEST_SILENCE, self.operator.stat(directory)) {
+            Err(stat) if stat.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+            Err(stat) => Err(stat),
+            Ok(_) => Err(StoreError::new(ErrorKind::Temporary, &self.url, prefix).because(error)),
+        }
+    }
+
+    fn length(&self, key: &str) -> Result<u64> {
+        Ok(self.run(key, LONGEST_SILENCE, self.operator.stat(key))?.content_length())
+    }
+
+    /// The error of a range read, as `Truncated` if the object turns out to be too short.
+    ///
+    /// Services answer a range that reaches past the end with an error, with fewer bytes, or with nothing; the
+    /// length is the only answer that means the same everywhere.
+    fn range_error(&self, key: &str, end: u64, error: StoreError) -> StoreError {
+        if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Permission) {
+            return error;
+        }
+        match self.length(key) {
+            Ok(length) if length < end => {
+                StoreError::new(ErrorKind::Truncated, &self.url, key).because(error)
+            }
+            _ => error,
+        }
+    }
+}
+
+impl Store for OpendalStore {
+    fn url(&self) -> &str {
+        &self.url
+    }
+
+    fn put(&self, key: &str, object: Bytes) -> Result<()> {
+        check_key(&self.url, key)?;
+        if self.conditional.load(Ordering::Relaxed) {
+            match self.write(key, &object, true) {
+                Err(error) if error.kind() == ErrorKind::Unsupported => {
+                    self.conditional.store(false, Ordering::Relaxed);
+                }
+                result => return self.settle(key, &object, result),
+            }
+        }
+        if self.is_there(key, &object)? {
+            return Ok(());
+        }
+        let result = match self.manners.moves {
+            true => self.write_and_move(key, &object),
+            false => self.write(key, &object, false),
+        };
+        self.settle(key, &object, result)
+    }
+
+    fn get(&self, key: &str, max_length: u64) -> Result<Bytes> {
+        check_key(&self.url, key)?;
+        let read = async {
+            let stream = self.operator.reader(key).await?.into_stream(..).await?;
+            collect(stream, max_length).await
+        };
+        match self.run(key, longest(max_length.min(1 << 30)), read)? {
+            Some(object) if self.manners.cuts_silently => {
+                self.check_length(key, object.len() as u64)?;
+                Ok(object)
+            }
+            Some(object) => Ok(object),
+            None => Err(StoreError::new(ErrorKind::TooLarge, &self.url, key)),
+        }
+    }
+
+    fn get_range(&self, key: &str, offset: u64, length: u64) -> Result<Bytes> {
+        check_key(&self.url, key)?;
+        let truncated = || StoreError::new(ErrorKind::Truncated, &self.url, key);
+        let end = offset.checked_add(length).ok_or_else(truncated)?;
+        if length == 0 {
+            return if self.length(key)? < end { Err(truncated()) } else { Ok(Bytes::new()) };
+        }
+        let options = ReadOptions { range: (offset..end).into(), ..ReadOptions::default() };
+        let found = self
+            .run(key, longest(length), self.operator.read_options(key, options))
+            .map_err(|error| self.range_error(key, end, error))?;
+        if found.len() as u64 != length {
+            return Err(truncated());
+        }
+        Ok(found.to_bytes())
+    }
+
+    fn list(&self, prefix: &str) -> Result<Vec<Listed>> {
+        check_prefix(&self.url, prefix)?;
+        let options = ListOptions { recursive: true, ..ListOptions::default() };
+        // All pages or an error: OpenDAL gives up at the first page that fails.
+        let entries =
+            self.run(prefix, LONGEST_LISTING, self.operator.list_options(prefix, options));
+        let entries = match entries {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return self.absent_directory(prefix, error);
+            }
+            result => result?,
+        };
+        let mut listed = Vec::with_capacity(entries.len());
+        for (key, metadata) in entries.into_iter().map(|entry| entry.into_parts()) {
+            if !key.starts_with(prefix) || !is_key(&key) {
+                continue;
+            }
+            let length = match metadata.mode() {
+                EntryMode::FILE => metadata.content_length(),
+                EntryMode::DIR => continue,
+                EntryMode::Unknown => match self.length(&key) {
+                    Ok(length) => length,
+                    Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                    Err(error) => return Err(error),
+                },
+            };
+            listed.push(Listed { key, length });
+        }
+        listed.sort_unstable();
+        Ok(listed)
+    }
+
+    fn delete(&self, key: &str) -> Result<()> {
+        check_key(&self.url, key)?;
+        match self.run(key, LONGEST_SILENCE, self.operator.delete(key)) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    fn concurrency(&self) -> usize {
+        self.manners.connections
+    }
+
+    fn clean_temporary(&self) -> Result<u64> {
+        if !self.manners.moves {
+            return Ok(0);
+        }
+        let directory = format!("{TEMPORARY}/");
+        let entries = match self.run("", LONGEST_LISTING, self.operator.list(&directory)) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(0),
+            result => result?,
+        };
+        let mut removed = 0;
+        for name in entries.iter().map(|entry| entry.path()).filter(|name| is_old(name)) {
+            self.run("", LONGEST_SILENCE, self.operator.delete(name))?;
+            removed += 1;
+        }
+        Ok(removed)
+    }
+}
+
+/// The longest time that a request which moves so many bytes may take.
+fn longest(bytes: u64) -> Duration {
+    LONGEST_SILENCE + Duration::from_secs(bytes / SLOWEST_RATE)
+}
+
+fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as u64)
+}
+
+/// A name for an object on its way: when it was made, and a number nobody else has.
+fn temporary_name() -> ::std::result::Result<String, getrandom::Error> {
+    Ok(format!("{TEMPORARY}/{:x}-{:016x}", now_ms(), getrandom::u64()?))
+}
+
+fn is_old(name: &str) -> bool {
+    let made = name.rsplit('/').next().and_then(|name| name.split_once('-'));
+    let made = made.and_then(|(made, _)| u64::from_str_radix(made, 16).ok());
+    made.is_some_and(|made| made.saturating_add(TEMPORARY_AGE_MS) < now_ms())
+}
+
+impl fmt::Debug for OpendalStore {
+    // The operator holds the service's configuration, and that may hold credentials.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OpendalStore").field("url", &self.url).finish_non_exhaustive()
+    }
+}
+
+/// Reads a stream to its end, or says `None` as soon as it is longer than `max_length`.
+async fn collect(mut stream: BufferStream, max_length: u64) -> ::opendal::Result<Option<Bytes>> {
+    let mut pieces = Vec::new();
+    let mut length = 0;
+    while let Some(buffer) = poll_fn(|context| Pin::new(&mut stream).poll_next(context)).await {
+        let piece = buffer?.to_bytes();
+        length += piece.len() as u64;
+        if length > max_length {
+            return Ok(None);
+        }
+        pieces.push(piece);
+    }
+    if pieces.len() == 1 {
+        return Ok(pieces.pop());
+    }
+    let mut whole = BytesMut::with_capacity(pieces.iter().map(Bytes::len).sum());
+    for piece in &pieces {
+        whole.extend_from_slice(piece);
+    }
+    Ok(Some(whole.freeze()))
+}
+
+fn kind_of(error: &::opendal::Error) -> ErrorKind {
+    use ::opendal::ErrorKind as Opendal;
+    match error.kind() {
+        Opendal::NotFound => ErrorKind::NotFound,
+        Opendal::PermissionDenied => ErrorKind::Permission,
+        Opendal::AlreadyExists | Opendal::ConditionNotMatch => ErrorKind::Exists,
+        Opendal::RangeNotSatisfied => ErrorKind::Truncated,
+        // A conflict the service reports of its own accord: two requests met, and one of them is to come again.
+        Opendal::RateLimited | Opendal::Conflict => ErrorKind::Temporary,
+        Opendal::Unsupported => ErrorKind::Unsupported,
+        _ if error.is_temporary() => ErrorKind::Temporary,
+        _ => ErrorKind::Permanent,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_keep_their_meaning() {
+        use ::opendal::ErrorKind as Opendal;
+        let check = |error: ::opendal::Error, kind| assert_eq!(kind_of(&error), kind, "{error}");
+        let error = |kind| ::opendal::Error::new(kind, "x");
+        check(error(Opendal::NotFound), ErrorKind::NotFound);
+        check(error(Opendal::PermissionDenied), ErrorKind::Permission);
+        check(error(Opendal::ConditionNotMatch), ErrorKind::Exists);
+        check(error(Opendal::AlreadyExists), ErrorKind::Exists);
+        check(error(Opendal::RateLimited), ErrorKind::Temporary);
+        check(error(Opendal::Conflict), ErrorKind::Temporary);
+        check(error(Opendal::Unexpected).set_temporary(), ErrorKind::Temporary);
+        check(error(Opendal::Unexpected), ErrorKind::Permanent);
+        check(error(Opendal::Unsupported), ErrorKind::Unsupported);
+    }
+}
