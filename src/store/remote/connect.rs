@@ -24,8 +24,8 @@ pub struct Secrets {
     pub sas_token: Option<Zeroizing<String>>,
 }
 
-/// An operator whose root is the repository.
-pub(super) fn connect(address: &Address, secrets: &Secrets) -> Result<Operator> {
+/// An operator, and where the repository lies under its root: empty, or ending in a slash.
+pub(super) fn connect(address: &Address, secrets: &Secrets) -> Result<(Operator, String)> {
     let url = address.to_string();
     let failed = |error: ::opendal::Error| {
         StoreError::new(ErrorKind::Permanent, &url, "").because(error.message().to_owned())
@@ -35,7 +35,15 @@ pub(super) fn connect(address: &Address, secrets: &Secrets) -> Result<Operator> 
         Service::Azblob => Operator::new(azblob(address, secrets)?),
         Service::Gcs => Operator::new(gcs(address)),
         Service::Sftp => Operator::new(sftp(address)),
+        #[cfg(feature = "ftp")]
         Service::Ftp | Service::Ftps => Operator::new(ftp(address, secrets)),
+        #[cfg(not(feature = "ftp"))]
+        Service::Ftp | Service::Ftps => {
+            return Err(StoreError::new(ErrorKind::Permanent, &url, "").because(
+                "this build has no FTP, which does not pass the tests of stores: use SFTP or WebDAV, or build with \
+                 `--features ftp` to try it",
+            ));
+        }
         Service::Webdav => Operator::new(webdav(address, secrets, "https")),
         Service::WebdavHttp => Operator::new(webdav(address, secrets, "http")),
     };
@@ -44,7 +52,11 @@ pub(super) fn connect(address: &Address, secrets: &Secrets) -> Result<Operator> 
     })?;
     let transport = opendal_http_transport_reqwest::ReqwestTransport::new(client);
     let context = OperationContext::new().with_http_transport(HttpTransporter::new(transport));
-    Ok(operator.map_err(failed)?.with_context(context))
+    let beneath = match address.service {
+        Service::Ftp | Service::Ftps if !address.path.is_empty() => format!("{}/", address.path),
+        _ => String::new(),
+    };
+    Ok((operator.map_err(failed)?.with_context(context), beneath))
 }
 
 /// HTTP/1.1, so that transfers do not share one connection, over rustls with the system's certificates.
@@ -141,10 +153,11 @@ fn sftp(address: &Address) -> services::Sftp {
     sftp
 }
 
+/// Its root is the server's: OpenDAL makes one directory of a root, and those above a file all.
+#[cfg(feature = "ftp")]
 fn ftp(address: &Address, secrets: &Secrets) -> services::Ftp {
     let mut ftp = services::Ftp::default()
         .endpoint(&format!("{}://{}", address.service.scheme(), address.authority()))
-        .root(&root(address))
         .user(address.user.as_deref().unwrap_or("anonymous"));
     if let Some(password) = &secrets.password {
         ftp = ftp.password(password);

@@ -87,6 +87,8 @@ impl Manners {
 
 pub struct OpendalStore {
     operator: Operator,
+    /// where the repository lies under the operator's root
+    beneath: String,
     url: String,
     runtime: Runtime,
     manners: Manners,
@@ -98,10 +100,11 @@ pub struct OpendalStore {
 impl OpendalStore {
     /// The store at an address. Nothing is asked of it yet.
     pub fn connect(address: &Address, secrets: &Secrets) -> Result<OpendalStore> {
-        let operator = connect::connect(address, secrets)?;
+        let (operator, beneath) = connect::connect(address, secrets)?;
         let mut manners = Manners::of(address.service);
         manners.connections = address.connections.unwrap_or(manners.connections);
-        OpendalStore::with_manners(operator, &address.to_string(), manners)
+        let store = OpendalStore::with_manners(operator, &address.to_string(), manners)?;
+        Ok(OpendalStore { beneath, ..store })
     }
 
     fn with_manners(operator: Operator, url: &str, manners: Manners) -> Result<OpendalStore> {
@@ -124,7 +127,8 @@ impl OpendalStore {
             .map_err(|error| StoreError::of_io(url, "", error))?;
         let conditional = AtomicBool::new(capability.write_with_if_not_exists && !manners.moves);
         let turns = Semaphore::new(manners.connections);
-        Ok(OpendalStore { operator, url: url.to_owned(), runtime, manners, turns, conditional })
+        let (url, beneath) = (url.to_owned(), String::new());
+        Ok(OpendalStore { operator, beneath, url, runtime, manners, turns, conditional })
     }
 
     /// A store in memory that ends with this value.
@@ -132,6 +136,10 @@ impl OpendalStore {
         let operator = Operator::new(services::Memory::default())
             .map_err(|error| StoreError::new(ErrorKind::Permanent, "memory:", "").because(error))?;
         OpendalStore::with_manners(operator, "memory:", Manners::OBJECT_STORE)
+    }
+
+    fn path(&self, key: &str) -> String {
+        format!("{}{key}", self.beneath)
     }
 
     /// The one place where requests are made: waits for its turn, runs it for at most the time that so many bytes may
@@ -195,7 +203,8 @@ impl OpendalStore {
     /// Writes the object under its key; with `only_new`, only if nothing is there.
     fn write(&self, key: &str, object: &Bytes, only_new: bool) -> Result<()> {
         let options = WriteOptions { if_not_exists: only_new, ..WriteOptions::default() };
-        let write = self.operator.write_options(key, object.clone(), options);
+        let path = self.path(key);
+        let write = self.operator.write_options(&path, object.clone(), options);
         self.run(key, longest(object.len() as u64), write)?;
         match self.manners.cuts_silently {
             true => self.check_length(key, object.len() as u64),
@@ -212,11 +221,16 @@ impl OpendalStore {
             .write(&name, object, false)
             .and_then(|()| self.check_length(&name, object.len() as u64))
             .and_then(|()| {
-                self.run(key, LONGEST_SILENCE, self.operator.rename(&name, key)).map(|_| ())
+                self.run(
+                    key,
+                    LONGEST_SILENCE,
+                    self.operator.rename(&self.path(&name), &self.path(key)),
+                )
+                .map(|_| ())
             });
         if written.is_err() {
             // what stays is tidied up some day
-            let _ = self.run(key, LONGEST_SILENCE, self.operator.delete(&name));
+            let _ = self.run(key, LONGEST_SILENCE, self.operator.delete(&self.path(&name)));
         }
         written
     }
@@ -246,8 +260,9 @@ impl OpendalStore {
 
     /// A listing that found no directory: empty if it is not there, and otherwise one that something moved under.
     fn absent_directory(&self, prefix: &str, error: StoreError) -> Result<Vec<Listed>> {
-        let directory = if prefix.is_empty() { "/" } else { prefix };
-        match self.run(prefix, LONGEST_SILENCE, self.operator.stat(directory)) {
+        let directory = Some(self.path(prefix)).filter(|path| !path.is_empty());
+        let directory = directory.unwrap_or_else(|| "/".to_owned());
+        match self.run(prefix, LONGEST_SILENCE, self.operator.stat(&directory)) {
             Err(stat) if stat.kind() == ErrorKind::NotFound => Ok(Vec::new()),
             Err(stat) => Err(stat),
             Ok(_) => Err(StoreError::new(ErrorKind::Temporary, &self.url, prefix).because(error)),
@@ -255,7 +270,7 @@ impl OpendalStore {
     }
 
     fn length(&self, key: &str) -> Result<u64> {
-        Ok(self.run(key, LONGEST_SILENCE, self.operator.stat(key))?.content_length())
+        Ok(self.run(key, LONGEST_SILENCE, self.operator.stat(&self.path(key)))?.content_length())
     }
 
     /// The error of a range read, as `Truncated` if the object turns out to be too short.
@@ -303,7 +318,7 @@ impl Store for OpendalStore {
     fn get(&self, key: &str, max_length: u64) -> Result<Bytes> {
         check_key(&self.url, key)?;
         let read = async {
-            let stream = self.operator.reader(key).await?.into_stream(..).await?;
+            let stream = self.operator.reader(&self.path(key)).await?.into_stream(..).await?;
             collect(stream, max_length).await
         };
         match self.run(key, longest(max_length.min(1 << 30)), read)? {
@@ -323,9 +338,10 @@ impl Store for OpendalStore {
         if length == 0 {
             return if self.length(key)? < end { Err(truncated()) } else { Ok(Bytes::new()) };
         }
+        let path = self.path(key);
         let options = ReadOptions { range: (offset..end).into(), ..ReadOptions::default() };
         let found = self
-            .run(key, longest(length), self.operator.read_options(key, options))
+            .run(key, longest(length), self.operator.read_options(&path, options))
             .map_err(|error| self.range_error(key, end, error))?;
         if found.len() as u64 != length {
             return Err(truncated());
@@ -336,9 +352,9 @@ impl Store for OpendalStore {
     fn list(&self, prefix: &str) -> Result<Vec<Listed>> {
         check_prefix(&self.url, prefix)?;
         let options = ListOptions { recursive: true, ..ListOptions::default() };
+        let path = self.path(prefix);
         // All pages or an error: OpenDAL gives up at the first page that fails.
-        let entries =
-            self.run(prefix, LONGEST_LISTING, self.operator.list_options(prefix, options));
+        let entries = self.run(prefix, LONGEST_LISTING, self.operator.list_options(&path, options));
         let entries = match entries {
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 return self.absent_directory(prefix, error);
@@ -346,20 +362,21 @@ impl Store for OpendalStore {
             result => result?,
         };
         let mut listed = Vec::with_capacity(entries.len());
-        for (key, metadata) in entries.into_iter().map(|entry| entry.into_parts()) {
-            if !key.starts_with(prefix) || !is_key(&key) {
+        for (path, metadata) in entries.into_iter().map(|entry| entry.into_parts()) {
+            let Some(key) = path.strip_prefix(&self.beneath) else { continue };
+            if !key.starts_with(prefix) || !is_key(key) {
                 continue;
             }
             let length = match metadata.mode() {
                 EntryMode::FILE => metadata.content_length(),
                 EntryMode::DIR => continue,
-                EntryMode::Unknown => match self.length(&key) {
+                EntryMode::Unknown => match self.length(key) {
                     Ok(length) => length,
                     Err(error) if error.kind() == ErrorKind::NotFound => continue,
                     Err(error) => return Err(error),
                 },
             };
-            listed.push(Listed { key, length });
+            listed.push(Listed { key: key.to_owned(), length });
         }
         listed.sort_unstable();
         Ok(listed)
@@ -367,7 +384,7 @@ impl Store for OpendalStore {
 
     fn delete(&self, key: &str) -> Result<()> {
         check_key(&self.url, key)?;
-        match self.run(key, LONGEST_SILENCE, self.operator.delete(key)) {
+        match self.run(key, LONGEST_SILENCE, self.operator.delete(&self.path(key))) {
             Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         }
@@ -382,10 +399,11 @@ impl Store for OpendalStore {
             return Ok(0);
         }
         let directory = format!("{TEMPORARY}/");
-        let entries = match self.run("", LONGEST_LISTING, self.operator.list(&directory)) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(0),
-            result => result?,
-        };
+        let entries =
+            match self.run("", LONGEST_LISTING, self.operator.list(&self.path(&directory))) {
+                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(0),
+                result => result?,
+            };
         let mut removed = 0;
         for name in entries.iter().map(|entry| entry.path()).filter(|name| is_old(name)) {
             self.run("", LONGEST_SILENCE, self.operator.delete(name))?;
