@@ -43,6 +43,7 @@ pub mod id;
 pub mod keys;
 pub mod list;
 pub mod output;
+pub mod probe;
 pub mod progress;
 pub mod prune;
 pub mod repair;

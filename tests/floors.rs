@@ -19,6 +19,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("backup", 4),
     ("restore", 4),
     ("check", 4),
+    ("probe", 4),
     ("scrub", 4),
     ("repair", 4),
     ("diff", 4),

@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 
 use super::{
     backup, cat, check, completions, diff, dump, find, forget, init, key, ls, man, prune, repair,
-    restore, scrub, snapshots, stats, status, tag, undo,
+    restore, scrub, snapshots, stats, status, store, tag, undo,
 };
 
 /// Encrypted, deduplicating backup.
@@ -104,6 +104,7 @@ pub enum Command {
     Repair(repair::Arguments),
     Key(key::Arguments),
     Cat(cat::Arguments),
+    Store(store::Arguments),
     Completions(completions::Arguments),
     Man(man::Arguments),
 }

@@ -47,6 +47,7 @@ mod snapshots;
 mod stats;
 mod status;
 mod status_words;
+mod store;
 mod tag;
 mod undo;
 
@@ -98,6 +99,7 @@ fn run(arguments: Arguments) -> Exit {
         Command::Prune(arguments) => prune::run(&context, &arguments),
         Command::Key(arguments) => key::run(&context, &arguments),
         Command::Cat(arguments) => cat::run(&context, &arguments),
+        Command::Store(arguments) => store::run(&context, &arguments),
         Command::Completions(arguments) => completions::run(&arguments),
         Command::Man(arguments) => man::run(&arguments),
     };
