@@ -6,11 +6,11 @@
 //!
 //! Sentences of the contract that depend on the service:
 //!
-//! * Put-once against *concurrent* writers needs a conditional put. Where there is none (WebDAV, FTP, some S3
-//!   servers), the look before the write can lose a race between writers of different bytes; names that are hashes
-//!   or random numbers make that race one that nobody runs.
+//! * Put-once needs a conditional put. Where there is none (SFTP, WebDAV, FTP, some S3 servers), the look before the
+//!   write can lose a race between writers of different bytes, and a server that ignores the condition replaces what
+//!   is there. Names that are hashes or random numbers make that a race which nobody runs.
 //! * File servers are given an object under a temporary name, which is moved to its key when its length is right.
-//!   SFTP's `rename` replaces nothing. Nothing tells a file server to sync: durability is what its operator gives.
+//!   Nothing tells a file server to sync: durability is what its operator gives.
 //! * Listings of object stores are complete by their protocols. Of file servers a listing is a walk, and a directory
 //!   that vanishes meanwhile makes it fail.
 

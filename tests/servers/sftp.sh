@@ -1,0 +1,98 @@
+#!/usr/bin/env bash
+# OpenSSH, with host keys, a login key and a client's configuration of its own:
+# ~/.ssh is neither read nor written. The login is that of whoever starts it.
+#
+# ssh finds its configuration by the password file and not by HOME, so DIR/bin
+# holds an `ssh` that names ours, and DIR/env puts it first in PATH.
+# DIR/env.append makes a client of whoever sources it after DIR/env: its key may
+# write files and rename them to names that are free, but remove none. It can
+# still write into files that are there: sftp-server cannot tell that apart.
+. "$(dirname "$0")/lib"
+
+install() {
+  debian /usr/sbin/sshd:openssh-server ssh:openssh-client rclone:rclone
+}
+
+# What the append-only key may ask for. Plain rename never replaces a file;
+# posix-rename would, so it is not on the list.
+allowed=open,close,read,write,lstat,fstat,stat,opendir,readdir,mkdir,realpath,rename,readlink,limits,fsync,fsetstat,setstat
+
+make_keys() {
+  ssh-keygen -q -t ed25519 -N '' -f "$dir/host"
+  local name
+  for name in id append; do ssh-keygen -q -t ed25519 -N '' -C $name -f "$dir/$name"; done
+  { cat "$dir/id.pub"
+    printf 'restrict,command="/usr/lib/openssh/sftp-server -p %s" %s\n' "$allowed" "$(cat "$dir/append.pub")"
+  } >"$dir/authorized"
+}
+
+server_configuration() {
+  cat <<C
+ListenAddress 127.0.0.1:$port
+HostKey $dir/host
+PidFile none
+AuthorizedKeysFile $dir/authorized
+StrictModes no
+PasswordAuthentication no
+KbdInteractiveAuthentication no
+PermitRootLogin prohibit-password
+UsePAM no
+UseDNS no
+PrintMotd no
+MaxStartups 100
+MaxSessions 64
+Subsystem sftp /usr/lib/openssh/sftp-server
+C
+}
+
+client_configuration() { # client_configuration KEY
+  cat <<C
+Host 127.0.0.1 server
+HostName 127.0.0.1
+Port $port
+IdentityFile $dir/$1
+Host *
+User $(id -un)
+IdentitiesOnly yes
+IdentityAgent none
+UserKnownHostsFile $dir/known_hosts
+GlobalKnownHostsFile none
+StrictHostKeyChecking yes
+BatchMode yes
+# the quick ones: every command of a test connects anew
+KexAlgorithms curve25519-sha256
+Ciphers aes128-gcm@openssh.com
+C
+}
+
+# wrapper DIRECTORY KEY: an ssh that reads this configuration and no other
+wrapper() {
+  mkdir -p "$dir/$1"
+  client_configuration "$2" >"$dir/$1/config"
+  printf '#!/bin/sh\nexec %s -F %q "$@"\n' "$(PATH=/usr/bin:/bin command -v ssh)" "$dir/$1/config" >"$dir/$1/ssh"
+  chmod 755 "$dir/$1/ssh"
+}
+
+start() {
+  vacant
+  mkdir -p "$dir/data"
+  [ -e "$dir/authorized" ] || make_keys
+  server_configuration >"$dir/config"
+  printf '[127.0.0.1]:%s %s\n' "$port" "$(cat "$dir/host.pub")" >"$dir/known_hosts"
+  wrapper bin id
+  wrapper bin.append append
+  [ "$(id -u)" != 0 ] || mkdir -p /run/sshd
+  launch sshd /usr/sbin/sshd -D -e -f "$dir/config"
+  answers sshd greets
+  # a user in the shape that addresses have
+  environment "ESKER_REPOSITORY=sftp://$(id -un)@127.0.0.1:$port$dir/data/backups/esker" \
+    "FOREIGN=foreign:$dir/data/backups/esker" RCLONE_CONFIG_FOREIGN_TYPE=sftp RCLONE_CONFIG_FOREIGN_HOST=127.0.0.1 \
+    "RCLONE_CONFIG_FOREIGN_PORT=$port" "RCLONE_CONFIG_FOREIGN_USER=$(id -un)" "RCLONE_CONFIG_FOREIGN_KEY_FILE=$dir/id" \
+    "RCLONE_CONFIG_FOREIGN_KNOWN_HOSTS_FILE=$dir/known_hosts"
+  # PATH is that of whoever sources it, not of now
+  printf 'export PATH=%q:$PATH\n' "$dir/bin" >>"$dir/env"
+  environment env.append "RCLONE_CONFIG_FOREIGN_KEY_FILE=$dir/append"
+  printf 'export PATH=%q:$PATH\n' "$dir/bin.append" >>"$dir/env.append"
+}
+
+act "$@"
