@@ -161,9 +161,13 @@ impl Probe<'_> {
             });
             both += usize::from(one.is_ok() && other.is_ok_and(|result| result.is_ok()));
         }
-        report.found("races", "of two that put under one name at once, one wins", both == 0, false, || {
-            format!("both did in {both} of {RACES} tries; likewise")
-        });
+        report.found(
+            "races",
+            "of two that put under one name at once, one wins",
+            both == 0,
+            false,
+            || format!("both did in {both} of {RACES} tries; likewise"),
+        );
         Ok(())
     }
 

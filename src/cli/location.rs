@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::environment::StoreEnvironment;
-use super::secrets;
+use super::{secrets, signals};
 use crate::repository::local::CacheRoot;
 use crate::repository::{Error, ErrorKind, Result};
 use crate::store::address::{Address, Service};
@@ -104,7 +104,7 @@ fn connect(address: &Address, environment: &StoreEnvironment) -> Result<Arc<dyn 
         sas_token: environment.azure_sas_token.clone(),
     };
     let store = OpendalStore::connect(address, &secrets).map_err(|error| failed(&error))?;
-    Ok(Arc::new(Patient::new(Arc::new(store), address.patience)))
+    Ok(Arc::new(Patient::new(Arc::new(store), address.patience, signals::raised())))
 }
 
 fn absent(url: &str, known: bool) -> Error {

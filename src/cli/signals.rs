@@ -1,17 +1,24 @@
 //! Ctrl-C and its like: the first asks for an orderly end, the second ends at once.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, LazyLock};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 
 use super::exit::Exit;
 
+static RAISED: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
+
+/// The flag that [`listen`] has raised: nobody waits for a store any longer then.
+pub fn raised() -> Arc<AtomicBool> {
+    Arc::clone(&RAISED)
+}
+
 /// A flag that is raised by the first signal. Signals that whoever started us
 /// had ignored (`nohup`, a shell's background job) stay ignored.
 pub fn listen() -> Arc<AtomicBool> {
-    let raised = Arc::new(AtomicBool::new(false));
+    let raised = raised();
     let ignored = ignored_signals();
     for signal in [SIGINT, SIGTERM, SIGHUP] {
         if ignored & (1 << (signal - 1)) != 0 {

@@ -17,6 +17,8 @@ use super::{Listed, Result, Store};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// So long it may take until a signal is heeded.
+const LONGEST_SLEEP: Duration = Duration::from_millis(200);
 /// How long a store that never answered is waited for, at most.
 const FIRST_PATIENCE: Duration = Duration::from_secs(15);
 
@@ -24,12 +26,13 @@ pub struct Patient {
     inner: Arc<dyn Store>,
     patience: Duration,
     answered: AtomicBool,
+    stop: Arc<AtomicBool>,
 }
 
 impl Patient {
-    /// `patience` counts from the first failure of a call.
-    pub fn new(inner: Arc<dyn Store>, patience: Duration) -> Patient {
-        Patient { inner, patience, answered: AtomicBool::new(false) }
+    /// `patience` counts from the first failure of a call. When `stop` is raised, nothing is waited for any longer.
+    pub fn new(inner: Arc<dyn Store>, patience: Duration, stop: Arc<AtomicBool>) -> Patient {
+        Patient { inner, patience, answered: AtomicBool::new(false), stop }
     }
 
     fn patience(&self) -> Duration {
@@ -37,6 +40,17 @@ impl Patient {
             true => self.patience,
             false => self.patience.min(FIRST_PATIENCE),
         }
+    }
+
+    /// Lets time pass; `false` as soon as waiting is no use.
+    fn pause(&self, time: Duration) -> bool {
+        let mut left = time;
+        while !self.stop.load(Ordering::Relaxed) && !left.is_zero() {
+            let slice = left.min(LONGEST_SLEEP);
+            self.inner.wait(slice);
+            left -= slice;
+        }
+        left.is_zero()
     }
 
     fn again<T>(&self, call: impl Fn() -> Result<T>) -> Result<T> {
@@ -54,10 +68,9 @@ impl Patient {
             }
             let waited = failing_since.get_or_insert_with(Instant::now).elapsed();
             let pause_now = jittered(pause);
-            if waited + pause_now > self.patience() {
+            if waited + pause_now > self.patience() || !self.pause(pause_now) {
                 return result;
             }
-            self.inner.wait(pause_now);
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
@@ -193,10 +206,23 @@ mod tests {
         }
     }
 
+    fn patient(failing: &Arc<Failing>, seconds: u64) -> Patient {
+        Patient::new(failing.clone(), Duration::from_secs(seconds), Arc::default())
+    }
+
+    #[test]
+    fn a_signal_ends_the_waiting() {
+        let failing = Failing::new(u32::MAX, ErrorKind::Temporary);
+        let stop = Arc::new(AtomicBool::new(true));
+        let store = Patient::new(failing.clone(), Duration::from_secs(100), stop);
+        assert!(store.get("a", 1).unwrap_err().is_temporary());
+        assert_eq!(*failing.calls.lock().unwrap(), 1);
+    }
+
     #[test]
     fn what_fails_for_the_moment_is_tried_again() {
         let failing = Failing::new(3, ErrorKind::Temporary);
-        let store = Patient::new(failing.clone(), Duration::from_secs(100));
+        let store = patient(&failing, 100);
         store.put("a", Bytes::from_static(b"1")).unwrap();
         assert_eq!(*failing.calls.lock().unwrap(), 4);
         let waited = *failing.waited.lock().unwrap();
@@ -213,7 +239,7 @@ mod tests {
             [ErrorKind::NotFound, ErrorKind::Permission, ErrorKind::Permanent, ErrorKind::Full]
         {
             let failing = Failing::new(1, kind);
-            let store = Patient::new(failing.clone(), Duration::from_secs(100));
+            let store = patient(&failing, 100);
             assert_eq!(store.list("").unwrap_err().kind(), kind);
             assert_eq!(*failing.calls.lock().unwrap(), 1, "{kind:?}");
         }
@@ -222,7 +248,7 @@ mod tests {
     #[test]
     fn patience_ends() {
         let failing = Failing::new(u32::MAX, ErrorKind::Temporary);
-        let store = Patient::new(failing.clone(), Duration::ZERO);
+        let store = patient(&failing, 0);
         assert!(store.get("a", 1).unwrap_err().is_temporary());
         assert_eq!(*failing.calls.lock().unwrap(), 1);
     }
