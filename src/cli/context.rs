@@ -1,7 +1,7 @@
 //! What was typed, the environment and the configuration, brought together:
 //! which repository is meant, what opens it, where its cache is.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -63,7 +63,12 @@ impl Context {
     pub fn store(&self) -> Result<Arc<dyn Store>> {
         let settings = self.settings()?;
         let (name, _) = self.repository_name(&settings)?;
-        location::open(&location::directory(&name)?, &self.cache())
+        self.store_at(&name)
+    }
+
+    /// The store at a place.
+    pub fn store_at(&self, name: &OsStr) -> Result<Arc<dyn Store>> {
+        location::open(&location::directory(name)?, &self.cache())
     }
 
     /// All snapshots. What cannot be believed is told.
