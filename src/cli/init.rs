@@ -41,7 +41,8 @@ pub struct Arguments {
 #[derive(Args)]
 #[command(next_help_heading = "Cut like another repository")]
 struct ChunkerFrom {
-    /// Cut as this repository does, so that copies between the two, and backups into both, share chunks
+    /// Cut as this repository does, so that copies between the two, and backups into both, share chunks.
+    /// Needs a full or write key of it
     #[arg(long, value_name = "URL|PATH")]
     chunker_from: Option<OsString>,
 

@@ -51,7 +51,7 @@ pub(super) fn survey(
     for trouble in listing.troubles.iter().chain(&there.troubles) {
         progress.event(Event::Warning(&trouble.message));
     }
-    let held = held(source, destination, &there.snapshots);
+    let held = held(source, &there.snapshots);
     let mut plan = Plan::default();
     for snapshot in listing.snapshots {
         if !is_wanted(&snapshot, options)? {
@@ -91,15 +91,10 @@ fn require_rights(source: &Repository, destination: &Repository) -> Result<()> {
 /// What of the source lies in the destination: its id there, and whether it was
 /// forgotten. One that was forgotten and is there all the same was let go by the
 /// destination's own rules.
-fn held(
-    source: &Repository,
-    destination: &Repository,
-    there: &[Snapshot],
-) -> HashMap<SnapshotId, (SnapshotId, bool)> {
+fn held(source: &Repository, there: &[Snapshot]) -> HashMap<SnapshotId, (SnapshotId, bool)> {
     let mut held = HashMap::new();
     for copy in there.iter().filter(|copy| copy.state == State::Confirmed && !copy.replaced) {
         let Some(from) = &copy.manifest.copied_from else { continue };
-        debug_assert!(from.repository != destination.id());
         if from.repository == source.id() {
             let known = held.entry(from.snapshot).or_insert((copy.id, true));
             if copy.forgotten.is_none() {

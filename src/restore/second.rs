@@ -62,7 +62,7 @@ pub fn restore_with_second(
 
 /// The second pass saw everything, what the first had written as there already.
 fn together(before: &RestoreReport, after: RestoreReport) -> RestoreReport {
-    let written = before.files_written + before.files_updated;
+    let written = before.files_written + before.files_updated + before.hard_links;
     let seen = |count: u64| count.saturating_sub(written);
     // where nothing that is there is touched, what the first wrote was passed over
     let were_skipped = after.files_unchanged < written;
@@ -71,7 +71,7 @@ fn together(before: &RestoreReport, after: RestoreReport) -> RestoreReport {
         files_updated: before.files_updated + after.files_updated,
         files_unchanged: seen(after.files_unchanged),
         skipped: if were_skipped { seen(after.skipped) } else { after.skipped },
-        hard_links: before.hard_links.max(after.hard_links),
+        hard_links: before.hard_links + after.hard_links,
         bytes_written: before.bytes_written + after.bytes_written,
         bytes_kept: after.bytes_kept.saturating_sub(before.bytes_written),
         deleted: before.deleted + after.deleted,

@@ -5,6 +5,8 @@ mod support;
 
 mod beside;
 mod damage;
+mod program;
+mod second;
 mod what_goes_along;
 mod work;
 mod world;
