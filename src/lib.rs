@@ -33,6 +33,7 @@ pub mod chunker;
 pub mod cli;
 pub mod compression;
 pub mod config;
+pub mod copy;
 pub mod crypto;
 pub mod diff;
 pub mod files;

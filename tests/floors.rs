@@ -29,6 +29,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("status", 4),
     ("tag", 4),
     ("cat", 4),
+    ("copy", 4),
     ("select", 4),
     ("keys", 4),
     ("undo", 4),

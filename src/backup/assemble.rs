@@ -3,8 +3,6 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 
@@ -20,52 +18,14 @@ use crate::format::manifest::Counts;
 use crate::format::page::{FinishedPage, Page, PageBuilder, PageKind};
 use crate::id::ChunkId;
 use crate::progress::Event;
-use crate::repository::coordinates::ReferenceSet;
+use crate::repository::checkpoints::Checkpoints;
+use crate::repository::known::Used;
 use crate::repository::{Error, Result};
 
-/// Bytes or chunks put, or time passed, after which packs get their segment.
-const CHECKPOINT_BYTES: u64 = 512 << 20;
-/// Until then every chunk takes memory.
-const CHECKPOINT_CHUNKS: u64 = 200_000;
-const CHECKPOINT_TIME: Duration = Duration::from_secs(600);
-
-/// Coordinates used so far; those of chunks in open packs are not known yet.
-#[derive(Default)]
-pub struct Used {
-    pub set: ReferenceSet,
-    pending: Vec<ChunkId>,
-}
-
-impl Used {
-    fn part(&mut self, part: &Part) {
-        match (part.known, part.item) {
-            (Some(coordinate), _) => self.set.add(coordinate),
-            (None, Item::Chunk { id, .. }) => self.pending.push(id),
-            (None, Item::Hole { .. }) => {}
-        }
-    }
-
-    /// Resolves what lies in closed packs by now.
-    pub fn resolve(&mut self, context: &Context<'_>) -> Result<()> {
-        let mut open = Vec::new();
-        for id in self.pending.drain(..) {
-            let placed = match context.packer.coordinate(&id) {
-                Some(coordinate) => Some(coordinate),
-                // its pack went into the index at an earlier checkpoint
-                None if !context.packer.is_claimed(&id) => context.known(&id)?,
-                None => None,
-            };
-            match placed {
-                Some(coordinate) => self.set.add(coordinate),
-                None => open.push(id),
-            }
-        }
-        self.pending = open;
-        Ok(())
-    }
-
-    pub fn all_resolved(&self) -> bool {
-        self.pending.is_empty()
+/// Notes what an entry is made of.
+fn note(used: &mut Used, part: &Part) {
+    if let Item::Chunk { id, .. } = part.item {
+        used.add(id, part.known);
     }
 }
 
@@ -85,7 +45,7 @@ impl PageStore<'_> {
         let page = page.bytes.as_slice();
         let gather = if kind == ChunkKind::Tree { &mut self.trees } else { &mut self.lists };
         let part = gather.chunk(page)?;
-        self.used.part(&part);
+        note(&mut self.used, &part);
         match part.item {
             Item::Chunk { id, .. } => Ok(id),
             Item::Hole { .. } => Err(Error::failed("a page became a hole")),
@@ -105,14 +65,7 @@ pub struct Assembler<'a> {
     context: &'a Context<'a>,
     counts: Counts,
     stat_list: Option<StatListWriter>,
-    last_checkpoint: Checkpoint,
-}
-
-/// When a checkpoint was, and what had been put by then.
-struct Checkpoint {
-    bytes: u64,
-    chunks: u64,
-    time: Instant,
+    checkpoints: Checkpoints,
 }
 
 type TreeBuilder<'p> = PageBuilder<Box<dyn FnMut(FinishedPage) -> Result<ChunkId> + 'p>>;
@@ -123,7 +76,7 @@ impl<'a> Assembler<'a> {
             context,
             counts: Counts::default(),
             stat_list,
-            last_checkpoint: Checkpoint { bytes: 0, chunks: 0, time: Instant::now() },
+            checkpoints: Checkpoints::every(context.options.checkpoint_bytes),
         }
     }
 
@@ -157,7 +110,9 @@ impl<'a> Assembler<'a> {
                 self.take(result, &mut long_file, &mut tree, &pages, &cut)?;
             }
             context.check_abort()?;
-            self.checkpoint_if_due(&mut pages.borrow_mut().used)?;
+            if self.checkpoints.is_due(context.packer) {
+                super::checkpoint(context, &mut pages.borrow_mut().used)?;
+            }
         }
         context.check_abort()?;
         let (root, _) = tree.finish()?;
@@ -182,7 +137,7 @@ impl<'a> Assembler<'a> {
             WorkResult::Batch(batch) => batch.into_iter().try_for_each(|mut done| {
                 let parts = std::mem::take(&mut done.content);
                 if done.unchanged {
-                    parts.iter().for_each(|part| pages.borrow_mut().used.part(part));
+                    parts.iter().for_each(|part| note(&mut pages.borrow_mut().used, part));
                     return self.add(done, Some(Vec::new()), pages, tree);
                 }
                 let mut content = fresh();
@@ -249,7 +204,7 @@ impl<'a> Assembler<'a> {
         let Done { entry, attributes, before, unchanged, implied, .. } = done;
         {
             let used = &mut pages.borrow_mut().used;
-            attributes.iter().for_each(|part| used.part(part));
+            attributes.iter().for_each(|part| note(used, part));
         }
         self.count(&entry, before.as_ref(), unchanged, implied);
         if let Some(list) = &mut self.stat_list
@@ -287,27 +242,6 @@ impl<'a> Assembler<'a> {
             self.context.progress.event(Event::Line { kind, path: &path, bytes });
         }
     }
-
-    /// Gives packs their segment every so often, so that a run that is cut off
-    /// has not worked in vain.
-    fn checkpoint_if_due(&mut self, used: &mut Used) -> Result<()> {
-        let packer = self.context.packer;
-        let bytes = packer.bytes_put.load(Ordering::Relaxed);
-        let chunks = packer.chunks_put.load(Ordering::Relaxed);
-        let enough_bytes = match self.context.options.checkpoint_bytes {
-            0 => CHECKPOINT_BYTES,
-            chosen => chosen,
-        };
-        let last = &self.last_checkpoint;
-        let is_due = bytes - last.bytes >= enough_bytes
-            || chunks - last.chunks >= CHECKPOINT_CHUNKS
-            || last.time.elapsed() >= CHECKPOINT_TIME;
-        if !is_due || bytes == last.bytes {
-            return Ok(());
-        }
-        self.last_checkpoint = Checkpoint { bytes, chunks, time: Instant::now() };
-        super::checkpoint(self.context, used)
-    }
 }
 
 fn is_same(entry: &Entry, before: &Before) -> bool {
@@ -339,7 +273,7 @@ impl<'p, 'c> ContentBuilder<'p, 'c> {
 
     fn add(&mut self, part: &Part) -> Result<()> {
         self.size += part.item.length();
-        self.pages.borrow_mut().used.part(part);
+        note(&mut self.pages.borrow_mut().used, part);
         match part.item {
             Item::Hole { length } => {
                 self.hole += length;

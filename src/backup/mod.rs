@@ -1,7 +1,6 @@
 //! Backup: walk → compare → read and cut → hash → deduplicate → gather blocks →
 //! compress and seal → packs → uploads, then the commit.
 
-mod adopt;
 mod assemble;
 mod context;
 mod parent;
@@ -17,8 +16,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use assemble::{Assembled, Assembler, Used};
-use context::{Context, Unusable};
+use assemble::{Assembled, Assembler};
+use context::Context;
 use parent::{Previous, StatListWriter};
 use plan::{Planner, WalkEnd};
 
@@ -26,12 +25,14 @@ use crate::files::{self, Rules};
 use crate::format::content::Root;
 use crate::format::manifest::{Counts, Failure, Manifest, Outcome, PrivatePart, Promises, Source};
 use crate::format::notes::{Session, SessionState};
-use crate::id::{PackId, SnapshotId};
+use crate::id::SnapshotId;
 use crate::progress::{Event, Progress};
+use crate::repository::adopt;
 use crate::repository::coordinates::ReferenceSet;
+use crate::repository::known::{Unusable, Used};
 use crate::repository::open::program;
 use crate::repository::packer::{self, Packer};
-use crate::repository::runs::Whereabouts;
+use crate::repository::runs::{Whereabouts, sign_of_life};
 use crate::repository::snapshots::Listing;
 use crate::repository::{Error, ErrorKind, Repository, Result, now_ms};
 use crate::store::both;
@@ -162,7 +163,7 @@ fn attempts(
         let mut run = Run::start(repository, options, sources, &healed, progress)?;
         if attempts == 1 {
             // a stream cannot be read twice: what is missing must be known before
-            gone.extend(missing_packs(repository)?);
+            gone.extend(repository.missing_packs()?);
         }
         run.unusable.lost.extend(std::mem::take(&mut gone));
         match run.take(sources.roots, streams.take().unwrap_or_default()) {
@@ -173,7 +174,7 @@ fn attempts(
                 return Err(error);
             }
         }
-        gone = missing_packs(repository)?;
+        gone = repository.missing_packs()?;
     }
     Err(Error::new(
         ErrorKind::TryLater,
@@ -227,23 +228,13 @@ fn stream_name_is_valid(name: &str) -> bool {
     name != "files" && !name.contains('\0') && crate::format::entry::key_is_valid(name.as_bytes())
 }
 
-/// Packs that the index tells of and the store does not have.
-fn missing_packs(repository: &Repository) -> Result<HashSet<PackId>> {
-    let listed = repository.listed_packs()?;
-    let packs = repository.index().packs().into_iter();
-    Ok(packs
-        .filter(|(_, info)| listed.get(&info.id) != Some(&info.length))
-        .map(|(_, info)| info.id)
-        .collect())
-}
-
 /// Gives the packs put so far their segment.
 pub(crate) fn checkpoint(context: &Context<'_>, used: &mut Used) -> Result<()> {
     let packs = context.packer.take_put();
     context.repository.put_segments(&packs)?;
     // known from the index before they are forgotten here: no chunk is ever in neither
-    context.index_grew();
-    used.resolve(context)?;
+    context.known.index_grew();
+    used.resolve(context.packer, &context.known)?;
     context.packer.forget(&packs);
     let state = SessionState::Checkpoint;
     let session = session(context.repository, context.options, state, context.packer);
@@ -263,20 +254,7 @@ fn session(
 }
 
 fn first_session(repository: &Repository, options: &BackupOptions, state: SessionState) -> Session {
-    let Whereabouts { machine, boot, process, .. } = Whereabouts::here(repository.id());
-    Session {
-        state,
-        time: now_ms(),
-        host: options.host.clone(),
-        boot,
-        process,
-        profile: options.profile.clone(),
-        packs: 0,
-        bytes: 0,
-        code: None,
-        machine,
-        kept: Vec::new(),
-    }
+    sign_of_life(repository.id(), state, &options.host, &options.profile)
 }
 
 /// Leaves a sign that a run is over. It failed already, so a store that does
@@ -518,13 +496,13 @@ impl<'a> Run<'a> {
         self.progress.event(Event::Stage("committing"));
         // references name packs that may still be on their way
         context.packer.close_open()?;
-        used.resolve(context)?;
+        used.resolve(context.packer, &context.known)?;
         if !used.all_resolved() {
             return Err(Error::failed("a chunk of this run has no place: this is a bug"));
         }
         let references = self.repository.store_references(
             &used.set,
-            &context.unusable_packs(),
+            &context.known.unusable_packs(),
             context.packer,
             context.sealer,
         )?;

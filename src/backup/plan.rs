@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use crossbeam_channel::Sender;
 
-use super::context::{Context, Lookup};
+use super::context::Context;
 use super::parent::{Previous, PreviousEntries};
 use super::sources::{FileSystems, LinkGroups};
 use super::work::{Before, Cut, FileEnd, Job, Part, Planned, Reading, Result as WorkResult};
@@ -19,6 +19,7 @@ use crate::files::{self, Found, Item, LeftOut};
 use crate::format::content::{Content, Item as ContentItem};
 use crate::format::entry::{Entry, EntryKind, Metadata, Timestamp, key_of_path};
 use crate::progress::Event;
+use crate::repository::known::Lookup;
 use crate::repository::{Error, ErrorKind, Result};
 
 /// Files from this size on are cut here and hashed in pieces by all workers.
@@ -321,12 +322,12 @@ impl<'a> Planner<'a> {
             return Ok(());
         };
         let context = self.context;
-        let mut lookup = Lookup::new(context);
+        let mut lookup = Lookup::new(&context.known);
         let mut group = Vec::new();
         let mut take = |item: ContentItem| {
             let known = match item {
                 ContentItem::Chunk { id, .. } => {
-                    let known = lookup.known(&id)?;
+                    let known = lookup.find(&id)?;
                     known.ok_or_else(|| Error::damage("a chunk of the previous state is gone"))?;
                     known
                 }

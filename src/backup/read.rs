@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
-use super::context::{Context, Lookup};
+use super::context::Context;
 use super::work::{Cut, Done, Job, Part, Planned, Reading, Result as WorkResult};
 use crate::files::{self, Found, Item as WalkItem, WalkOptions};
 use crate::format::ChunkKind;
@@ -16,6 +16,7 @@ use crate::format::content::{Content, Item};
 use crate::format::entry::{Entry, EntryKind, MAX_INLINE_XATTR, Metadata};
 use crate::progress::Event;
 use crate::repository::Result;
+use crate::repository::known::Lookup;
 use crate::repository::packer;
 
 /// Files from this size on are asked for their holes.
@@ -35,7 +36,7 @@ pub struct Gather<'a> {
 impl<'a> Gather<'a> {
     pub fn new(context: &'a Context<'a>, kind: ChunkKind) -> Self {
         let blocks = packer::Gather::new(context.packer, context.sealer, kind);
-        Gather { context, kind, lookup: Lookup::new(context), blocks }
+        Gather { context, kind, lookup: Lookup::new(&context.known), blocks }
     }
 
     /// Names a chunk and stores it if nobody has it. The id, and its coordinate
@@ -44,7 +45,7 @@ impl<'a> Gather<'a> {
         let context = self.context;
         let id = context.chunk_id(self.kind, bytes)?;
         let item = Item::Chunk { id, length: bytes.len() as u32 };
-        let known = self.lookup.known(&id)?;
+        let known = self.lookup.find(&id)?;
         if known.is_none() && context.packer.claim(id) {
             context.bytes_added.fetch_add(bytes.len() as u64, Ordering::Relaxed);
             context.count_if_healed(&id)?;
@@ -258,7 +259,7 @@ fn kept_parts(
     let mut add = |item: Item| {
         let known = match item {
             Item::Chunk { id, .. } => {
-                let known = gather.lookup.known(&id)?;
+                let known = gather.lookup.find(&id)?;
                 all_known &= known.is_some();
                 known
             }

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::{
-    backup, cat, check, completions, diff, dump, find, forget, init, key, ls, man, prune, repair,
-    restore, scrub, snapshots, stats, status, store, tag, undo,
+    backup, cat, check, completions, copy, diff, dump, find, forget, init, key, ls, man, prune,
+    repair, restore, scrub, snapshots, stats, status, store, tag, undo,
 };
 
 /// Encrypted, deduplicating backup.
@@ -16,8 +16,10 @@ use super::{
 #[command(name = "esker", version, max_term_width = 100, disable_help_subcommand = true)]
 #[command(after_help = "\
 Environment: ESKER_REPOSITORY, ESKER_PASSWORD, ESKER_PASSWORD_FILE, ESKER_PASSWORD_COMMAND,
-ESKER_KEY_FILE, ESKER_CACHE_DIR, ESKER_CONFIG; of stores: ESKER_FTP_PASSWORD, ESKER_WEBDAV_PASSWORD
-(or the same with _COMMAND), AWS_…, AZURE_STORAGE_…, GOOGLE_APPLICATION_CREDENTIALS.
+ESKER_KEY_FILE, ESKER_CACHE_DIR, ESKER_CONFIG. The first five with ESKER_TO_, ESKER_SECOND_ or
+ESKER_CHUNKER_FROM_ in front mean the other repository of copy --to, restore --second and
+init --chunker-from. Of stores: ESKER_FTP_PASSWORD, ESKER_WEBDAV_PASSWORD (or the same with
+_COMMAND), AWS_…, AZURE_STORAGE_…, GOOGLE_APPLICATION_CREDENTIALS.
 
 Exit codes: 0 ok, 1 error and nothing done, 2 usage, 3 done but some files could not be read or
 written, 10 no repository, 12 wrong password or key, 13 the key lacks the right, 20 damage found,
@@ -99,6 +101,7 @@ pub enum Command {
     Forget(Box<forget::Arguments>),
     Undo(undo::Arguments),
     Prune(prune::Arguments),
+    Copy(copy::Arguments),
     Check(check::Arguments),
     Scrub(scrub::Arguments),
     Repair(repair::Arguments),

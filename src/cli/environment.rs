@@ -140,6 +140,33 @@ impl Environment {
     }
 }
 
+/// What opens a second repository: the same variables, each behind a prefix.
+#[derive(Default)]
+pub struct OtherEnvironment {
+    pub repository: Option<OsString>,
+    pub password: Option<Zeroizing<Vec<u8>>>,
+    pub password_file: Option<PathBuf>,
+    pub password_command: Option<OsString>,
+    pub key_file: Option<PathBuf>,
+}
+
+impl OtherEnvironment {
+    /// `prefix` is such as `ESKER_TO`.
+    pub fn read(prefix: &str) -> OtherEnvironment {
+        let text = |name: &str| {
+            let value = std::env::var_os(format!("{prefix}_{name}"));
+            value.filter(|value| !value.is_empty())
+        };
+        OtherEnvironment {
+            repository: text("REPOSITORY"),
+            password: text("PASSWORD").map(|value| Zeroizing::new(value.into_vec())),
+            password_file: text("PASSWORD_FILE").map(PathBuf::from),
+            password_command: text("PASSWORD_COMMAND"),
+            key_file: text("KEY_FILE").map(PathBuf::from),
+        }
+    }
+}
+
 fn home_of_account() -> Option<PathBuf> {
     let user = uzers::get_user_by_uid(uzers::get_effective_uid())?;
     let home = user.home_dir().to_owned();

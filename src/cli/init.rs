@@ -10,11 +10,13 @@ use serde_json::json;
 
 use super::context::Context;
 use super::location::{self, Place};
+use super::other::Other;
 use super::secrets::{Origin, new_key_file, read_key};
 use super::streams::Output;
 use super::{Exit, Outcome, values};
 use crate::chunker::{ChunkerParams, DEFAULT_AVERAGE};
 use crate::config::{self, Settings};
+use crate::crypto::SecretKey;
 use crate::repository::{Error, ErrorKind, InitOptions, NewSlot, Repository, Result};
 use crate::store::RESERVE_BYTES;
 
@@ -25,12 +27,58 @@ use crate::store::RESERVE_BYTES;
 #[derive(Args)]
 pub struct Arguments {
     /// Average size of the pieces that streams are cut into: 4K to 1M, a power of two
-    #[arg(long, value_name = "SIZE", default_value_t = format!("{}K", DEFAULT_AVERAGE / 1024), value_parser = chunk_size_text)]
+    #[arg(long, conflicts_with = "chunker_from")]
+    #[arg(value_name = "SIZE", default_value_t = format!("{}K", DEFAULT_AVERAGE / 1024), value_parser = chunk_size_text)]
     chunk_size: String,
 
     /// A name for the first key, as `key list` shows it
     #[arg(long, value_name = "TEXT", default_value = "owner")]
     label: String,
+
+    #[command(flatten)]
+    from: ChunkerFrom,
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "Cut like another repository")]
+struct ChunkerFrom {
+    /// Cut as this repository does, so that copies between the two, and backups into both, share chunks.
+    /// Needs a full or write key of it
+    #[arg(long, value_name = "URL|PATH")]
+    chunker_from: Option<OsString>,
+
+    /// Open it with this key file
+    #[arg(long, value_name = "FILE")]
+    #[arg(conflicts_with_all = ["chunker_from_password_file", "chunker_from_password_command"])]
+    chunker_from_key_file: Option<PathBuf>,
+
+    /// Read its password from this file
+    #[arg(long, value_name = "FILE", conflicts_with = "chunker_from_password_command")]
+    chunker_from_password_file: Option<PathBuf>,
+
+    /// Run this in a shell; it prints its password
+    #[arg(long, value_name = "COMMAND")]
+    chunker_from_password_command: Option<OsString>,
+}
+
+impl ChunkerFrom {
+    /// Parameters and secret of the other repository, if one was named.
+    fn read(&self, context: &Context) -> Result<Option<(ChunkerParams, SecretKey)>> {
+        let other = Other {
+            option: "chunker-from",
+            prefix: "ESKER_CHUNKER_FROM",
+            repository: self.chunker_from.as_ref(),
+            key_file: self.chunker_from_key_file.as_ref(),
+            password_file: self.chunker_from_password_file.as_ref(),
+            password_command: self.chunker_from_password_command.as_ref(),
+        };
+        let Some(other) = other.open(context)? else { return Ok(None) };
+        let key = other.keyring().chunker_key().map_err(|error| {
+            let message = format!("{}: tells nobody how it cuts: {error}", other.url());
+            Error::new(error.kind, message)
+        })?;
+        Ok(Some((other.update().chunker, key.clone())))
+    }
 }
 
 fn chunk_size_text(text: &str) -> std::result::Result<String, String> {
@@ -50,8 +98,11 @@ struct Target {
 
 pub fn run(context: &Context, arguments: &Arguments) -> Outcome {
     let target = target(context)?;
-    let chunker =
-        chunk_size(&arguments.chunk_size).map_err(|text| Error::new(ErrorKind::Usage, text))?;
+    let usage = |text| Error::new(ErrorKind::Usage, text);
+    let (chunker, chunker_key) = match arguments.from.read(context)? {
+        Some((chunker, key)) => (chunker, Some(key)),
+        None => (chunk_size(&arguments.chunk_size).map_err(usage)?, None),
+    };
     let origin = Origin::find(&context.global, &context.environment, None)?;
     let (slot, made_key) = new_slot(&origin)?;
     let created = create(
@@ -61,7 +112,7 @@ pub fn run(context: &Context, arguments: &Arguments) -> Outcome {
             slot,
             label: arguments.label.clone(),
             chunker,
-            chunker_key: None,
+            chunker_key,
             stretching: Default::default(),
         },
     );

@@ -6,6 +6,7 @@
 //! | `arguments` | what was typed |
 //! | `environment`, `context` | what it means: repository, key, cache, places |
 //! | `location`, `secrets` | from a name to a store, from a source to a key |
+//! | `other` | a second repository, and what opens it |
 //! | `streams`, `progress`, `terminal` | standard output and error; progress as it is shown; asking |
 //! | `values` | sizes, times and the like, as people type them |
 //! | `snapshot_name` | snapshots and places inside, as people type them |
@@ -19,6 +20,7 @@ mod context;
 mod environment;
 mod exit;
 mod location;
+mod other;
 mod progress;
 mod secrets;
 mod signals;
@@ -30,6 +32,7 @@ mod backup;
 mod cat;
 mod check;
 mod completions;
+mod copy;
 mod diff;
 mod dump;
 mod find;
@@ -92,6 +95,7 @@ fn run(arguments: Arguments) -> Exit {
         Command::Diff(arguments) => diff::run(&context, &arguments),
         Command::Stats(arguments) => stats::run(&context, &arguments),
         Command::Forget(arguments) => forget::run(&context, &arguments),
+        Command::Copy(arguments) => copy::run(&context, &arguments),
         Command::Check(arguments) => check::run(&context, &arguments),
         Command::Repair(arguments) => repair::run(&context, &arguments),
         Command::Scrub(arguments) => scrub::run(&context, &arguments),

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::context::Context;
 use super::exit::when;
+use super::other::Other;
 use super::snapshot_name::{self, Narrow};
 use super::streams::{Output, talk};
 use super::{Exit, Outcome, terminal};
@@ -19,7 +20,8 @@ use crate::progress::Progress;
 use crate::repository::snapshots::Snapshot;
 use crate::repository::{Error, ErrorKind, Repository, Result};
 use crate::restore::{
-    DeletePlan, Overwrite, RestoreOptions, RestoreOutcome, RestoreReport, plan_delete, restore,
+    DeletePlan, Overwrite, RestoreOptions, RestoreOutcome, RestoreReport, counterpart, plan_delete,
+    restore, restore_with_second,
 };
 
 /// How many of the things to be deleted are shown before asking.
@@ -71,6 +73,59 @@ pub struct Arguments {
 
     #[command(flatten)]
     narrow: Narrow,
+
+    #[command(flatten)]
+    second: Second,
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "Second repository")]
+struct Second {
+    /// Take files that are damaged or missing from this repository, which holds a copy of the snapshot
+    /// or the original of it
+    #[arg(long, value_name = "URL|PATH")]
+    second: Option<OsString>,
+
+    /// Open it with this key file (or ESKER_SECOND_KEY_FILE)
+    #[arg(long, value_name = "FILE")]
+    #[arg(conflicts_with_all = ["second_password_file", "second_password_command"])]
+    second_key_file: Option<PathBuf>,
+
+    /// Read its password from this file (or ESKER_SECOND_PASSWORD_FILE)
+    #[arg(long, value_name = "FILE", conflicts_with = "second_password_command")]
+    second_password_file: Option<PathBuf>,
+
+    /// Run this in a shell; it prints its password (or ESKER_SECOND_PASSWORD_COMMAND)
+    #[arg(long, value_name = "COMMAND")]
+    second_password_command: Option<OsString>,
+}
+
+impl Second {
+    /// The second repository and the same snapshot in it, if one was named.
+    fn find(
+        &self,
+        context: &Context,
+        first: &Repository,
+        snapshot: &Snapshot,
+    ) -> Result<Option<(Repository, Snapshot)>> {
+        let other = Other {
+            option: "second",
+            prefix: "ESKER_SECOND",
+            repository: self.second.as_ref(),
+            key_file: self.second_key_file.as_ref(),
+            password_file: self.second_password_file.as_ref(),
+            password_command: self.second_password_command.as_ref(),
+        };
+        let Some(second) = other.open(context)? else { return Ok(None) };
+        let snapshots = context.snapshots(&second)?;
+        let same = counterpart(first, snapshot, &second, &snapshots).cloned();
+        let none = || {
+            let (id, url) = (&snapshot.id.to_hex()[..8], second.url());
+            Error::failed(format!("{url}: holds neither a copy of snapshot {id} nor its original"))
+        };
+        let same = same.ok_or_else(none)?;
+        Ok(Some((second, same)))
+    }
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -112,13 +167,19 @@ pub fn run(context: &Context, arguments: &Arguments) -> Outcome {
     let repository = context.open()?;
     let snapshots = context.readable_snapshots(&repository)?;
     let snapshot = context.select(&repository, &snapshots, &named.wanted, &arguments.narrow)?;
+    let second = arguments.second.find(context, &repository, snapshot)?;
     let reporter = context.reporter();
     if options.delete && !options.dry_run && !arguments.yes {
         let plan = plan_delete(&repository, snapshot, &options, &reporter);
         reporter.finish();
         confirm(&plan?, &reporter)?;
     }
-    let restored = restore(&repository, snapshot, &options, &reporter);
+    let restored = match &second {
+        None => restore(&repository, snapshot, &options, &reporter),
+        Some((other, same)) => {
+            restore_with_second((&repository, snapshot), (other, same), &options, &reporter)
+        }
+    };
     reporter.finish();
     let report = restored?;
     let elapsed = reporter.elapsed_ms();
@@ -127,6 +188,14 @@ pub fn run(context: &Context, arguments: &Arguments) -> Outcome {
         false => {
             summary(snapshot, &options, &report, elapsed).iter().for_each(|line| context.say(line))
         }
+    }
+    if report.from_second > 0 {
+        let files = output::counted(report.from_second, "file");
+        context.warn(&format!(
+            "{files} could not be read in {} and came from the second repository: \
+             run `esker check --read-data`",
+            repository.url()
+        ));
     }
     for patterns in [&options.include, &options.exclude].into_iter().flatten() {
         for pattern in patterns.unused() {
@@ -264,6 +333,7 @@ fn print_json(
             "owners_not_set": report.owners_not_set,
             "failure_count": report.failures_count,
             "failures": remarks(&report.failures),
+            "from_second": report.from_second,
             "damaged_count": report.damaged_count,
             "damaged": remarks(&report.damaged),
             "milliseconds": elapsed,

@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use zeroize::Zeroizing;
 
 use super::arguments::Global;
-use super::environment::Environment;
+use super::environment::{Environment, OtherEnvironment};
 use crate::crypto::SecretKey;
 use crate::keys::file;
 use crate::repository::{Error, ErrorKind, Result, Unlock};
@@ -38,25 +38,43 @@ impl Origin {
         if let Some(origin) = typed(global) {
             return Ok(origin);
         }
-        let from_environment: Vec<(&str, Origin)> = [
-            ("ESKER_PASSWORD", environment.password.clone().map(Origin::Password)),
-            ("ESKER_PASSWORD_FILE", environment.password_file.clone().map(Origin::PasswordFile)),
-            (
-                "ESKER_PASSWORD_COMMAND",
-                environment.password_command.clone().map(Origin::PasswordCommand),
-            ),
-            ("ESKER_KEY_FILE", environment.key_file.clone().map(Origin::KeyFile)),
-        ]
-        .into_iter()
-        .filter_map(|(name, origin)| Some((name, origin?)))
-        .collect();
-        if let [(one, _), (other, _), ..] = from_environment.as_slice() {
-            let message = format!("{one} and {other} are both set: keep one of them");
-            return Err(Error::new(ErrorKind::Usage, message));
-        }
+        let found = one_of(
+            "ESKER",
+            [
+                ("PASSWORD", environment.password.clone().map(Origin::Password)),
+                ("PASSWORD_FILE", environment.password_file.clone().map(Origin::PasswordFile)),
+                (
+                    "PASSWORD_COMMAND",
+                    environment.password_command.clone().map(Origin::PasswordCommand),
+                ),
+                ("KEY_FILE", environment.key_file.clone().map(Origin::KeyFile)),
+            ],
+        )?;
         let configured = || configured.map(|path| Origin::KeyFile(path.to_owned()));
-        let found = from_environment.into_iter().next().map(|(_, origin)| origin);
         Ok(found.or_else(configured).unwrap_or(Origin::Terminal))
+    }
+
+    /// The same for a second repository, whose variables begin with `prefix`.
+    pub fn of_other(prefix: &str, environment: OtherEnvironment) -> Result<Origin> {
+        let found = one_of(
+            prefix,
+            [
+                ("PASSWORD", environment.password.map(Origin::Password)),
+                ("PASSWORD_FILE", environment.password_file.map(Origin::PasswordFile)),
+                ("PASSWORD_COMMAND", environment.password_command.map(Origin::PasswordCommand)),
+                ("KEY_FILE", environment.key_file.map(Origin::KeyFile)),
+            ],
+        )?;
+        Ok(found.unwrap_or(Origin::Terminal))
+    }
+
+    /// What opens slots of the repository at `url`; where the password is asked for,
+    /// it is said for which.
+    pub fn unlock_of(&self, url: &str) -> Result<Unlock> {
+        match self {
+            Origin::Terminal => ask(&format!("password of {url}: ")).map(Unlock::Password),
+            _ => self.unlock(),
+        }
     }
 
     /// What opens slots.
@@ -91,6 +109,17 @@ impl Origin {
             password => Ok(password),
         }
     }
+}
+
+/// The one variable that is set, if one is.
+fn one_of(prefix: &str, variables: [(&str, Option<Origin>); 4]) -> Result<Option<Origin>> {
+    let set = variables.into_iter().filter_map(|(name, origin)| Some((name, origin?)));
+    let set: Vec<(&str, Origin)> = set.collect();
+    if let [(one, _), (other, _), ..] = set.as_slice() {
+        let message = format!("{prefix}_{one} and {prefix}_{other} are both set: keep one of them");
+        return Err(Error::new(ErrorKind::Usage, message));
+    }
+    Ok(set.into_iter().next().map(|(_, origin)| origin))
 }
 
 fn typed(global: &Global) -> Option<Origin> {

@@ -21,6 +21,7 @@ const SLOT_WRAP: &str = "esker 1 slot wrap";
 const SLOT_COMMITMENT: &str = "esker 1 slot commitment";
 const MACHINE: &str = "esker 1 machine";
 const CHECKED: &str = "esker 1 checked signature";
+const TRANSLATION: &str = "esker 1 translation";
 const PASSWORD_TAG: &str = "esker 1 slot input password";
 const KEY_FILE_TAG: &str = "esker 1 slot input key file";
 
@@ -126,6 +127,11 @@ pub fn source_label(id_data: &SecretKey) -> SecretKey {
 /// What a local cache proves with that a signature was checked before.
 pub fn checked(index: &SecretKey) -> SecretKey {
     derive(CHECKED, index.bytes())
+}
+
+/// What a local cache proves with that a chunk has another id in another repository.
+pub fn translation(id_data: &SecretKey) -> SecretKey {
+    derive(TRANSLATION, id_data.bytes())
 }
 
 /// What a machine is called in one repository: tells nothing but that two runs

@@ -13,19 +13,25 @@
 //! | `coordinates` | sets of coordinates, and which packs hold them |
 //! | `blocks` | read chunks: fetch, check, open, decode, verify |
 //! | `pages` | walk trees of pages: entries, items, references |
+//! | `known` | which chunks a run may build on, and those it uses |
+//! | `translations` | which chunk here is which of another repository |
 //! | `packer` | gather sealed blocks into packs and put them |
 //! | `segments` | write index segments |
 //! | `commit` | sessions, segments, manifest, commit check, confirmation |
 //! | `snapshots` | list snapshots and judge them |
+//! | `checkpoints` | when packs put so far get their segment |
 //! | `chains` | manifests that replace one another |
 //! | `runs` | list runs: who signed in, and how far it came |
+//! | `adopt` | take over what interrupted runs put |
 //! | `judge` | which runs live, failed, or were interrupted |
 //! | `proofs` | signatures that were checked before |
 //! | `marks` | say something of a snapshot afterwards |
 //! | `clock` | whether this machine's time can be believed |
 
+pub mod adopt;
 pub mod blocks;
 pub mod chains;
+pub mod checkpoints;
 pub mod clock;
 pub mod commit;
 pub mod coordinates;
@@ -33,6 +39,7 @@ pub mod error;
 pub mod index;
 pub mod judge;
 pub mod keyring;
+pub mod known;
 pub mod local;
 pub mod marks;
 pub mod open;
@@ -44,6 +51,7 @@ pub mod runs;
 pub mod segments;
 pub mod snapshots;
 pub mod sync;
+pub mod translations;
 pub mod updates;
 
 use std::sync::Arc;

@@ -5,10 +5,10 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::Repository;
 use super::error::{Error, Result};
 use super::keyring::{Standing, Trust};
 use super::sync::Troubles;
+use super::{Repository, now_ms};
 use crate::crypto::keys;
 use crate::format::notes::{self, Session, SessionState, session_key, session_of_key};
 use crate::format::object;
@@ -88,6 +88,29 @@ impl Whereabouts {
 fn process_lives(process: u64) -> bool {
     let pid = i32::try_from(process).ok().and_then(rustix::process::Pid::from_raw);
     pid.is_some_and(|pid| rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH))
+}
+
+/// What a run of this process says of itself before it has put anything.
+pub fn sign_of_life(
+    repository: RepositoryId,
+    state: SessionState,
+    host: &str,
+    profile: &str,
+) -> Session {
+    let Whereabouts { machine, boot, process, .. } = Whereabouts::here(repository);
+    Session {
+        state,
+        time: now_ms(),
+        host: host.to_owned(),
+        boot,
+        process,
+        profile: profile.to_owned(),
+        packs: 0,
+        bytes: 0,
+        code: None,
+        machine,
+        kept: Vec::new(),
+    }
 }
 
 /// A run, as its signs of life tell.

@@ -12,6 +12,7 @@
 //! | `elsewhere` | chunks whose first place failed |
 //! | `context`, `report` | what threads share, and what they count |
 //! | `measure` | how much there is, and whether there is room for it |
+//! | `second` | the same snapshot in another repository, for what is lost here |
 //! | `delete` | what the snapshot does not have |
 //! | `dump`, `archive`, `ordered` | one file, or a directory as a tar stream |
 //!
@@ -34,6 +35,7 @@ mod ordered;
 mod plan;
 mod report;
 mod scope;
+mod second;
 mod window;
 
 use std::path::PathBuf;
@@ -41,6 +43,7 @@ use std::path::PathBuf;
 pub use self::delete::{DeletePlan, Deletion, plan_delete};
 pub use self::dump::dump;
 pub use self::report::{RestoreOutcome, RestoreReport};
+pub use self::second::{counterpart, restore_with_second};
 
 use self::context::Context;
 use self::fetch::Pool;

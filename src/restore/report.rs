@@ -48,6 +48,8 @@ pub struct RestoreReport {
     /// What the repository could not give back; at most [`MAX_LISTED_ERRORS`].
     pub damaged: Vec<Failure>,
     pub damaged_count: u64,
+    /// Files that were taken from a second repository.
+    pub from_second: u64,
     /// Things whose owner, or set-id bit that depends on it, this user may not
     /// set; no failures.
     pub owners_not_set: u64,

@@ -3,14 +3,14 @@
 
 use std::collections::HashSet;
 
+use super::packer::PutPack;
+use super::runs::{Run, Sight, Whereabouts};
+use super::{Error, Repository, Result};
 use crate::format::manifest;
 use crate::format::notes::SessionState;
 use crate::format::pack::{FOOTER_LENGTH, Footer, pack_key};
 use crate::id::{PackId, SnapshotId};
 use crate::progress::Progress;
-use crate::repository::packer::PutPack;
-use crate::repository::runs::{Run, Sight, Whereabouts};
-use crate::repository::{Repository, Result};
 
 /// Adopts packs of interrupted runs into the index, which is up to date. How
 /// many.
@@ -25,7 +25,7 @@ pub fn adopt(
     let mut adopted = Vec::new();
     for (id, length) in repository.listed_packs()? {
         if progress.interrupted() {
-            return Err(crate::repository::Error::interrupted());
+            return Err(Error::interrupted());
         }
         if repository.index().pack_number(id).is_none()
             && let Some(pack) = own_pack(repository, id, length)

@@ -1,0 +1,207 @@
+//! Which chunks a run may build on, and where those it uses came to lie.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::coordinates::ReferenceSet;
+use super::index::{PackInfo, PackToc};
+use super::packer::Packer;
+use super::sync::Claimants;
+use super::{Repository, Result};
+use crate::format::pack::Coordinate;
+use crate::id::{ChunkId, PackId};
+
+/// Packs that are not built upon.
+#[derive(Clone, Default)]
+pub struct Unusable {
+    /// A sweep that was announced takes them.
+    pub doomed: HashSet<PackId>,
+    /// Missing, or marked as damaged: what they held is stored again.
+    pub lost: HashSet<PackId>,
+}
+
+/// A pack with its table of contents.
+struct IndexedPack {
+    info: PackInfo,
+    toc: Arc<PackToc>,
+}
+
+/// Looks up what is in the repository already, for one run.
+pub struct Known<'a> {
+    repository: &'a Repository,
+    claimants: Claimants,
+    /// Spares look-ups in a first run until it has packs of its own there.
+    index_is_empty: AtomicBool,
+    unusable: &'a Unusable,
+    /// What the snapshot before uses: taken rather than any other place.
+    preferred: ReferenceSet,
+}
+
+impl<'a> Known<'a> {
+    pub fn new(
+        repository: &'a Repository,
+        unusable: &'a Unusable,
+        preferred: ReferenceSet,
+    ) -> Known<'a> {
+        Known {
+            repository,
+            claimants: repository.claimants(),
+            index_is_empty: AtomicBool::new(repository.index().is_empty()),
+            unusable,
+            preferred,
+        }
+    }
+
+    /// The coordinate of a chunk that this client may build on. Of several the
+    /// preferred one counts, else the oldest, so that duplicates die out.
+    pub fn find(&self, id: &ChunkId) -> Result<Option<Coordinate>> {
+        Ok(self.look_up(id)?.map(|(coordinate, _)| coordinate))
+    }
+
+    fn look_up(&self, id: &ChunkId) -> Result<Option<(Coordinate, IndexedPack)>> {
+        if self.index_is_empty.load(Ordering::Acquire) {
+            return Ok(None);
+        }
+        let index = self.repository.index();
+        let mut best: Option<(bool, Coordinate, IndexedPack)> = None;
+        for place in index.places(id)? {
+            let Some(info) = index.pack(place.pack) else { continue };
+            let pack = IndexedPack { info, toc: index.toc(place.pack)? };
+            // numbers of packs change their meaning when the index is made anew
+            let chunk = pack.toc.toc.chunks.get(usize::from(place.ordinal));
+            if pack.toc.pack != pack.info.id || chunk.is_none_or(|chunk| chunk.id != *id) {
+                continue;
+            }
+            let Some(coordinate) = self.usable(&pack, place.ordinal) else { continue };
+            let foreign = !self.preferred.contains(&coordinate);
+            if best.as_ref().is_none_or(|best| (foreign, coordinate) < (best.0, best.1)) {
+                best = Some((foreign, coordinate, pack));
+            }
+        }
+        Ok(best.map(|(_, coordinate, pack)| (coordinate, pack)))
+    }
+
+    /// The coordinate of a chunk in a pack, if this client may build on it there.
+    fn usable(&self, pack: &IndexedPack, ordinal: u16) -> Option<Coordinate> {
+        let id = &pack.info.id;
+        let stays = !self.unusable.doomed.contains(id) && !self.is_lost(id);
+        let usable = stays && self.claimants.may_use(&pack.info, &pack.toc, ordinal);
+        usable.then(|| pack.toc.coordinate(ordinal))
+    }
+
+    /// Says that packs of this run are in the index by now.
+    pub fn index_grew(&self) {
+        self.index_is_empty.store(false, Ordering::Release);
+    }
+
+    /// Whether what a pack held must be stored again: it is missing, marked as
+    /// damaged, or did not give what this run wanted to read from it.
+    fn is_lost(&self, pack: &PackId) -> bool {
+        self.unusable.lost.contains(pack) || self.repository.is_failing(pack)
+    }
+
+    /// Whether the index has a place for a chunk that cannot be relied on.
+    pub fn lies_in_lost(&self, id: &ChunkId) -> Result<bool> {
+        // nearly always: no look-up more for every new chunk
+        if self.unusable.lost.is_empty() && self.repository.failing_packs().is_empty() {
+            return Ok(false);
+        }
+        let index = self.repository.index();
+        let lost = |pack| index.pack(pack).is_some_and(|info| self.is_lost(&info.id));
+        Ok(index.places(id)?.iter().any(|place| lost(place.pack)))
+    }
+
+    /// Packs that no page of references is taken from.
+    pub fn unusable_packs(&self) -> HashSet<PackId> {
+        let mut packs = &self.unusable.doomed | &self.unusable.lost;
+        packs.extend(self.repository.failing_packs());
+        packs
+    }
+}
+
+/// Packs that one thread tries before it asks the index.
+const NEAR: usize = 4;
+
+/// Looks chunks up for one thread, in the packs of the last ones first: what
+/// are neighbours in the tree were stored as neighbours.
+pub struct Lookup<'a> {
+    known: &'a Known<'a>,
+    near: Vec<IndexedPack>,
+}
+
+impl<'a> Lookup<'a> {
+    pub fn new(known: &'a Known<'a>) -> Self {
+        Lookup { known, near: Vec::with_capacity(NEAR + 1) }
+    }
+
+    /// As [`Known::find`], but of several places any that is preferred.
+    pub fn find(&mut self, id: &ChunkId) -> Result<Option<Coordinate>> {
+        for (at, pack) in self.near.iter().enumerate() {
+            let ordinal = pack.toc.ordinal_of(id);
+            let coordinate = ordinal.and_then(|ordinal| self.known.usable(pack, ordinal));
+            if let Some(coordinate) = coordinate
+                && self.known.preferred.contains(&coordinate)
+            {
+                self.near[..=at].rotate_right(1);
+                return Ok(Some(coordinate));
+            }
+        }
+        let Some((coordinate, pack)) = self.known.look_up(id)? else { return Ok(None) };
+        if self.near.iter().all(|near| near.info.id != pack.info.id) {
+            self.near.insert(0, pack);
+            self.near.truncate(NEAR);
+        }
+        Ok(Some(coordinate))
+    }
+}
+
+/// Coordinates used so far; those of chunks in open packs are not known yet.
+#[derive(Default)]
+pub struct Used {
+    pub set: ReferenceSet,
+    pending: Vec<ChunkId>,
+}
+
+impl Used {
+    /// Notes a chunk with the coordinate it has, if it was there before this run.
+    pub fn add(&mut self, id: ChunkId, known: Option<Coordinate>) {
+        match known {
+            Some(coordinate) => self.set.add(coordinate),
+            None => self.pending.push(id),
+        }
+    }
+
+    /// Resolves what lies in closed packs by now.
+    pub fn resolve(&mut self, packer: &Packer, known: &Known<'_>) -> Result<()> {
+        let mut open = Vec::new();
+        for id in self.pending.drain(..) {
+            let placed = match packer.coordinate(&id) {
+                Some(coordinate) => Some(coordinate),
+                // its pack went into the index at an earlier checkpoint
+                None if !packer.is_claimed(&id) => known.find(&id)?,
+                None => None,
+            };
+            match placed {
+                Some(coordinate) => self.set.add(coordinate),
+                None => open.push(id),
+            }
+        }
+        self.pending = open;
+        Ok(())
+    }
+
+    pub fn all_resolved(&self) -> bool {
+        self.pending.is_empty()
+    }
+}
+
+impl Repository {
+    /// Packs that the index tells of and the store does not have.
+    pub fn missing_packs(&self) -> Result<HashSet<PackId>> {
+        let listed = self.listed_packs()?;
+        let packs = self.index.packs().into_iter();
+        let missing = packs.filter(|(_, info)| listed.get(&info.id) != Some(&info.length));
+        Ok(missing.map(|(_, info)| info.id).collect())
+    }
+}
