@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Azurite, Microsoft's own stand-in for Azure Blob Storage. Its account and key
-# are the published ones. Keeps its data on disk.
+# are the published ones. Keeps its data on disk, but writes the list of it only
+# every few seconds: kill loses what was put last, so it is no server for faults.
 . "$(dirname "$0")/lib"
 
 account=devstoreaccount1

@@ -8,20 +8,26 @@ name=$1
 
 # passed: bytes that went over the loopback device: how far a command has come,
 # whatever it speaks
-passed() { cat /sys/class/net/lo/statistics/tx_bytes; }
+passed() {
+  local bytes
+  read -r bytes </sys/class/net/lo/statistics/tx_bytes
+  printf '%d' "$bytes"
+}
 
 # starts COMMAND...: in the background; `pid` is its
 starts() {
   began=$(passed)
-  timeout --foreground 300 "$ESKER" "$@" >"$work/stdout" 2>"$work/stderr" </dev/null &
+  "$ESKER" "$@" >"$work/stdout" 2>"$work/stderr" </dev/null &
   pid=$!
 }
 
-# loses_server BYTES: what was started does, once so many bytes have passed
+# loses_server BYTES: what was started does, once so many bytes have passed. It is
+# held meanwhile: some commands are done sooner than a server is killed
 loses_server() {
-  while [ $(($(passed) - began)) -lt "$1" ] && kill -0 $pid 2>/dev/null; do sleep 0.01; done
+  while [ $(($(passed) - began)) -lt "$1" ] && kill -0 $pid 2>/dev/null; do sleep 0.005; done
+  kill -STOP $pid 2>/dev/null || fail "it had ended before the server was killed: $(cat "$work/stderr")"
   "$servers/$name.sh" kill "$work/servers/$name"
-  kill -0 $pid 2>/dev/null || fail "it had ended before the server was killed: $(cat "$work/stderr")"
+  kill -CONT $pid
 }
 
 # server_returns: after three seconds, for so long it is to be away
@@ -32,7 +38,11 @@ server_returns() {
 
 # ends CODE...: with one of these codes; all but 0 with one line that says why
 ends() {
-  local code=0
+  local code=0 since=$SECONDS
+  while kill -0 $pid 2>/dev/null; do
+    [ $((SECONDS - since)) -lt 300 ] || { kill -KILL $pid; fail 'it hangs'; }
+    sleep 0.05
+  done
   wait $pid || code=$?
   case " $* " in *" $code "*) ;; *) fail "ended with $code, not $*: $(cat "$work/stderr")" ;; esac
   [ $code = 0 ] || one_line
@@ -72,7 +82,7 @@ killed() {
 
   rm -rf "$work/out"
   starts --cache-dir "$work/none" restore "whole:$work/tree" "$work/out"
-  loses_server 20000000
+  loses_server 10000000
   server_returns
   ends 0 75
   esker -q restore "whole:$work/tree" "$work/out" || fail "the restore after a killed one ended with $?"
