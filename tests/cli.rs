@@ -234,7 +234,8 @@ fn usage_errors_are_2() {
         &["backup"][..],
         &["backup", "--no-such-option"],
         &["nonsense"],
-        &["-r", "s3://bucket", "snapshots"],
+        &["-r", "gopher://host/path", "snapshots"],
+        &["-r", "sftp://ada:secret@host/path", "snapshots"],
         &["restore", "latest~x", "out"],
         &["backup", "--exclude", "[", "tree"],
         &["--key-file", "key", "--password-file", "x", "snapshots"],
@@ -242,7 +243,9 @@ fn usage_errors_are_2() {
     ] {
         assert_eq!(home.run(arguments).code, 2, "{arguments:?}");
     }
-    home.fails(2, &["-r", "s3://bucket", "snapshots"], "local directories only");
+    home.fails(2, &["-r", "gopher://host/path", "snapshots"], "knows no store gopher");
+    home.fails(2, &["-r", "s3://bucket?zone=1", "snapshots"], "has no option");
+    home.fails(1, &["-r", "ftp://host/path", "snapshots"], "this build has no FTP");
     let mut command = home.command(&["snapshots"]);
     command.env("ESKER_KEY_FILE", "key").env("ESKER_PASSWORD", "x");
     Run::of(command.output().unwrap()).fails(2, "both set");

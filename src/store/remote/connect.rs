@@ -5,6 +5,7 @@ use std::time::Duration;
 use ::opendal::{HttpTransporter, OperationContext, Operator, services};
 use zeroize::Zeroizing;
 
+use super::explain;
 use crate::store::address::{Address, Service};
 use crate::store::{ErrorKind, Result, StoreError};
 
@@ -28,7 +29,9 @@ pub struct Secrets {
 pub(super) fn connect(address: &Address, secrets: &Secrets) -> Result<(Operator, String)> {
     let url = address.to_string();
     let failed = |error: ::opendal::Error| {
-        StoreError::new(ErrorKind::Permanent, &url, "").because(error.message().to_owned())
+        let words = explain::words(&error);
+        let reason = explain::reason(&words).map(|reason| reason.1.to_owned());
+        StoreError::new(ErrorKind::Permanent, &url, "").because(reason.unwrap_or(words))
     };
     let operator = match address.service {
         Service::S3 => Operator::new(s3(address)),
