@@ -112,3 +112,25 @@ impl Translations {
         pairs.clear();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nobody_proves_is_not_believed() {
+        let table = Connection::open("").and_then(prepare).unwrap();
+        let (other, key) = (RepositoryId([3; 16]), SecretKey::from_bytes([4; 32]));
+        let translations = Translations { table: Mutex::new(table), other, key };
+        let id = |byte| ChunkId([byte; 32]);
+        translations.add(&mut vec![(id(2), id(20)), (id(1), id(10)), (id(2), id(21))]);
+        assert_eq!(translations.get(&id(1)), Some(id(10)));
+        assert_eq!(translations.get(&id(2)), Some(id(21)));
+        assert_eq!(translations.get(&id(3)), None);
+        let swap = "UPDATE chunks SET here = ? WHERE there = ?";
+        translations.table().execute(swap, [&id(21).0[..], &id(1).0[..]]).unwrap();
+        assert_eq!(translations.get(&id(1)), None);
+        translations.add(&mut vec![(id(1), id(10))]);
+        assert_eq!(translations.get(&id(1)), Some(id(10)));
+    }
+}

@@ -2,14 +2,14 @@
 
 use std::fs;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use esker::copy::{CopyOptions, copy};
 use esker::format::notes::MarkKind;
-use esker::progress::Silent;
+use esker::progress::{Event, Progress, Silent};
 use esker::prune::{PruneOptions, prune};
 use esker::repository::local::CacheRoot;
-use esker::repository::now_ms;
+use esker::repository::{ErrorKind, now_ms};
 use esker::store::{Decision, Faulty, OperationKind, Store};
 
 use crate::support::{self, memory_of, settle};
@@ -94,6 +94,36 @@ fn what_a_copy_put_before_it_was_cut_off_is_not_put_again() {
     let report = world.copy();
     assert!(report.copied[0].bytes_put < 1 << 20, "{} bytes", report.copied[0].bytes_put);
     crate::world::assert_same(&world, original, report.copied[0].id);
+}
+
+/// Ctrl-C, the so-many-th time somebody asks.
+struct Interrupt(AtomicU64);
+
+impl Progress for Interrupt {
+    fn event(&self, _: Event<'_>) {}
+
+    fn interrupted(&self) -> bool {
+        self.0.fetch_sub(1, Ordering::SeqCst) <= 1
+    }
+}
+
+#[test]
+fn what_an_interrupted_copy_put_is_not_put_again() {
+    let world = World::new();
+    for seed in 33..37 {
+        fs::write(world.tree().join(format!("more{seed}")), noise(seed, 9 << 20)).unwrap();
+    }
+    settle();
+    let original = world.save();
+    // far into the ranges of data
+    let interrupt = Interrupt(AtomicU64::new(78));
+    let report = copy(&world.here(), &world.there(), &options(), &interrupt).unwrap();
+    assert_eq!(report.stopped.unwrap().kind, ErrorKind::Interrupted);
+    let put: u64 = world.destination.list("packs/").unwrap().iter().map(|pack| pack.length).sum();
+    assert!(put > 4 << 20, "{put} bytes put");
+    let copied = world.copy().copied.remove(0);
+    assert!(copied.bytes_put + put < 43 << 20, "{} and {put} bytes put", copied.bytes_put);
+    crate::world::assert_same(&world, original, copied.id);
 }
 
 /// A prune takes the packs the copy builds on, just before its manifest is put.

@@ -189,7 +189,7 @@ fn damage_is_named_and_the_second_repository_helps() {
     assert_eq!(home.run(&restore).code, 20);
     let second = ["--second", "two", "--second-key-file", "key2"];
     let restored = home.ok(&[&restore[..], &second[..]].concat());
-    assert!(restored.err.contains("1 file could not be read"), "{}", restored.err);
+    assert!(restored.err.contains("2 files could not be read"), "{}", restored.err);
     let inside = home.path("tree").canonicalize().unwrap();
     let out = home.path("out").join(inside.strip_prefix("/").unwrap());
     assert_eq!(fs::read(out.join("deep/noise")).unwrap(), noise(50, 1 << 20));

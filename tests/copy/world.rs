@@ -138,7 +138,11 @@ fn without_ids(repository: &Repository, content: &Content) -> Content {
         Content::Empty | Content::Inline(_) => content.clone(),
         _ => {
             let mut items = Vec::new();
-            repository.items(content, &mut |item| Ok(items.push(item))).unwrap();
+            let mut keep = |item| {
+                items.push(item);
+                Ok(())
+            };
+            repository.items(content, &mut keep).unwrap();
             let strip = |item| match item {
                 Item::Chunk { length, .. } => {
                     Item::Chunk { id: esker::id::ChunkId([0; 32]), length }
