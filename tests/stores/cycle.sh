@@ -45,6 +45,8 @@ step start
 export ESKER_KEY_FILE=$work/key
 esker -q init --key-file "$work/key"
 step init
+"$ESKER" store test >"$work/stdout" || fail "store test ended with $?: $(cat "$work/stdout")"
+step test
 back_up
 first=$(grep -o '"snapshot":"[0-9a-f]*"' "$work/json" | head -1 | cut -d'"' -f4)
 stored=$(number bytes_stored)
