@@ -67,15 +67,14 @@ impl StorePassword {
 
 impl StoreEnvironment {
     fn read() -> StoreEnvironment {
-        let string =
-            |names: [&str; 2]| names.iter().find_map(|name| text(name)?.into_string().ok());
+        let string = |names: &[&str]| names.iter().find_map(|name| text(name)?.into_string().ok());
         StoreEnvironment {
             ftp: StorePassword::read("ESKER_FTP_PASSWORD"),
             webdav: StorePassword::read("ESKER_WEBDAV_PASSWORD"),
-            azure_account: string(["AZURE_STORAGE_ACCOUNT", "AZURE_STORAGE_ACCOUNT_NAME"]),
-            azure_key: string(["AZURE_STORAGE_KEY", "AZURE_STORAGE_ACCOUNT_KEY"])
+            azure_account: string(&["AZURE_STORAGE_ACCOUNT", "AZURE_STORAGE_ACCOUNT_NAME"]),
+            azure_key: string(&["AZURE_STORAGE_KEY", "AZURE_STORAGE_ACCOUNT_KEY"])
                 .map(Zeroizing::new),
-            azure_sas_token: string(["AZURE_STORAGE_SAS_TOKEN", ""]).map(Zeroizing::new),
+            azure_sas_token: string(&["AZURE_STORAGE_SAS_TOKEN"]).map(Zeroizing::new),
         }
     }
 }
@@ -153,10 +152,7 @@ pub struct OtherEnvironment {
 impl OtherEnvironment {
     /// `prefix` is such as `ESKER_TO`.
     pub fn read(prefix: &str) -> OtherEnvironment {
-        let text = |name: &str| {
-            let value = std::env::var_os(format!("{prefix}_{name}"));
-            value.filter(|value| !value.is_empty())
-        };
+        let text = |name: &str| text(&format!("{prefix}_{name}"));
         OtherEnvironment {
             repository: text("REPOSITORY"),
             password: text("PASSWORD").map(|value| Zeroizing::new(value.into_vec())),
