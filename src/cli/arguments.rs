@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 
 use super::{
     backup, cat, check, completions, copy, diff, dump, find, forget, init, key, ls, man, prune,
-    repair, restore, scrub, snapshots, stats, status, store, tag, undo,
+    repair, restore, scrub, snapshots, stats, status, store, tag, undo, values,
 };
 
 /// Encrypted, deduplicating backup.
@@ -79,6 +79,18 @@ pub struct Global {
     /// Read this configuration file
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
+
+    /// Send at most so many bytes a second to stores on other machines: 500K, 2M
+    #[arg(long, global = true, value_name = "RATE", value_parser = values::rate)]
+    pub limit_upload: Option<u64>,
+
+    /// Receive at most so many bytes a second from them
+    #[arg(long, global = true, value_name = "RATE", value_parser = values::rate)]
+    pub limit_download: Option<u64>,
+
+    /// Ask such a store so many things at once, at most
+    #[arg(long, global = true, value_name = "N", value_parser = values::connections)]
+    pub connections: Option<usize>,
 
     /// Accept that another repository lies here than this machine used before
     #[arg(long, global = true)]

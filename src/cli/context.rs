@@ -9,11 +9,12 @@ use std::sync::Arc;
 
 use super::arguments::Global;
 use super::environment::Environment;
+use super::location::{self, Network};
 use super::progress::Reporter;
 use super::secrets::Origin;
+use super::signals;
 use super::snapshot_name::{self, Narrow};
 use super::streams::talk;
-use super::{location, signals};
 use crate::config::{self, Settings};
 use crate::id::SnapshotId;
 use crate::progress::Silent;
@@ -21,14 +22,38 @@ use crate::repository::local::CacheRoot;
 use crate::repository::snapshots::{Listing, Snapshot, State};
 use crate::repository::{Error, ErrorKind, Repository, Result};
 use crate::select::{self, Wanted};
-use crate::store::Store;
+use crate::store::{Limits, Pace, Store};
 
 pub struct Context {
     pub global: Global,
     pub environment: Environment,
+    /// of all stores together
+    limits: Arc<Limits>,
 }
 
 impl Context {
+    pub fn new(global: Global, environment: Environment) -> Context {
+        let upload = Pace::new(global.limit_upload);
+        let download = Pace::new(global.limit_download);
+        Context { global, environment, limits: Arc::new(Limits { upload, download }) }
+    }
+
+    /// How stores on other machines are reached.
+    pub fn network(&self) -> Network<'_> {
+        let silent = self.global.quiet || self.global.json;
+        Network {
+            environment: &self.environment.stores,
+            limits: Arc::clone(&self.limits),
+            connections: self.global.connections,
+            notice: Box::new(move |error, left| {
+                if !silent {
+                    let left = left.as_secs();
+                    talk(&format!("esker: {error}: trying again for up to {left} s"));
+                }
+            }),
+        }
+    }
+
     pub fn json(&self) -> bool {
         self.global.json
     }
@@ -54,7 +79,7 @@ impl Context {
         if self.global.accept_other_repository {
             cache.forget_location(&place.to_string());
         }
-        let store = location::open(&place, &self.environment.stores, &cache)?;
+        let store = location::open(&place, self.network(), &cache)?;
         let origin = Origin::find(&self.global, &self.environment, configured_key)?;
         Repository::open(store, &origin.unlock()?, &cache)
     }
@@ -68,7 +93,7 @@ impl Context {
 
     /// The store at a place.
     pub fn store_at(&self, name: &OsStr) -> Result<Arc<dyn Store>> {
-        location::open(&location::place(name)?, &self.environment.stores, &self.cache())
+        location::open(&location::place(name)?, self.network(), &self.cache())
     }
 
     /// All snapshots. What cannot be believed is told.

@@ -192,7 +192,7 @@ fn create(context: &Context, target: &Target, options: &InitOptions) -> Result<(
             .create(parent)
             .map_err(|error| Error::failed(format!("{}: {error}", parent.display())))?;
     }
-    let store = location::create(&target.place, &context.environment.stores)?;
+    let store = location::create(&target.place, context.network())?;
     let id = Repository::init(&store, options)?;
     // Whatever this machine knew of the place, it is another repository now.
     context.cache().forget_location(store.url());

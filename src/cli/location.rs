@@ -12,7 +12,7 @@ use crate::repository::local::CacheRoot;
 use crate::repository::{Error, ErrorKind, Result};
 use crate::store::address::{Address, Service};
 use crate::store::{
-    ErrorKind as StoreKind, LocalStore, OpendalStore, Patient, Secrets, Store, StoreError,
+    self, ErrorKind as StoreKind, Limits, LocalStore, Notice, Patient, Secrets, Store, StoreError,
 };
 
 /// Where a repository is.
@@ -65,15 +65,21 @@ fn has_scheme(name: &[u8]) -> bool {
     well_formed && (rest.starts_with(b"//") || scheme == b"memory")
 }
 
+/// How stores on other machines are reached: what opens them, and what of the network they may take.
+pub struct Network<'a> {
+    pub environment: &'a StoreEnvironment,
+    pub limits: Arc<Limits>,
+    /// Requests at once, where the address says nothing.
+    pub connections: Option<usize>,
+    /// Told when a store fails for the moment and is waited for.
+    pub notice: Notice,
+}
+
 /// Opens the store of a repository that is there already.
-pub fn open(
-    place: &Place,
-    environment: &StoreEnvironment,
-    cache: &CacheRoot,
-) -> Result<Arc<dyn Store>> {
+pub fn open(place: &Place, network: Network<'_>, cache: &CacheRoot) -> Result<Arc<dyn Store>> {
     let directory = match place {
         Place::Directory(directory) => directory,
-        Place::Remote(address) => return connect(address, environment),
+        Place::Remote(address) => return connect(address, network),
     };
     match LocalStore::open(directory) {
         Ok(store) => Ok(Arc::new(store)),
@@ -86,7 +92,8 @@ pub fn open(
 }
 
 /// A store on another machine, with whatever opens it.
-fn connect(address: &Address, environment: &StoreEnvironment) -> Result<Arc<dyn Store>> {
+fn connect(address: &Address, network: Network<'_>) -> Result<Arc<dyn Store>> {
+    let Network { environment, limits, connections, notice } = network;
     let text = |secret: secrets::Password| {
         String::from_utf8(secret.to_vec()).map(zeroize::Zeroizing::new).map_err(|_| {
             Error::new(ErrorKind::WrongKey, format!("{address}: its password is not UTF-8"))
@@ -103,8 +110,9 @@ fn connect(address: &Address, environment: &StoreEnvironment) -> Result<Arc<dyn 
         account_key: environment.azure_key.clone(),
         sas_token: environment.azure_sas_token.clone(),
     };
-    let store = OpendalStore::connect(address, &secrets).map_err(|error| failed(&error))?;
-    Ok(Arc::new(Patient::new(Arc::new(store), address.patience, signals::raised())))
+    let store = store::connect(address, &secrets, limits, connections);
+    let store = store.map_err(|error| failed(&error))?;
+    Ok(Arc::new(Patient::new(store, address.patience, signals::raised(), notice)))
 }
 
 fn absent(url: &str, known: bool) -> Error {
@@ -129,16 +137,16 @@ pub fn none_named() -> Error {
 }
 
 /// Makes the store of a new repository: a directory that is absent or empty, or a prefix in a bucket that is there.
-pub fn create(place: &Place, environment: &StoreEnvironment) -> Result<Arc<dyn Store>> {
+pub fn create(place: &Place, network: Network<'_>) -> Result<Arc<dyn Store>> {
     let directory = match place {
         Place::Directory(directory) => directory,
-        Place::Remote(address) => return connect(address, environment),
+        Place::Remote(address) => return connect(address, network),
     };
     match LocalStore::create(directory) {
         // Opened again under the name that every later command will use.
         Ok(_) => {
             let directory = std::fs::canonicalize(directory).unwrap_or(directory.clone());
-            open(&Place::Directory(directory), environment, &CacheRoot::None)
+            open(&Place::Directory(directory), network, &CacheRoot::None)
         }
         Err(error) if error.kind() == StoreKind::Exists && directory.join("config").exists() => {
             Err(Error::failed(format!("{}: there is a repository here already", error.url())))

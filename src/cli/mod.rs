@@ -81,7 +81,7 @@ pub fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> Exit {
-    let context = Context { global: arguments.global, environment: Environment::read() };
+    let context = Context::new(arguments.global, Environment::read());
     let outcome = match arguments.command {
         Command::Init(arguments) => init::run(&context, &arguments),
         Command::Backup(arguments) => backup::run(&context, *arguments),

@@ -29,6 +29,7 @@ mod key;
 mod local;
 mod many;
 mod operation;
+mod pace;
 mod patient;
 mod remote;
 mod slow;
@@ -46,8 +47,9 @@ pub use self::many::{
     Ahead, Reading, ask_all, at_once, both, delete_many, get_each, in_order, read_many,
 };
 pub use self::operation::{Operation, OperationKind};
-pub use self::patient::Patient;
-pub use self::remote::{OpendalStore, Secrets};
+pub use self::pace::{Limits, Pace};
+pub use self::patient::{Notice, Patient};
+pub use self::remote::{OpendalStore, Secrets, connect};
 pub use self::slow::{Clock, RealClock, Slow};
 
 /// Requests at once that hide the way to a distant store and back.
@@ -120,6 +122,11 @@ pub trait Store: Send + Sync {
     /// How many operations at once suit this store: few where the answer is near, many where each one takes its time.
     fn concurrency(&self) -> usize {
         8
+    }
+
+    /// How long the server asked to be left alone, if it did and the time is not over.
+    fn retry_after(&self) -> Option<std::time::Duration> {
+        None
     }
 
     /// Lets time pass: a store whose listings lag is given the time it needs.

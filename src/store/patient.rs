@@ -7,13 +7,13 @@
 //! server that is being restarted.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::{Listed, Result, Store};
+use super::{Listed, Result, Store, StoreError};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
@@ -21,18 +21,45 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 const LONGEST_SLEEP: Duration = Duration::from_millis(200);
 /// How long a store that never answered is waited for, at most.
 const FIRST_PATIENCE: Duration = Duration::from_secs(15);
+/// A store that is away for less is not spoken of, and of one that stays away not more often than that.
+const UNMENTIONED: Duration = Duration::from_secs(2);
+const BETWEEN_NOTICES: Duration = Duration::from_secs(60);
+
+/// Told of a failure after which the store is waited for, and how long that may last.
+pub type Notice = Box<dyn Fn(&StoreError, Duration) + Send + Sync>;
 
 pub struct Patient {
     inner: Arc<dyn Store>,
     patience: Duration,
     answered: AtomicBool,
     stop: Arc<AtomicBool>,
+    notice: Notice,
+    /// When `notice` was called last: many requests may fail at once.
+    noticed: Mutex<Option<Instant>>,
 }
 
 impl Patient {
     /// `patience` counts from the first failure of a call. When `stop` is raised, nothing is waited for any longer.
-    pub fn new(inner: Arc<dyn Store>, patience: Duration, stop: Arc<AtomicBool>) -> Patient {
-        Patient { inner, patience, answered: AtomicBool::new(false), stop }
+    pub fn new(
+        inner: Arc<dyn Store>,
+        patience: Duration,
+        stop: Arc<AtomicBool>,
+        notice: Notice,
+    ) -> Patient {
+        let (answered, noticed) = (AtomicBool::new(false), Mutex::default());
+        Patient { inner, patience, answered, stop, notice, noticed }
+    }
+
+    /// Tells of a failure that lasts: of the first one it is too early to speak.
+    fn tell(&self, error: &StoreError, waited: Duration) {
+        if waited < UNMENTIONED {
+            return;
+        }
+        let mut noticed = self.noticed.lock().unwrap_or_else(PoisonError::into_inner);
+        if noticed.is_none_or(|last| last.elapsed() > BETWEEN_NOTICES) {
+            *noticed = Some(Instant::now());
+            (self.notice)(error, self.patience().saturating_sub(waited));
+        }
     }
 
     fn patience(&self) -> Duration {
@@ -67,8 +94,15 @@ impl Patient {
                 }
             }
             let waited = failing_since.get_or_insert_with(Instant::now).elapsed();
-            let pause_now = jittered(pause);
-            if waited + pause_now > self.patience() || !self.pause(pause_now) {
+            // a server that says when is not asked sooner
+            let pause_now = jittered(pause).max(self.inner.retry_after().unwrap_or_default());
+            if waited + pause_now > self.patience() {
+                return result;
+            }
+            if let Err(error) = &result {
+                self.tell(error, waited + pause_now);
+            }
+            if !self.pause(pause_now) {
                 return result;
             }
             pause = (pause * 2).min(LONGEST_PAUSE);
@@ -131,6 +165,10 @@ impl Store for Patient {
         self.inner.concurrency()
     }
 
+    fn retry_after(&self) -> Option<Duration> {
+        self.inner.retry_after()
+    }
+
     fn wait(&self, time: Duration) {
         self.inner.wait(time);
     }
@@ -142,10 +180,8 @@ impl Store for Patient {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
-
     use super::*;
-    use crate::store::{ErrorKind, OpendalStore, StoreError};
+    use crate::store::{ErrorKind, OpendalStore};
 
     /// Fails the first calls, counts all, and lets no time pass.
     struct Failing {
@@ -153,6 +189,7 @@ mod tests {
         failures: Mutex<(u32, ErrorKind)>,
         calls: Mutex<u32>,
         waited: Mutex<Duration>,
+        busy: Option<Duration>,
     }
 
     impl Failing {
@@ -162,6 +199,7 @@ mod tests {
                 failures: Mutex::new((failures, kind)),
                 calls: Mutex::default(),
                 waited: Mutex::default(),
+                busy: None,
             })
         }
 
@@ -201,20 +239,25 @@ mod tests {
             self.inner.delete(key)?;
             self.fail(key)
         }
+        fn retry_after(&self) -> Option<Duration> {
+            self.busy
+        }
         fn wait(&self, time: Duration) {
             *self.waited.lock().unwrap() += time;
         }
     }
 
     fn patient(failing: &Arc<Failing>, seconds: u64) -> Patient {
-        Patient::new(failing.clone(), Duration::from_secs(seconds), Arc::default())
+        let patience = Duration::from_secs(seconds);
+        Patient::new(failing.clone(), patience, Arc::default(), Box::new(|_, _| {}))
     }
 
     #[test]
     fn a_signal_ends_the_waiting() {
         let failing = Failing::new(u32::MAX, ErrorKind::Temporary);
         let stop = Arc::new(AtomicBool::new(true));
-        let store = Patient::new(failing.clone(), Duration::from_secs(100), stop);
+        let store =
+            Patient::new(failing.clone(), Duration::from_secs(100), stop, Box::new(|_, _| {}));
         assert!(store.get("a", 1).unwrap_err().is_temporary());
         assert_eq!(*failing.calls.lock().unwrap(), 1);
     }
@@ -243,6 +286,30 @@ mod tests {
             assert_eq!(store.list("").unwrap_err().kind(), kind);
             assert_eq!(*failing.calls.lock().unwrap(), 1, "{kind:?}");
         }
+    }
+
+    #[test]
+    fn a_server_that_says_when_is_not_asked_sooner() {
+        let mut failing = Failing::new(2, ErrorKind::Temporary);
+        Arc::get_mut(&mut failing).unwrap().busy = Some(Duration::from_secs(7));
+        patient(&failing, 14).delete("a").unwrap();
+        assert_eq!(*failing.waited.lock().unwrap(), Duration::from_secs(14));
+    }
+
+    #[test]
+    fn a_failure_that_lasts_is_told_once() {
+        let failing = Failing::new(6, ErrorKind::Temporary);
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let notice: Notice = {
+            let told = told.clone();
+            Box::new(move |error, left| told.lock().unwrap().push((error.key().to_owned(), left)))
+        };
+        let store = Patient::new(failing.clone(), Duration::from_secs(100), Arc::default(), notice);
+        // this one has answered
+        store.get("b", 1).unwrap_err();
+        let told = told.lock().unwrap();
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert_eq!(told[0].0, "b");
     }
 
     #[test]

@@ -10,12 +10,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::pace::Direction;
 use super::{Listed, REMOTE_CONCURRENCY, Result, Store};
 
-/// Bytes that one operation transfers before others have their turn, at least.
-const MIN_SLICE: u64 = 64 << 10;
-/// And at most so much of a second's: sleeps must not become too short to be kept.
-const SLICES_PER_SECOND: u64 = 256;
 /// What a key takes in the answer to a listing, and what surrounds an answer, in bytes.
 const LISTED_BYTES: u64 = 200;
 
@@ -44,38 +41,6 @@ impl Clock for RealClock {
     }
 }
 
-/// Slices that may pass at once after a pause: what waits in the buffers of a real link while whoever fills them is
-/// busy elsewhere.
-const BURST: u64 = 4;
-
-/// One direction of a link: a bucket of tokens that [`BURST`] slices fit in.
-#[derive(Debug)]
-struct Direction {
-    /// in bytes a second
-    rate: u64,
-    /// When all slices so far will have passed.
-    free_at: Duration,
-}
-
-impl Direction {
-    fn slice(&self) -> u64 {
-        (self.rate / SLICES_PER_SECOND).max(MIN_SLICE)
-    }
-
-    fn time(&self, bytes: u64) -> Duration {
-        Duration::from_secs_f64(bytes as f64 / self.rate as f64)
-    }
-
-    /// Takes a slice's place on the link; when it will have passed.
-    ///
-    /// Whoever wakes up late from the slice before does not lose the time, up to that of a burst.
-    fn pass(&mut self, now: Duration, bytes: u64) -> Duration {
-        let earliest = now.saturating_sub(self.time(BURST * self.slice()));
-        self.free_at = self.free_at.max(earliest) + self.time(bytes);
-        self.free_at
-    }
-}
-
 /// A store behind a slow link.
 pub struct Slow {
     inner: Arc<dyn Store>,
@@ -97,7 +62,7 @@ impl Slow {
         rate: u64,
         clock: Arc<dyn Clock>,
     ) -> Slow {
-        let direction = || Mutex::new(Direction { rate: rate.max(1), free_at: Duration::ZERO });
+        let direction = || Mutex::new(Direction::new(rate));
         Slow { inner, latency, up: direction(), down: direction(), clock }
     }
 
@@ -223,42 +188,5 @@ mod tests {
         assert_eq!(took(&|| drop(slow.get("packs/b", u64::MAX).unwrap_err())), 50);
         assert_eq!(took(&|| assert_eq!(slow.list("packs/").unwrap().len(), 1)), 50);
         assert_eq!(took(&|| slow.delete("packs/a").unwrap()), 50);
-    }
-
-    #[test]
-    fn operations_share_the_rate_and_take_turns() {
-        let mut link = Direction { rate: 10 * MEGABYTE, free_at: Duration::ZERO };
-        let slice = link.slice();
-        let start = Duration::from_secs(1);
-        let mut ends = [start; 2];
-        for _ in 0..100 {
-            // each asks for its next slice when its last has passed
-            for end in &mut ends {
-                *end = link.pass(*end, slice);
-            }
-        }
-        let all = link.time(200 * slice);
-        let last = ends[1] - start;
-        assert!(last <= all && last + link.time((BURST + 1) * slice) >= all, "{last:?} of {all:?}");
-        assert!(ends[1] - ends[0] <= link.time(slice) * 2);
-    }
-
-    #[test]
-    fn the_rate_holds_whatever_the_pauses() {
-        let mut link = Direction { rate: 10 * MEGABYTE, free_at: Duration::ZERO };
-        let slice = link.slice();
-        let (mut passed, mut now) = (0, Duration::from_secs(1));
-        let start = now;
-        for turn in 0..1000u64 {
-            // wakes up late, now and then by much
-            now = link.pass(now, slice)
-                + Duration::from_micros(if turn % 50 == 0 { 50_000 } else { 300 });
-            passed += slice;
-            let most = (BURST * slice) as f64 + 10e6 * (now - start).as_secs_f64();
-            assert!(passed as f64 <= most + 1.0, "{passed} bytes of {most}");
-        }
-        let idle = Duration::from_millis(20 * 50);
-        let least = 10e6 * (now - start - idle).as_secs_f64();
-        assert!(passed as f64 >= 0.99 * least, "{passed} bytes of {least}");
     }
 }

@@ -1,13 +1,15 @@
 //! From an address and secrets to an OpenDAL operator: one function a service, and the HTTP client they share.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use ::opendal::{HttpTransporter, OperationContext, Operator, services};
 use zeroize::Zeroizing;
 
 use super::explain;
+use super::transport::{Heard, Transport};
 use crate::store::address::{Address, Service};
-use crate::store::{ErrorKind, Result, StoreError};
+use crate::store::{ErrorKind, Limits, Result, StoreError};
 
 /// How long a server may take to accept a connection, and to acknowledge what was sent to it.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
@@ -26,7 +28,12 @@ pub struct Secrets {
 }
 
 /// An operator, and where the repository lies under its root: empty, or ending in a slash.
-pub(super) fn connect(address: &Address, secrets: &Secrets) -> Result<(Operator, String)> {
+pub(super) fn connect(
+    address: &Address,
+    secrets: &Secrets,
+    limits: Arc<Limits>,
+    heard: &Arc<Heard>,
+) -> Result<(Operator, String)> {
     let url = address.to_string();
     let failed = |error: ::opendal::Error| {
         let words = explain::words(&error);
@@ -53,7 +60,7 @@ pub(super) fn connect(address: &Address, secrets: &Secrets) -> Result<(Operator,
     let client = http_client().map_err(|error| {
         StoreError::new(ErrorKind::Permanent, &url, "").because(error.to_string())
     })?;
-    let transport = opendal_http_transport_reqwest::ReqwestTransport::new(client);
+    let transport = Transport { client, limits, heard: Arc::clone(heard) };
     let context = OperationContext::new().with_http_transport(HttpTransporter::new(transport));
     let beneath = match address.service {
         Service::Ftp | Service::Ftps if !address.path.is_empty() => format!("{}/", address.path),
@@ -88,6 +95,8 @@ fn s3(address: &Address) -> services::S3 {
             }
         }
     }
+    // what arrives otherwise than it was sent is refused
+    s3 = s3.checksum_algorithm("md5");
     if let Some(profile) = address.option("profile") {
         s3 = s3.profile(profile);
     }

@@ -8,7 +8,7 @@ use std::error::Error;
 use crate::store::ErrorKind;
 
 /// Signs of a reason, in lower case; the first row with one that occurs in the error counts.
-const REASONS: [(&[&str], ErrorKind, &str); 13] = [
+const REASONS: [(&[&str], ErrorKind, &str); 14] = [
     (
         &[
             "nosuchbucket",
@@ -112,6 +112,11 @@ const REASONS: [(&[&str], ErrorKind, &str); 13] = [
         &["slowdown", "too many requests", "serverbusy", "toomanyrequests", "too many connections"],
         ErrorKind::Temporary,
         "the server is too busy",
+    ),
+    (
+        &["baddigest", "invaliddigest", "md5mismatch"],
+        ErrorKind::Temporary,
+        "what arrived is not what was sent",
     ),
     (
         &["region is missing", "region cannot be found"],

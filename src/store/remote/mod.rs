@@ -16,12 +16,15 @@
 
 mod connect;
 mod explain;
+mod temporary;
+mod transport;
 
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use ::opendal::options::{ListOptions, ReadOptions, WriteOptions};
 use ::opendal::{BufferStream, EntryMode, Operator, services};
@@ -31,9 +34,10 @@ use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 
 pub use self::connect::Secrets;
+use self::transport::Heard;
 use super::address::{Address, Service};
 use super::key::{TEMPORARY, check_key, check_prefix, is_key};
-use super::{ErrorKind, Listed, REMOTE_CONCURRENCY, Result, Store, StoreError};
+use super::{ErrorKind, Limits, Listed, REMOTE_CONCURRENCY, Result, Store, StoreError};
 
 /// Threads that drive requests; they wait for the network and compute nothing.
 const RUNTIME_THREADS: usize = 2;
@@ -44,8 +48,6 @@ const LONGEST_SILENCE: Duration = Duration::from_secs(120);
 const SLOWEST_RATE: u64 = 16 << 10;
 /// A whole listing may take this long.
 const LONGEST_LISTING: Duration = Duration::from_secs(3600);
-/// Temporary objects of puts that were begun so long ago are of no use to anybody.
-const TEMPORARY_AGE_MS: u64 = 3 * 24 * 3600 * 1000;
 
 /// How a service has to be treated so that the contract holds.
 #[derive(Debug, Clone, Copy)]
@@ -95,16 +97,35 @@ pub struct OpendalStore {
     turns: Semaphore,
     /// The service puts only where nothing is; cleared when it turns out that it does not.
     conditional: AtomicBool,
+    heard: Arc<Heard>,
+}
+
+/// The store at an address. Nothing is asked of it yet.
+///
+/// `connections` counts where the address itself says nothing.
+pub fn connect(
+    address: &Address,
+    secrets: &Secrets,
+    limits: Arc<Limits>,
+    connections: Option<usize>,
+) -> Result<Arc<dyn Store>> {
+    let connections = address.connections.or(connections);
+    Ok(Arc::new(OpendalStore::connect(address, secrets, limits, connections)?))
 }
 
 impl OpendalStore {
-    /// The store at an address. Nothing is asked of it yet.
-    pub fn connect(address: &Address, secrets: &Secrets) -> Result<OpendalStore> {
-        let (operator, beneath) = connect::connect(address, secrets)?;
+    fn connect(
+        address: &Address,
+        secrets: &Secrets,
+        limits: Arc<Limits>,
+        connections: Option<usize>,
+    ) -> Result<OpendalStore> {
+        let heard = Arc::default();
+        let (operator, beneath) = connect::connect(address, secrets, limits, &heard)?;
         let mut manners = Manners::of(address.service);
-        manners.connections = address.connections.unwrap_or(manners.connections);
+        manners.connections = connections.unwrap_or(manners.connections);
         let store = OpendalStore::with_manners(operator, &address.to_string(), manners)?;
-        Ok(OpendalStore { beneath, ..store })
+        Ok(OpendalStore { beneath, heard, ..store })
     }
 
     fn with_manners(operator: Operator, url: &str, manners: Manners) -> Result<OpendalStore> {
@@ -128,7 +149,8 @@ impl OpendalStore {
         let conditional = AtomicBool::new(capability.write_with_if_not_exists && !manners.moves);
         let turns = Semaphore::new(manners.connections);
         let (url, beneath) = (url.to_owned(), String::new());
-        Ok(OpendalStore { operator, beneath, url, runtime, manners, turns, conditional })
+        let heard = Arc::default();
+        Ok(OpendalStore { operator, beneath, url, runtime, manners, turns, conditional, heard })
     }
 
     /// A store in memory that ends with this value.
@@ -214,9 +236,7 @@ impl OpendalStore {
 
     /// Writes the object under another name, sees that all of it arrived, and moves it to its key.
     fn write_and_move(&self, key: &str, object: &Bytes) -> Result<()> {
-        let name = temporary_name().map_err(|error| {
-            StoreError::new(ErrorKind::Permanent, &self.url, key).because(error.to_string())
-        })?;
+        let name = temporary::name(&self.url)?;
         let written = self
             .write(&name, object, false)
             .and_then(|()| self.check_length(&name, object.len() as u64))
@@ -394,6 +414,14 @@ impl Store for OpendalStore {
         self.manners.connections
     }
 
+    fn date(&self) -> Result<Option<u64>> {
+        Ok(self.heard.date())
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        self.heard.busy_for()
+    }
+
     fn clean_temporary(&self) -> Result<u64> {
         if !self.manners.moves {
             return Ok(0);
@@ -405,7 +433,8 @@ impl Store for OpendalStore {
                 result => result?,
             };
         let mut removed = 0;
-        for name in entries.iter().map(|entry| entry.path()).filter(|name| is_old(name)) {
+        for name in entries.iter().map(|entry| entry.path()).filter(|name| temporary::is_old(name))
+        {
             self.run("", LONGEST_SILENCE, self.operator.delete(name))?;
             removed += 1;
         }
@@ -416,21 +445,6 @@ impl Store for OpendalStore {
 /// The longest time that a request which moves so many bytes may take.
 fn longest(bytes: u64) -> Duration {
     LONGEST_SILENCE + Duration::from_secs(bytes / SLOWEST_RATE)
-}
-
-fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as u64)
-}
-
-/// A name for an object on its way: when it was made, and a number nobody else has.
-fn temporary_name() -> ::std::result::Result<String, getrandom::Error> {
-    Ok(format!("{TEMPORARY}/{:x}-{:016x}", now_ms(), getrandom::u64()?))
-}
-
-fn is_old(name: &str) -> bool {
-    let made = name.rsplit('/').next().and_then(|name| name.split_once('-'));
-    let made = made.and_then(|(made, _)| u64::from_str_radix(made, 16).ok());
-    made.is_some_and(|made| made.saturating_add(TEMPORARY_AGE_MS) < now_ms())
 }
 
 impl fmt::Debug for OpendalStore {
