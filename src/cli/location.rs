@@ -12,7 +12,8 @@ use crate::repository::local::CacheRoot;
 use crate::repository::{Error, ErrorKind, Result};
 use crate::store::address::{Address, Service};
 use crate::store::{
-    self, ErrorKind as StoreKind, Limits, LocalStore, Notice, Patient, Secrets, Store, StoreError,
+    self, ErrorKind as StoreKind, Limits, LocalStore, Notice, Patient, Secrets, Sound, Store,
+    StoreError,
 };
 
 /// Where a repository is.
@@ -112,7 +113,8 @@ fn connect(address: &Address, network: Network<'_>) -> Result<Arc<dyn Store>> {
     };
     let store = store::connect(address, &secrets, limits, connections);
     let store = store.map_err(|error| failed(&error))?;
-    Ok(Arc::new(Patient::new(store, address.patience, signals::raised(), notice)))
+    let patient = Patient::new(store, address.patience, signals::raised(), notice);
+    Ok(Arc::new(Sound::new(Arc::new(patient))))
 }
 
 fn absent(url: &str, known: bool) -> Error {

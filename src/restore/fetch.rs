@@ -220,8 +220,8 @@ fn write_range(context: &Context<'_>, job: FetchJob, answer: Answer) -> Result<(
         }
         match open(context.repository, &job.toc, job.offset, &mut bytes, block.block) {
             Ok(raw) => write_block(context, &job.toc, &block, &raw)?,
+            // the same block first: it may have been altered on its way only
             Err(error) if error.kind == ErrorKind::Damage => {
-                context.elsewhere.note_bad_block(job.pack, block.block);
                 rescue_all(context, block.chunks.into_iter().map(|(_, want)| want).collect())?;
             }
             Err(error) => return Err(error),
