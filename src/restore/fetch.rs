@@ -15,7 +15,7 @@ use crate::format::ChunkKind;
 use crate::format::pack::pack_key;
 use crate::id::ChunkId;
 use crate::repository::blocks::mutable;
-use crate::repository::index::{PackNumber, PackToc};
+use crate::repository::index::PackToc;
 use crate::repository::{Error, ErrorKind, Repository, Result};
 use crate::store::{StoreError, at_once};
 
@@ -33,7 +33,6 @@ pub(super) struct Want {
 
 /// Consecutive bytes of one pack, and what is wanted of them.
 pub(super) struct FetchJob {
-    pub pack: PackNumber,
     pub toc: Arc<PackToc>,
     /// Bytes in the pack.
     pub offset: u64,
