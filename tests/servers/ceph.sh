@@ -11,7 +11,8 @@ user=esker-owner secret=esker-owner-secret
 client=esker-client client_secret=esker-client-secret
 
 install() {
-  debian radosgw:radosgw ceph-mon:ceph-mon ceph-osd:ceph-osd ceph:ceph-common curl:curl rclone:rclone
+  debian radosgw:radosgw ceph-mon:ceph-mon ceph-osd:ceph-osd ceph:ceph-common curl:curl rclone:rclone \
+    faketime:faketime
 }
 
 configuration() {

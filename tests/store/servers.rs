@@ -44,6 +44,7 @@ fn the_named_store_conforms() {
     // docs/stores.md says of which stores that is not to be expected
     let races = match variable("ESKER_TEST_RACES").as_deref() {
         Some("lost") => Races::MayReplace,
+        Some("ignored") => Races::Replace,
         _ => Races::OneWins,
     };
     conformance(&patient, races);

@@ -63,13 +63,13 @@ cp -a "$work/tree" "$work/earlier"
 esker -q init --key-file "$work/key"
 esker -q backup --tag earlier --name earlier "$work/tree"
 step start
-suffers cut-put 2
-suffers cut-get 5
-suffers lost-put 4
-suffers 500 6
-suffers 503 9
-suffers 429 9
-suffers alter-get 4
+suffers cut-put 3
+suffers cut-get 9
+suffers lost-put 6
+suffers 500 19
+suffers 503 23
+suffers 429 29
+suffers alter-get 7
 case $name in
   ceph)
     suffers alter-put 3

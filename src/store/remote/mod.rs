@@ -287,8 +287,13 @@ impl OpendalStore {
         }
     }
 
+    /// The length of an object; a directory is none.
     fn length(&self, key: &str) -> Result<u64> {
-        Ok(self.run(key, LONGEST_SILENCE, self.operator.stat(&self.path(key)))?.content_length())
+        let metadata = self.run(key, LONGEST_SILENCE, self.operator.stat(&self.path(key)))?;
+        match metadata.is_dir() {
+            true => Err(StoreError::new(ErrorKind::NotFound, &self.url, key)),
+            false => Ok(metadata.content_length()),
+        }
     }
 
     /// The error of a range read, as `Truncated` if the object turns out to be too short.
@@ -303,6 +308,7 @@ impl OpendalStore {
             Ok(length) if length < end => {
                 StoreError::new(ErrorKind::Truncated, &self.url, key).because(error)
             }
+            Err(absent) if absent.kind() == ErrorKind::NotFound => absent,
             _ => error,
         }
     }
@@ -327,7 +333,11 @@ impl Store for OpendalStore {
             return Ok(());
         }
         let result = match self.manners.moves {
-            true => self.write_and_move(key, &object),
+            // of two that make the same directory at once, Apache tells one that it may not
+            true => self.write_and_move(key, &object).or_else(|error| match error.kind() {
+                ErrorKind::Permission => self.write_and_move(key, &object),
+                _ => Err(error),
+            }),
             false => self.write(key, &object, false),
         };
         self.settle(key, &object, result)
@@ -343,6 +353,10 @@ impl Store for OpendalStore {
             Some(object) if self.manners.cuts_silently => {
                 self.check_length(key, object.len() as u64)?;
                 Ok(object)
+            }
+            // of a directory file servers give something, too
+            Some(object) if self.manners.moves && object.is_empty() => {
+                self.length(key).map(|_| object)
             }
             Some(object) => Ok(object),
             None => Err(StoreError::new(ErrorKind::TooLarge, &self.url, key)),
@@ -362,7 +376,7 @@ impl Store for OpendalStore {
             .run(key, longest(length), self.operator.read_options(&path, options))
             .map_err(|error| self.range_error(key, end, error))?;
         if found.len() as u64 != length {
-            return Err(truncated());
+            return Err(self.range_error(key, end, truncated()));
         }
         Ok(found.to_bytes())
     }
@@ -402,6 +416,13 @@ impl Store for OpendalStore {
 
     fn delete(&self, key: &str) -> Result<()> {
         check_key(&self.url, key)?;
+        if self.manners.moves {
+            // a file server takes a directory for an object as well, and all beneath it with it
+            match self.length(key) {
+                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+                _ => {}
+            }
+        }
         match self.run(key, LONGEST_SILENCE, self.operator.delete(&self.path(key))) {
             Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
             _ => Ok(()),
