@@ -2,10 +2,13 @@
 //!
 //! Services put the same few reasons into codes and texts of their own, and OpenDAL hands these on. Of an error only
 //! the message and its sources are looked at and shown, never the request's address, in which a signature may stand.
+//! [`reason`] takes words of any origin.
 
 use std::error::Error;
 
 use crate::store::ErrorKind;
+
+pub(super) const CREDENTIALS: &str = "the server does not accept these credentials for this";
 
 /// Signs of a reason, in lower case; the first row with one that occurs in the error counts.
 const REASONS: [(&[&str], ErrorKind, &str); 14] = [
@@ -57,7 +60,7 @@ const REASONS: [(&[&str], ErrorKind, &str); 14] = [
             "401 unauthorized",
         ],
         ErrorKind::Permission,
-        "the server does not accept these credentials for this",
+        CREDENTIALS,
     ),
     (
         &[
