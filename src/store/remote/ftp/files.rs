@@ -47,16 +47,22 @@ impl Connection {
 
     /// Everything in a directory; `None` if there is no such directory. The root's path is empty.
     pub(super) fn list(&mut self, directory: &str) -> Result<Option<Vec<Entry>>, Failure> {
-        let entries = match self.facts {
+        match self.entries(directory) {
+            Err(Failure::Refused(reply)) if reply.class() == 5 => {
+                if self.is_absent(directory)? {
+                    return Ok(None);
+                }
+                // perhaps it was made a moment ago
+                self.entries(directory).map(Some)
+            }
+            result => result.map(Some),
+        }
+    }
+
+    fn entries(&mut self, directory: &str) -> Result<Vec<Entry>, Failure> {
+        match self.facts {
             true => self.lines(&format!("MLSD {}", or_root(directory)), listing::of_facts),
             false => self.list_in_lines(directory),
-        };
-        match entries {
-            Ok(entries) => Ok(Some(entries)),
-            Err(Failure::Refused(reply)) if reply.class() == 5 && self.is_absent(directory)? => {
-                Ok(None)
-            }
-            Err(failure) => Err(failure),
         }
     }
 

@@ -106,7 +106,7 @@ impl Server {
         tls.resumption = Resumption::in_memory_sessions(SESSIONS);
         let connector = RustlsConnector::from(Arc::new(tls));
         stream.into_secure(connector, &self.host).map_err(|error| match Failure::of(error) {
-            Failure::Refused(reply) => Failure::Told(
+            Failure::Refused(reply) => Failure::Broken(
                 ErrorKind::Permission,
                 format!("the server does not begin TLS: {}", reply.words()),
             ),

@@ -337,6 +337,37 @@ fn a_refusal_is_no_absence() {
     }
 }
 
+/// As vsftpd does where it may enter but not read.
+#[test]
+fn a_directory_that_is_not_opened_is_not_empty() {
+    let (fake, store) = Fake::start(false);
+    put(&store, "marks/1", b"x").unwrap();
+    let entered = Mutex::new(String::new());
+    fake.fails(move |command| {
+        let mut entered = entered.lock().unwrap();
+        if let Some(directory) = command.strip_prefix("CWD ") {
+            *entered = directory.to_owned();
+        }
+        (command.starts_with("LIST") && *entered == "/a/b/marks").then_some(Fault::Cut(0))
+    });
+    check_kind(store.list("marks/"), ErrorKind::Permission);
+    check_kind(store.list(""), ErrorKind::Permission);
+}
+
+#[test]
+fn a_directory_that_was_made_a_moment_ago_is_there() {
+    let (fake, store) = Fake::start(true);
+    put(&store, "config", b"x").unwrap();
+    let server = fake.clone();
+    fake.fails(move |command| {
+        let made = command == "MLSD /a/b/marks"
+            && server.directories.lock().unwrap().insert("/a/b/marks".to_owned());
+        made.then_some(Fault::Say("550 no"))
+    });
+    assert_eq!(store.list("marks/").unwrap(), []);
+    assert_eq!(fake.count("MLSD /a/b/marks"), 2);
+}
+
 #[test]
 fn a_directory_that_vanishes_makes_the_listing_fail() {
     let (fake, store) = Fake::start(true);
