@@ -98,6 +98,17 @@ impl Connection {
         }
     }
 
+    /// Removes a file; that it is absent is fine.
+    pub(super) fn remove(&mut self, path: &str) -> Result<(), Failure> {
+        match self.ask(&format!("DELE {path}")) {
+            Err(Failure::Refused(reply)) if reply.class() == 5 => match self.look(path)? {
+                None => Ok(()),
+                Some(_) => Err(Failure::Refused(reply)),
+            },
+            result => result.map(|_| ()),
+        }
+    }
+
     /// Goes to a directory; `false` if that cannot be done.
     pub(super) fn enter(&mut self, directory: &str) -> Result<bool, Failure> {
         match self.ask(&format!("CWD {}", or_root(directory))) {

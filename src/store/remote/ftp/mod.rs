@@ -145,7 +145,7 @@ impl FtpStore {
     /// After a put that failed: what it left is removed, if that can be done, and nothing is taken to be known.
     fn tidy_up(&self, name: &str) {
         self.made.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        let _ = self.with("", |connection| connection.ask(&format!("DELE {}", self.path(name))));
+        let _ = self.with("", |connection| connection.remove(&self.path(name)));
     }
 
     /// What is in a directory, or `None` if it is not there.
@@ -250,13 +250,7 @@ impl Store for FtpStore {
     fn delete(&self, key: &str) -> Result<()> {
         check_key(&self.url, key)?;
         let path = self.path(key);
-        self.with(key, |connection| match connection.ask(&format!("DELE {path}")) {
-            Err(Failure::Refused(reply)) if reply.class() == 5 => match connection.look(&path)? {
-                None => Ok(()),
-                Some(_) => Err(Failure::Refused(reply)),
-            },
-            result => result.map(|_| ()),
-        })
+        self.with(key, |connection| connection.remove(&path))
     }
 
     fn concurrency(&self) -> usize {
@@ -268,7 +262,7 @@ impl Store for FtpStore {
         for Entry { name, found } in self.entries(TEMPORARY)?.unwrap_or_default() {
             if matches!(found, Found::File(_)) && temporary::is_old(&name) {
                 let path = self.path(&format!("{TEMPORARY}/{name}"));
-                self.with("", |connection| connection.ask(&format!("DELE {path}")))?;
+                self.with("", |connection| connection.remove(&path))?;
                 removed += 1;
             }
         }
