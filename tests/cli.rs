@@ -245,10 +245,19 @@ fn usage_errors_are_2() {
     }
     home.fails(2, &["-r", "gopher://host/path", "snapshots"], "knows no store gopher");
     home.fails(2, &["-r", "s3://bucket?zone=1", "snapshots"], "has no option");
-    home.fails(1, &["-r", "ftp://host/path", "snapshots"], "this build has no FTP");
     let mut command = home.command(&["snapshots"]);
     command.env("ESKER_KEY_FILE", "key").env("ESKER_PASSWORD", "x");
     Run::of(command.output().unwrap()).fails(2, "both set");
+}
+
+/// A server that is not there may come back.
+#[test]
+fn a_server_that_does_not_answer_is_75() {
+    let home = Home::with_repository();
+    for scheme in ["ftp", "ftps"] {
+        let address = format!("{scheme}://127.0.0.1:1/x?patience=0");
+        home.fails(75, &["-r", &address, "snapshots"], "nobody answers");
+    }
 }
 
 #[test]

@@ -44,7 +44,8 @@ start() {
   printf 'secret\n' >"$dir/passwords"
   launch vsftpd "$(PATH=$PATH:/usr/sbin command -v vsftpd)" "$dir/config"
   answers vsftpd greets
-  environment "ESKER_REPOSITORY=ftp://anonymous@127.0.0.1:$port/backups/esker" ESKER_FTP_PASSWORD=secret
+  # as whoever starts it, vsftpd does not change its root: paths are the machine's
+  environment "ESKER_REPOSITORY=ftp://anonymous@127.0.0.1:$port$dir/data/backups/esker" ESKER_FTP_PASSWORD=secret
 }
 
 act "$@"

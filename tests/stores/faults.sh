@@ -45,8 +45,14 @@ ends() {
   done
   wait $pid || code=$?
   case " $* " in *" $code "*) ;; *) fail "ended with $code, not $*: $(cat "$work/stderr")" ;; esac
-  [ $code = 0 ] || one_line
+  [ $code = 0 ] || one_reason
   ended=$code
+}
+
+# one_reason: beside notices that the store is waited for, one line that says why it ended
+one_reason() {
+  sed -i '/: trying again for up to [0-9]* s$/d' "$work/stderr"
+  one_line
 }
 
 # sound: what is reported good is, and the earliest snapshot restores
@@ -61,7 +67,7 @@ refused() {
   shift 2
   esker "$@" >"$work/stdout" 2>"$work/stderr" </dev/null || code=$?
   case " $codes " in *" $code "*) ;; *) fail "$words: ended with $code, not $codes: $(cat "$work/stderr")" ;; esac
-  one_line
+  one_reason
   grep -qiE "$words" "$work/stderr" || fail "nothing about $words in: $(cat "$work/stderr")"
 }
 

@@ -12,7 +12,7 @@ use crate::store::address::{Address, Service};
 use crate::store::{ErrorKind, Limits, Result, StoreError};
 
 /// How long a server may take to accept a connection, and to acknowledge what was sent to it.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 const ACKNOWLEDGE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What opens a store and does not stand in its address. S3 and Google Cloud Storage find theirs by the providers'
@@ -27,13 +27,12 @@ pub struct Secrets {
     pub sas_token: Option<Zeroizing<String>>,
 }
 
-/// An operator, and where the repository lies under its root: empty, or ending in a slash.
 pub(super) fn connect(
     address: &Address,
     secrets: &Secrets,
     limits: Arc<Limits>,
     heard: &Arc<Heard>,
-) -> Result<(Operator, String)> {
+) -> Result<Operator> {
     let url = address.to_string();
     let failed = |error: ::opendal::Error| {
         let words = explain::words(&error);
@@ -45,14 +44,8 @@ pub(super) fn connect(
         Service::Azblob => Operator::new(azblob(address, secrets)?),
         Service::Gcs => Operator::new(gcs(address)),
         Service::Sftp => Operator::new(sftp(address)),
-        #[cfg(feature = "ftp")]
-        Service::Ftp | Service::Ftps => Operator::new(ftp(address, secrets)),
-        #[cfg(not(feature = "ftp"))]
         Service::Ftp | Service::Ftps => {
-            return Err(StoreError::new(ErrorKind::Permanent, &url, "").because(
-                "this build has no FTP, which does not pass the tests of stores: use SFTP or WebDAV, or build with \
-                 `--features ftp` to try it",
-            ));
+            return Err(StoreError::new(ErrorKind::Unsupported, &url, ""));
         }
         Service::Webdav => Operator::new(webdav(address, secrets, "https")),
         Service::WebdavHttp => Operator::new(webdav(address, secrets, "http")),
@@ -62,11 +55,7 @@ pub(super) fn connect(
     })?;
     let transport = Transport { client, limits, heard: Arc::clone(heard) };
     let context = OperationContext::new().with_http_transport(HttpTransporter::new(transport));
-    let beneath = match address.service {
-        Service::Ftp | Service::Ftps if !address.path.is_empty() => format!("{}/", address.path),
-        _ => String::new(),
-    };
-    Ok((operator.map_err(failed)?.with_context(context), beneath))
+    Ok(operator.map_err(failed)?.with_context(context))
 }
 
 /// HTTP/1.1, so that transfers do not share one connection, over rustls with the system's certificates.
@@ -163,18 +152,6 @@ fn sftp(address: &Address) -> services::Sftp {
         sftp = sftp.key(identity);
     }
     sftp
-}
-
-/// Its root is the server's: OpenDAL makes one directory of a root, and those above a file all.
-#[cfg(feature = "ftp")]
-fn ftp(address: &Address, secrets: &Secrets) -> services::Ftp {
-    let mut ftp = services::Ftp::default()
-        .endpoint(&format!("{}://{}", address.service.scheme(), address.authority()))
-        .user(address.user.as_deref().unwrap_or("anonymous"));
-    if let Some(password) = &secrets.password {
-        ftp = ftp.password(password);
-    }
-    ftp
 }
 
 fn webdav(address: &Address, secrets: &Secrets, scheme: &str) -> services::Webdav {

@@ -2,13 +2,16 @@
 //!
 //! Services put the same few reasons into codes and texts of their own, and OpenDAL hands these on. Of an error only
 //! the message and its sources are looked at and shown, never the request's address, in which a signature may stand.
+//! [`reason`] takes words of any origin.
 
 use std::error::Error;
 
 use crate::store::ErrorKind;
 
+pub(super) const CREDENTIALS: &str = "the server does not accept these credentials for this";
+
 /// Signs of a reason, in lower case; the first row with one that occurs in the error counts.
-const REASONS: [(&[&str], ErrorKind, &str); 14] = [
+const REASONS: [(&[&str], ErrorKind, &str); 16] = [
     (
         &[
             "nosuchbucket",
@@ -57,7 +60,7 @@ const REASONS: [(&[&str], ErrorKind, &str); 14] = [
             "401 unauthorized",
         ],
         ErrorKind::Permission,
-        "the server does not accept these credentials for this",
+        CREDENTIALS,
     ),
     (
         &[
@@ -119,6 +122,16 @@ const REASONS: [(&[&str], ErrorKind, &str); 14] = [
         "what arrived is not what was sent",
     ),
     (
+        &["tls required", "must use encryption"],
+        ErrorKind::Permission,
+        "the server wants TLS: use ftps:// instead of ftp://",
+    ),
+    (
+        &["does not begin tls"],
+        ErrorKind::Permission,
+        "the server has no TLS here: where nobody else listens, ftp:// does without",
+    ),
+    (
         &["region is missing", "region cannot be found"],
         ErrorKind::Permanent,
         "the region is missing: add ?region=NAME, or set AWS_REGION",
@@ -166,6 +179,7 @@ mod tests {
             ),
             ("tcp connect error: Connection refused (os error 111)", Some(ErrorKind::Temporary)),
             ("ssh error: Host key verification failed.", Some(ErrorKind::Permission)),
+            ("550 SSL/TLS required on the control channel.", Some(ErrorKind::Permission)),
             ("S3Error { code: \"InternalError\" }", None),
         ] {
             assert_eq!(reason(words).map(|reason| reason.0), kind, "{words}");

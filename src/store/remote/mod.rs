@@ -1,4 +1,4 @@
-//! Any OpenDAL service as a [`Store`]. Services differ in how their operator is built (`connect.rs`) and in the
+//! Stores on other machines: any OpenDAL service as a [`Store`], and FTP by itself (`ftp/`). Services differ in how their operator is built (`connect.rs`) and in the
 //! [`Manners`] that hold the contract over what they lack; what their refusals mean is in `explain.rs`.
 //!
 //! Every request goes through [`OpendalStore::run`], which bounds its time and how many run at once. Trying again is
@@ -6,7 +6,7 @@
 //!
 //! Sentences of the contract that depend on the service:
 //!
-//! * Put-once needs a conditional put. Where there is none (SFTP, WebDAV, FTP, some S3 servers), the look before the
+//! * Put-once needs a conditional put. Where there is none (SFTP, WebDAV, some S3 servers), the look before the
 //!   write can lose a race between writers of different bytes, and a server that ignores the condition replaces what
 //!   is there. Names that are hashes or random numbers make that a race which nobody runs.
 //! * File servers are given an object under a temporary name, which is moved to its key when its length is right.
@@ -16,6 +16,7 @@
 
 mod connect;
 mod explain;
+mod ftp;
 mod temporary;
 mod transport;
 
@@ -34,6 +35,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 
 pub use self::connect::Secrets;
+use self::ftp::FtpStore;
 use self::transport::Heard;
 use super::address::{Address, Service};
 use super::key::{TEMPORARY, check_key, check_prefix, is_key};
@@ -54,8 +56,6 @@ const LONGEST_LISTING: Duration = Duration::from_secs(3600);
 struct Manners {
     /// Objects are written under another name and moved to their key.
     moves: bool,
-    /// A transfer that was cut short looks like the end of an object.
-    cuts_silently: bool,
     /// Errors without a name of their own are those of a connection.
     fails_vaguely: bool,
     /// Requests at once.
@@ -63,34 +63,22 @@ struct Manners {
 }
 
 impl Manners {
-    const OBJECT_STORE: Manners = Manners {
-        moves: false,
-        cuts_silently: false,
-        fails_vaguely: false,
-        connections: REMOTE_CONCURRENCY,
-    };
+    const OBJECT_STORE: Manners =
+        Manners { moves: false, fails_vaguely: false, connections: REMOTE_CONCURRENCY };
 
     fn of(service: Service) -> Manners {
         match service {
-            Service::S3 | Service::Azblob | Service::Gcs => Manners::OBJECT_STORE,
-            Service::Sftp => {
-                Manners { moves: true, cuts_silently: false, fails_vaguely: true, connections: 8 }
-            }
-            // OpenDAL moves by itself there
-            Service::Ftp | Service::Ftps => {
-                Manners { moves: false, cuts_silently: true, fails_vaguely: true, connections: 2 }
-            }
+            Service::Sftp => Manners { moves: true, fails_vaguely: true, connections: 8 },
             Service::Webdav | Service::WebdavHttp => {
                 Manners { moves: true, connections: 8, ..Manners::OBJECT_STORE }
             }
+            _ => Manners::OBJECT_STORE,
         }
     }
 }
 
 pub struct OpendalStore {
     operator: Operator,
-    /// where the repository lies under the operator's root
-    beneath: String,
     url: String,
     runtime: Runtime,
     manners: Manners,
@@ -110,7 +98,12 @@ pub fn connect(
     connections: Option<usize>,
 ) -> Result<Arc<dyn Store>> {
     let connections = address.connections.or(connections);
-    Ok(Arc::new(OpendalStore::connect(address, secrets, limits, connections)?))
+    Ok(match address.service {
+        Service::Ftp | Service::Ftps => {
+            Arc::new(FtpStore::new(address, secrets, limits, connections)?)
+        }
+        _ => Arc::new(OpendalStore::connect(address, secrets, limits, connections)?),
+    })
 }
 
 impl OpendalStore {
@@ -121,11 +114,11 @@ impl OpendalStore {
         connections: Option<usize>,
     ) -> Result<OpendalStore> {
         let heard = Arc::default();
-        let (operator, beneath) = connect::connect(address, secrets, limits, &heard)?;
+        let operator = connect::connect(address, secrets, limits, &heard)?;
         let mut manners = Manners::of(address.service);
         manners.connections = connections.unwrap_or(manners.connections);
         let store = OpendalStore::with_manners(operator, &address.to_string(), manners)?;
-        Ok(OpendalStore { beneath, heard, ..store })
+        Ok(OpendalStore { heard, ..store })
     }
 
     fn with_manners(operator: Operator, url: &str, manners: Manners) -> Result<OpendalStore> {
@@ -148,9 +141,9 @@ impl OpendalStore {
             .map_err(|error| StoreError::of_io(url, "", error))?;
         let conditional = AtomicBool::new(capability.write_with_if_not_exists && !manners.moves);
         let turns = Semaphore::new(manners.connections);
-        let (url, beneath) = (url.to_owned(), String::new());
+        let url = url.to_owned();
         let heard = Arc::default();
-        Ok(OpendalStore { operator, beneath, url, runtime, manners, turns, conditional, heard })
+        Ok(OpendalStore { operator, url, runtime, manners, turns, conditional, heard })
     }
 
     /// A store in memory that ends with this value.
@@ -158,10 +151,6 @@ impl OpendalStore {
         let operator = Operator::new(services::Memory::default())
             .map_err(|error| StoreError::new(ErrorKind::Permanent, "memory:", "").because(error))?;
         OpendalStore::with_manners(operator, "memory:", Manners::OBJECT_STORE)
-    }
-
-    fn path(&self, key: &str) -> String {
-        format!("{}{key}", self.beneath)
     }
 
     /// The one place where requests are made: waits for its turn, runs it for at most the time that so many bytes may
@@ -225,13 +214,8 @@ impl OpendalStore {
     /// Writes the object under its key; with `only_new`, only if nothing is there.
     fn write(&self, key: &str, object: &Bytes, only_new: bool) -> Result<()> {
         let options = WriteOptions { if_not_exists: only_new, ..WriteOptions::default() };
-        let path = self.path(key);
-        let write = self.operator.write_options(&path, object.clone(), options);
-        self.run(key, longest(object.len() as u64), write)?;
-        match self.manners.cuts_silently {
-            true => self.check_length(key, object.len() as u64),
-            false => Ok(()),
-        }
+        let write = self.operator.write_options(key, object.clone(), options);
+        self.run(key, longest(object.len() as u64), write).map(|_| ())
     }
 
     /// Writes the object under another name, sees that all of it arrived, and moves it to its key.
@@ -241,16 +225,11 @@ impl OpendalStore {
             .write(&name, object, false)
             .and_then(|()| self.check_length(&name, object.len() as u64))
             .and_then(|()| {
-                self.run(
-                    key,
-                    LONGEST_SILENCE,
-                    self.operator.rename(&self.path(&name), &self.path(key)),
-                )
-                .map(|_| ())
+                self.run(key, LONGEST_SILENCE, self.operator.rename(&name, key)).map(|_| ())
             });
         if written.is_err() {
             // what stays is tidied up some day
-            let _ = self.run(key, LONGEST_SILENCE, self.operator.delete(&self.path(&name)));
+            let _ = self.run(key, LONGEST_SILENCE, self.operator.delete(&name));
         }
         written
     }
@@ -278,9 +257,8 @@ impl OpendalStore {
 
     /// A listing that found no directory: empty if it is not there, and otherwise one that something moved under.
     fn absent_directory(&self, prefix: &str, error: StoreError) -> Result<Vec<Listed>> {
-        let directory = Some(self.path(prefix)).filter(|path| !path.is_empty());
-        let directory = directory.unwrap_or_else(|| "/".to_owned());
-        match self.run(prefix, LONGEST_SILENCE, self.operator.stat(&directory)) {
+        let directory = if prefix.is_empty() { "/" } else { prefix };
+        match self.run(prefix, LONGEST_SILENCE, self.operator.stat(directory)) {
             Err(stat) if stat.kind() == ErrorKind::NotFound => Ok(Vec::new()),
             Err(stat) => Err(stat),
             Ok(_) => Err(StoreError::new(ErrorKind::Temporary, &self.url, prefix).because(error)),
@@ -289,7 +267,7 @@ impl OpendalStore {
 
     /// The length of an object; a directory is none.
     fn length(&self, key: &str) -> Result<u64> {
-        let metadata = self.run(key, LONGEST_SILENCE, self.operator.stat(&self.path(key)))?;
+        let metadata = self.run(key, LONGEST_SILENCE, self.operator.stat(key))?;
         match metadata.is_dir() {
             true => Err(StoreError::new(ErrorKind::NotFound, &self.url, key)),
             false => Ok(metadata.content_length()),
@@ -346,14 +324,10 @@ impl Store for OpendalStore {
     fn get(&self, key: &str, max_length: u64) -> Result<Bytes> {
         check_key(&self.url, key)?;
         let read = async {
-            let stream = self.operator.reader(&self.path(key)).await?.into_stream(..).await?;
+            let stream = self.operator.reader(key).await?.into_stream(..).await?;
             collect(stream, max_length).await
         };
         match self.run(key, longest(max_length.min(1 << 30)), read)? {
-            Some(object) if self.manners.cuts_silently => {
-                self.check_length(key, object.len() as u64)?;
-                Ok(object)
-            }
             // of a directory file servers give something, too
             Some(object) if self.manners.moves && object.is_empty() => {
                 self.length(key).map(|_| object)
@@ -370,10 +344,9 @@ impl Store for OpendalStore {
         if length == 0 {
             return if self.length(key)? < end { Err(truncated()) } else { Ok(Bytes::new()) };
         }
-        let path = self.path(key);
         let options = ReadOptions { range: (offset..end).into(), ..ReadOptions::default() };
         let found = self
-            .run(key, longest(length), self.operator.read_options(&path, options))
+            .run(key, longest(length), self.operator.read_options(key, options))
             .map_err(|error| self.range_error(key, end, error))?;
         if found.len() as u64 != length {
             return Err(self.range_error(key, end, truncated()));
@@ -384,9 +357,9 @@ impl Store for OpendalStore {
     fn list(&self, prefix: &str) -> Result<Vec<Listed>> {
         check_prefix(&self.url, prefix)?;
         let options = ListOptions { recursive: true, ..ListOptions::default() };
-        let path = self.path(prefix);
         // All pages or an error: OpenDAL gives up at the first page that fails.
-        let entries = self.run(prefix, LONGEST_LISTING, self.operator.list_options(&path, options));
+        let entries =
+            self.run(prefix, LONGEST_LISTING, self.operator.list_options(prefix, options));
         let entries = match entries {
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 return self.absent_directory(prefix, error);
@@ -395,7 +368,7 @@ impl Store for OpendalStore {
         };
         let mut listed = Vec::with_capacity(entries.len());
         for (path, metadata) in entries.into_iter().map(|entry| entry.into_parts()) {
-            let Some(key) = path.strip_prefix(&self.beneath) else { continue };
+            let key = path.as_str();
             if !key.starts_with(prefix) || !is_key(key) {
                 continue;
             }
@@ -423,7 +396,7 @@ impl Store for OpendalStore {
                 _ => {}
             }
         }
-        match self.run(key, LONGEST_SILENCE, self.operator.delete(&self.path(key))) {
+        match self.run(key, LONGEST_SILENCE, self.operator.delete(key)) {
             Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         }
@@ -446,11 +419,10 @@ impl Store for OpendalStore {
             return Ok(0);
         }
         let directory = format!("{TEMPORARY}/");
-        let entries =
-            match self.run("", LONGEST_LISTING, self.operator.list(&self.path(&directory))) {
-                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(0),
-                result => result?,
-            };
+        let entries = match self.run("", LONGEST_LISTING, self.operator.list(&directory)) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(0),
+            result => result?,
+        };
         let mut removed = 0;
         for name in entries.iter().map(|entry| entry.path()).filter(|name| temporary::is_old(name))
         {
