@@ -5,3 +5,4 @@ mod decorators;
 mod durability;
 mod local;
 mod mounts;
+mod sftp;

@@ -1,4 +1,4 @@
-//! Any OpenDAL service as a [`Store`]. Services differ in how their operator is built (`connect.rs`) and in the
+//! Any OpenDAL service as a [`Store`]; SFTP has one of its own (`sftp/`). Services differ in how their operator is built (`connect.rs`) and in the
 //! [`Manners`] that hold the contract over what they lack; what their refusals mean is in `explain.rs`.
 //!
 //! Every request goes through [`OpendalStore::run`], which bounds its time and how many run at once. Trying again is
@@ -6,7 +6,7 @@
 //!
 //! Sentences of the contract that depend on the service:
 //!
-//! * Put-once needs a conditional put. Where there is none (SFTP, WebDAV, FTP, some S3 servers), the look before the
+//! * Put-once needs a conditional put. Where there is none (WebDAV, FTP, some S3 servers), the look before the
 //!   write can lose a race between writers of different bytes, and a server that ignores the condition replaces what
 //!   is there. Names that are hashes or random numbers make that a race which nobody runs.
 //! * File servers are given an object under a temporary name, which is moved to its key when its length is right.
@@ -16,6 +16,7 @@
 
 mod connect;
 mod explain;
+mod sftp;
 mod temporary;
 mod transport;
 
@@ -34,6 +35,8 @@ use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 
 pub use self::connect::Secrets;
+pub use self::sftp::AskPassword;
+use self::sftp::SftpStore;
 use self::transport::Heard;
 use super::address::{Address, Service};
 use super::key::{TEMPORARY, check_key, check_prefix, is_key};
@@ -72,10 +75,8 @@ impl Manners {
 
     fn of(service: Service) -> Manners {
         match service {
-            Service::S3 | Service::Azblob | Service::Gcs => Manners::OBJECT_STORE,
-            Service::Sftp => {
-                Manners { moves: true, cuts_silently: false, fails_vaguely: true, connections: 8 }
-            }
+            // SFTP has a store of its own
+            Service::S3 | Service::Azblob | Service::Gcs | Service::Sftp => Manners::OBJECT_STORE,
             // OpenDAL moves by itself there
             Service::Ftp | Service::Ftps => {
                 Manners { moves: false, cuts_silently: true, fails_vaguely: true, connections: 2 }
@@ -110,6 +111,10 @@ pub fn connect(
     connections: Option<usize>,
 ) -> Result<Arc<dyn Store>> {
     let connections = address.connections.or(connections);
+    if address.service == Service::Sftp {
+        let ask_password = secrets.ask_password.clone();
+        return Ok(Arc::new(SftpStore::new(address, ask_password, limits, connections)?));
+    }
     Ok(Arc::new(OpendalStore::connect(address, secrets, limits, connections)?))
 }
 
