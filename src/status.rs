@@ -96,7 +96,7 @@ pub struct Overview {
 pub fn overview(repository: &Repository, here: &Whereabouts, now: u64) -> Result<Overview> {
     // in this order: a run that ends meanwhile is found among the snapshots
     let runs = repository.list_runs()?;
-    let listing = repository.list_snapshots()?;
+    let listing = repository.look_at_snapshots()?;
     let (doomed, more) = repository.doomed()?;
     let view = View::new(&runs.runs, &listing.snapshots, here, now);
     let judged = |snapshot| view.snapshot(snapshot, doomed.manifests.contains(&snapshot.id));

@@ -14,8 +14,8 @@ use crate::repository::local::CacheRoot;
 use crate::repository::{Error, ErrorKind, Result};
 use crate::store::address::{Address, Service};
 use crate::store::{
-    self, AskPassword, ErrorKind as StoreKind, Limits, LocalStore, Notice, Patient, Secrets, Store,
-    StoreError,
+    self, AskPassword, ErrorKind as StoreKind, Limits, LocalStore, Notice, Patient, Secrets, Sound,
+    Store, StoreError,
 };
 
 /// Where a repository is.
@@ -115,7 +115,8 @@ fn connect(address: &Address, network: Network<'_>) -> Result<Arc<dyn Store>> {
     };
     let store = store::connect(address, &secrets, limits, connections);
     let store = store.map_err(|error| failed(&error))?;
-    Ok(Arc::new(Patient::new(store, address.patience, signals::raised(), notice)))
+    let patient = Patient::new(store, address.patience, signals::raised(), notice);
+    Ok(Arc::new(Sound::new(Arc::new(patient))))
 }
 
 fn utf8(secret: &[u8]) -> std::result::Result<Zeroizing<String>, String> {

@@ -102,7 +102,9 @@ impl<'a> Mover<'a> {
         let repository = self.repository;
         read_groups(repository, &groups, progress, &mut |group, bytes| {
             let moved = bytes.and_then(|bytes| {
-                each(group, &bytes, &mut |block, stored| self.block(&group.of.toc, block, stored))
+                each(repository, group, &bytes, &mut |block, stored| {
+                    self.block(&group.of.toc, block, stored)
+                })
             });
             match moved {
                 Err(error) if error.kind == ErrorKind::Damage => {
@@ -129,17 +131,17 @@ impl<'a> Mover<'a> {
             // all or nothing: what was moved of a pack that stays would lie twice
             let all = groups(0, &moving);
             read_groups(self.repository, &all, progress, &mut |group, bytes| {
-                each(group, &bytes?, &mut |block, stored| sound(&group.of.toc, block, stored))
+                each(self.repository, group, &bytes?, &mut |_, _| Ok(()))
             })?;
         }
         Ok(moving)
     }
 
+    /// Moves a sound block.
     fn block(&mut self, toc: &PackToc, live: &LiveBlock, stored: &[u8]) -> Result<()> {
         let no_block = || Error::damage(format!("{}: no such block", pack_key(toc.pack)));
         let block = toc.toc.blocks.get(live.at).ok_or_else(no_block)?;
         let session = toc.toc.sessions.get(usize::from(block.session)).ok_or_else(no_block)?;
-        sound(toc, live, stored)?;
         let whole = live.needed.len() == block.chunks as usize;
         let small = (block.raw_length as usize) < block_target(block.kind) / 4;
         let may_recut = self.recuts || block.kind == ChunkKind::Refs;
@@ -285,8 +287,10 @@ fn read_groups(
     })
 }
 
-/// Gives each block of a group that was read to `work`.
+/// Gives each block of a group that was read to `work`, if it is sound. One that is
+/// not is read again: it may have been altered on its way.
 fn each(
+    repository: &Repository,
     group: &Group<'_>,
     bytes: &[u8],
     work: &mut dyn FnMut(&LiveBlock, &[u8]) -> Result<()>,
@@ -296,7 +300,14 @@ fn each(
     group.live.iter().try_for_each(|block| {
         let from = (offset(toc, block.at) - start) as usize;
         let length = toc.toc.blocks.get(block.at).map_or(0, |b| b.stored_length as usize);
-        work(block, bytes.get(from..from + length).unwrap_or_default())
+        let stored = bytes.get(from..from + length).unwrap_or_default();
+        if sound(toc, block, stored).is_ok() {
+            return work(block, stored);
+        }
+        let key = pack_key(toc.pack);
+        let again = repository.store().get_range(&key, offset(toc, block.at), length as u64)?;
+        sound(toc, block, &again)?;
+        work(block, &again)
     })
 }
 

@@ -140,6 +140,10 @@ impl Repository {
 
     /// Fetches and decodes block `at` of a pack.
     pub(crate) fn fetch_block(&self, toc: &PackToc, at: usize) -> Result<Vec<u8>> {
+        twice(|| self.fetch_block_once(toc, at))
+    }
+
+    fn fetch_block_once(&self, toc: &PackToc, at: usize) -> Result<Vec<u8>> {
         let missing = || Error::damage(format!("{}: no such block", pack_key(toc.pack)));
         let block = toc.toc.blocks.get(at).ok_or_else(missing)?;
         let offset = toc.offsets.get(at).ok_or_else(missing)?;
@@ -274,6 +278,14 @@ impl Repository {
             }
         }
         Err(trouble.unwrap_or_else(|| Error::damage(format!("chunk {id} is in no pack"))))
+    }
+}
+
+/// What is damaged is read once more: it may have been altered on its way only.
+pub(crate) fn twice<T>(read: impl Fn() -> Result<T>) -> Result<T> {
+    match read() {
+        Err(error) if error.kind == ErrorKind::Damage => read(),
+        result => result,
     }
 }
 

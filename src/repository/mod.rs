@@ -43,6 +43,7 @@ pub mod known;
 pub mod local;
 pub mod marks;
 pub mod open;
+mod opening;
 pub mod packer;
 pub mod pages;
 mod proofs;

@@ -1,16 +1,14 @@
-//! Makes a repository, and opens one: nothing a store can alter is believed
-//! before a slot's seal vouches for the admin key.
+//! Makes a repository, and opens one. What is read for that is in `opening`.
 
 use std::sync::Arc;
-
-use bytes::Bytes;
 
 use super::blocks::BlockCache;
 use super::error::{Error, ErrorKind, Result};
 use super::index::Index;
-use super::keyring::{Keyring, Standing, Trust};
-use super::local::{CacheRoot, SeenUpdates};
-use super::updates::{UpdateObjects, Updates};
+use super::keyring::Trust;
+use super::local::{CacheRoot, LocalState, SeenUpdates};
+use super::opening::{Opened, Opening};
+use super::updates::Updates;
 use super::{Repository, now_ms};
 use crate::chunker::ChunkerParams;
 use crate::crypto::keys::key_file_input;
@@ -22,7 +20,7 @@ use crate::format::object::MAX_OBJECT;
 use crate::format::slot::{Method, Role, Secrets, Slot, slot_key};
 use crate::format::update::{self, ConfigUpdate, Features, Writer};
 use crate::id::{RepositoryId, SlotId, WriterId};
-use crate::store::{ErrorKind as StoreKind, Store, StoreError, both, get_each};
+use crate::store::{ErrorKind as StoreKind, Store};
 
 /// What opens a slot.
 pub enum Unlock {
@@ -52,7 +50,7 @@ pub struct InitOptions {
     pub stretching: Stretching,
 }
 
-fn no_repository(url: &str) -> Error {
+pub(super) fn no_repository(url: &str) -> Error {
     Error::new(
         ErrorKind::NoRepository,
         format!(
@@ -150,64 +148,49 @@ impl Repository {
     }
 
     /// Opens the repository in `store`.
+    ///
+    /// What it is opened with never changes: a machine that did so before asks only which updates there are now.
     pub fn open(store: Arc<dyn Store>, unlock: &Unlock, cache: &CacheRoot) -> Result<Repository> {
         let known = cache.known_repository(store.url());
-        // what they say is looked at in this order; none is needed to ask for another
-        let (config, (slots, updates)) = both(
-            &*store,
-            || store.get(CONFIG_KEY, MAX_OBJECT as u64),
-            || both(&*store, || SlotObjects::get(&*store), || UpdateObjects::get(&*store)),
-        );
-        let bytes = match config {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == StoreKind::NotFound && known.is_some() => {
-                return Err(other_repository(store.url()));
+        if let Some(known) = known {
+            let local = cache.repository(known, store.url())?;
+            let index = open_index(&local)?;
+            let remembered = Opening::remembered(&*store, &index)?;
+            // whatever is wrong with what is remembered, the store tells
+            let opened = remembered.and_then(|opening| opening.open(&*store, unlock, &local).ok());
+            if let Some(opened) = opened {
+                return Repository::of(store, opened, local, index);
             }
-            Err(error) if error.kind() == StoreKind::NotFound => {
-                return Err(no_repository(store.url()));
-            }
-            Err(error) => return Err(error.into()),
-        };
-        let (config, object) =
-            Config::parse(&bytes).map_err(|error| Error::in_object(CONFIG_KEY, error))?;
-        let (slot, secrets) = open_slot(store.url(), slots?, &config, unlock)?;
-        if known.is_some_and(|known| known != secrets.repository) {
+        }
+        let opening = Opening::get(&*store, known.is_some())?;
+        let unlocked = opening.unlock(store.url(), unlock)?;
+        if known.is_some_and(|known| known != unlocked.secrets.repository) {
             return Err(other_repository(store.url()));
         }
-        config
-            .verify(&object, &secrets.admin)
-            .map_err(|error| Error::in_object(CONFIG_KEY, error))?;
-        let local = cache.repository(config.repository, store.url())?;
-        let seen = local.seen_updates();
-        let updates = Updates::of(&updates?, secrets.repository, &secrets.admin, &seen)?;
-        let trust = Trust::new(updates.merged.clone());
-        match trust.standing(secrets.writer) {
-            Standing::InForce(_) => {}
-            Standing::Revoked(_) => {
-                return Err(Error::no_right("this key was revoked: ask for a new one"));
-            }
-            Standing::Unknown => {
-                return Err(Error::no_right(
-                    "this key is not listed in config-updates: ask for a new one",
-                ));
-            }
-        }
-        let keyring = Keyring::new(slot, secrets, &updates)?;
-        local.remember_updates(&updates.seen())?;
-        let index = match local.directory() {
-            Some(directory) => Index::open(directory)?,
-            None => Index::in_memory()?,
-        };
+        let local = cache.repository(unlocked.secrets.repository, store.url())?;
+        let opened = opening.judge(unlocked, &local)?;
+        let index = open_index(&local)?;
+        Repository::of(store, opened, local, index)
+    }
+
+    fn of(
+        store: Arc<dyn Store>,
+        opened: Opened,
+        local: LocalState,
+        index: Index,
+    ) -> Result<Repository> {
+        local.remember_updates(&opened.updates.seen())?;
+        opened.remember(&index);
         Ok(Repository {
             store,
-            keyring,
-            trust,
-            newest_updates: updates.newest,
+            keyring: opened.keyring,
+            trust: opened.trust,
+            newest_updates: opened.updates.newest,
             index,
             ranged: Default::default(),
             blocks: BlockCache::default(),
             local,
-            config,
+            config: opened.config,
             proofs: Default::default(),
             may_use_reserve: false.into(),
         })
@@ -217,7 +200,7 @@ impl Repository {
     pub(crate) fn load_updates(&self) -> Result<Updates> {
         let seen =
             SeenUpdates { number: self.trust.update().number, hashes: self.newest_updates.clone() };
-        Updates::load(&*self.store, self.id(), &self.keyring.admin, &seen)
+        Updates::load(&*self.store, &self.index, self.id(), &self.keyring.admin, &seen)
     }
 
     /// Loads the updates again: somebody may have been revoked meanwhile.
@@ -234,7 +217,14 @@ fn store_holds_repository(store: &Arc<dyn Store>) -> Result<bool> {
     }
 }
 
-fn other_repository(url: &str) -> Error {
+fn open_index(local: &LocalState) -> Result<Index> {
+    match local.directory() {
+        Some(directory) => Index::open(directory),
+        None => Index::in_memory(),
+    }
+}
+
+pub(super) fn other_repository(url: &str) -> Error {
     Error::new(
         ErrorKind::NoRepository,
         format!(
@@ -279,75 +269,4 @@ fn first_update(
 /// Name and version of this program, as objects record it.
 pub fn program() -> String {
     concat!("esker ", env!("CARGO_PKG_VERSION")).to_owned()
-}
-
-/// The bytes of all slots, by key, or why one could not be read.
-struct SlotObjects(Vec<(String, std::result::Result<Bytes, StoreError>)>);
-
-impl SlotObjects {
-    fn get(store: &dyn Store) -> Result<SlotObjects> {
-        let keys: Vec<String> = store.list("keys/")?.into_iter().map(|listed| listed.key).collect();
-        let mut objects = Vec::new();
-        get_each(store, &keys, MAX_OBJECT as u64, |key, object| {
-            objects.push((key.clone(), object));
-            Ok::<_, Error>(())
-        })?;
-        Ok(SlotObjects(objects))
-    }
-}
-
-/// Tries what was given on every slot. Slots that cannot be parsed are passed
-/// over: one damaged slot must not lock the others out.
-fn open_slot(
-    url: &str,
-    slots: SlotObjects,
-    config: &Config,
-    unlock: &Unlock,
-) -> Result<(SlotId, Secrets)> {
-    let input = match unlock {
-        Unlock::Password(password) => Some(
-            config
-                .stretching
-                .stretch(password, &config.salt)
-                .map_err(|error| Error::failed(format!("config: {error}")))?,
-        ),
-        Unlock::KeyFile(key) => Some(key_file_input(key)),
-        Unlock::Identity { .. } => None,
-    };
-    let mut damaged = Vec::new();
-    for (key, object) in slots.0 {
-        let bytes = match object {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == StoreKind::NotFound => continue,
-            Err(error) => return Err(error.into()),
-        };
-        let opened = Slot::parse(&bytes).and_then(|(slot, object)| {
-            if slot_key(slot.id) != key {
-                return Err(crate::format::FormatError::new("SLOT-4", "lies under another name"));
-            }
-            let secrets = match (unlock, &input) {
-                (Unlock::Identity { key: identity, admin }, _) => slot
-                    .unwrap_with(identity, config.repository)
-                    .filter(|secrets| secrets.admin == *admin),
-                (_, Some(input)) => slot.unwrap(input, config.repository)?,
-                (_, None) => None,
-            };
-            if let Some(secrets) = &secrets {
-                slot.verify(&object, config.repository, &secrets.admin)?;
-            }
-            Ok(secrets.map(|secrets| (slot.id, secrets)))
-        });
-        match opened {
-            Ok(Some(found)) => return Ok(found),
-            Ok(None) => {}
-            Err(error) => damaged.push(Error::in_object(&key, error)),
-        }
-    }
-    match damaged.into_iter().next() {
-        Some(error) => Err(error),
-        None => Err(Error::new(
-            ErrorKind::WrongKey,
-            format!("{url}: wrong password or key: no slot opens with it"),
-        )),
-    }
 }

@@ -37,10 +37,10 @@ const STORED_BLOCK_TARGET: usize = 256 << 10;
 /// Chunks gathered into one block: a pack holds no more than 65,536.
 pub const BLOCK_CHUNKS: usize = 8192;
 const SMALL_PACK_TARGET: u64 = 8 << 20;
-const DATA_PACK_TARGET: u64 = 32 << 20;
-const MAX_DATA_PACK_TARGET: u64 = 128 << 20;
-/// Repository size from which data packs grow, and by which they double.
-const GROWTH_STEP: u64 = 4 << 40;
+/// Length of data packs in repositories of up to so many bytes: a store that
+/// charges for each object, and a listing of them, must stay bearable.
+const DATA_PACK_TARGETS: [(u64, u64); 3] =
+    [(1 << 40, 32 << 20), (4 << 40, 64 << 20), (u64::MAX, 128 << 20)];
 /// Packs on their way to the store at once.
 const UPLOADS: usize = 2;
 
@@ -309,9 +309,8 @@ fn panicked() -> Error {
 }
 
 fn data_target(stored: u64) -> u64 {
-    let steps = stored / GROWTH_STEP;
-    let grown = DATA_PACK_TARGET << (64 - steps.leading_zeros()).min(2);
-    grown.min(MAX_DATA_PACK_TARGET)
+    let [.., (_, longest)] = DATA_PACK_TARGETS;
+    DATA_PACK_TARGETS.iter().find(|(most, _)| stored < *most).map_or(longest, |(_, target)| *target)
 }
 
 impl PutPack {
@@ -639,5 +638,25 @@ impl OpenPack {
         let crosses = padded_length(after) != padded_length(length);
         let bearable = if length < target { length / 1000 } else { length / 300 };
         length >= target - target / 4 && crosses && padding <= bearable
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Ten terabytes are fewer than 150,000 objects: packs, and a segment for each
+    /// checkpoint, before any were merged.
+    #[test]
+    fn ten_terabytes_stay_under_150_000_objects() {
+        let (mut stored, mut packs) = (0, 0);
+        while stored < 10_000_000_000_000 {
+            stored += data_target(stored);
+            packs += 1;
+        }
+        let segments = stored / (512 << 20);
+        assert!(packs + segments < 150_000, "{packs} packs, {segments} segments");
+        assert_eq!(data_target(0), 32 << 20);
+        assert_eq!(data_target(100 << 40), 128 << 20);
     }
 }

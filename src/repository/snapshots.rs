@@ -10,7 +10,7 @@ use super::index::CachedObject;
 use super::keyring::{Standing, Trust};
 use super::sync::Troubles;
 use crate::format::manifest::{self, Manifest, PrivatePart, manifest_key, snapshot_of_key};
-use crate::format::notes::{self, Confirmation, Mark, MarkKind};
+use crate::format::notes::{self, Confirmation, Mark, MarkKind, confirmation_key};
 use crate::format::object::{self, MAX_OBJECT};
 use crate::format::{FormatError, Kind, Place};
 use crate::id::{ObjectHash, PackId, SnapshotId, WriterId};
@@ -208,6 +208,35 @@ impl Repository {
         );
         let (confirmed, marks) = (confirmed?, marks?);
         let manifests = self.listed_keys(manifest::PREFIX)?;
+        self.judge_snapshots(manifests, confirmed, marks)
+    }
+
+    /// The same for who only looks: confirmations are listed only if one is not in
+    /// the cache. One that was seen goes only in a sweep that names its manifest
+    /// and takes that next.
+    pub fn look_at_snapshots(&self) -> Result<Listing> {
+        let marks = self.listed_keys(notes::MARKS)?;
+        let manifests = self.listed_keys(manifest::PREFIX)?;
+        let seen: Option<Vec<String>> = manifests
+            .iter()
+            .map(|key| {
+                let key = confirmation_key(snapshot_of_key(key, manifest::PREFIX)?);
+                self.index.cached_object(&key).map(|_| key)
+            })
+            .collect();
+        let confirmed = match seen {
+            Some(seen) => seen,
+            None => self.listed_keys(notes::CONFIRMED)?,
+        };
+        self.judge_snapshots(manifests, confirmed, marks)
+    }
+
+    fn judge_snapshots(
+        &self,
+        manifests: Vec<String>,
+        confirmed: Vec<String>,
+        marks: Vec<String>,
+    ) -> Result<Listing> {
         let objects =
             self.read_objects(&[manifests.clone(), confirmed.clone(), marks.clone()].concat())?;
         // loaded after the listing it judges, when somebody new signed

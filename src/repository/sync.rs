@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::Repository;
+use super::blocks::twice;
 use super::error::{Error, ErrorKind, Result};
 use super::index::{NewPack, NewSegment, PackNumber, PackToc};
 use super::keyring::{Standing, Trust};
@@ -347,6 +348,10 @@ impl Repository {
     /// the store, with all foreign origins that it claims, whether they count or
     /// not.
     pub fn own_toc(&self, id: PackId, length: u64) -> OwnToc {
+        twice(|| self.read_own_toc(id, length))
+    }
+
+    fn read_own_toc(&self, id: PackId, length: u64) -> OwnToc {
         let key = pack_key(id);
         let in_object = |error| Error::in_object(&key, error);
         let short = || Error::damage(format!("{key}: is too short for a pack [PACK-4]"));

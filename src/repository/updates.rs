@@ -6,6 +6,7 @@
 use bytes::Bytes;
 
 use super::error::{Error, Result};
+use super::index::Index;
 use super::local::SeenUpdates;
 use crate::crypto::VerifyKey;
 use crate::format::object::MAX_OBJECT;
@@ -35,15 +36,29 @@ struct Loaded {
 pub struct UpdateObjects(Vec<(String, Bytes)>);
 
 impl UpdateObjects {
-    pub fn get(store: &dyn Store) -> Result<UpdateObjects> {
+    /// Lists them, and reads those that the index does not have.
+    pub fn get(store: &dyn Store, index: Option<&Index>) -> Result<UpdateObjects> {
         let listed = store.list(update::PREFIX)?.into_iter().map(|listed| listed.key);
-        let keys: Vec<String> = listed.filter(|key| update::number_of(key).is_some()).collect();
-        let mut objects = Vec::new();
-        get_each(store, &keys, MAX_OBJECT as u64, |key, object| {
+        let (mut objects, mut new) = (Vec::new(), Vec::new());
+        for key in listed.filter(|key| update::number_of(key).is_some()) {
+            match index.and_then(|index| index.sound_object(&key)) {
+                Some(bytes) => objects.push((key, bytes)),
+                None => new.push(key),
+            }
+        }
+        get_each(store, &new, MAX_OBJECT as u64, |key, object| {
             objects.push((key.clone(), object?));
             Ok::<_, Error>(())
         })?;
         Ok(UpdateObjects(objects))
+    }
+
+    pub fn keys(&self) -> impl Iterator<Item = &String> {
+        self.0.iter().map(|(key, _)| key)
+    }
+
+    pub fn into_objects(self) -> Vec<(String, Bytes)> {
+        self.0
     }
 }
 
@@ -51,11 +66,12 @@ impl Updates {
     /// Loads all updates, and refuses a store that shows less than was `seen`.
     pub fn load(
         store: &dyn Store,
+        index: &Index,
         repository: RepositoryId,
         admin: &VerifyKey,
         seen: &SeenUpdates,
     ) -> Result<Updates> {
-        Updates::of(&UpdateObjects::get(store)?, repository, admin, seen)
+        Updates::of(&UpdateObjects::get(store, Some(index))?, repository, admin, seen)
     }
 
     /// What objects that were got say, whoever signed them.

@@ -15,7 +15,7 @@ use crate::format::ChunkKind;
 use crate::format::pack::pack_key;
 use crate::id::ChunkId;
 use crate::repository::blocks::mutable;
-use crate::repository::index::{PackNumber, PackToc};
+use crate::repository::index::PackToc;
 use crate::repository::{Error, ErrorKind, Repository, Result};
 use crate::store::{StoreError, at_once};
 
@@ -33,7 +33,6 @@ pub(super) struct Want {
 
 /// Consecutive bytes of one pack, and what is wanted of them.
 pub(super) struct FetchJob {
-    pub pack: PackNumber,
     pub toc: Arc<PackToc>,
     /// Bytes in the pack.
     pub offset: u64,
@@ -220,8 +219,8 @@ fn write_range(context: &Context<'_>, job: FetchJob, answer: Answer) -> Result<(
         }
         match open(context.repository, &job.toc, job.offset, &mut bytes, block.block) {
             Ok(raw) => write_block(context, &job.toc, &block, &raw)?,
+            // the same block first: it may have been altered on its way only
             Err(error) if error.kind == ErrorKind::Damage => {
-                context.elsewhere.note_bad_block(job.pack, block.block);
                 rescue_all(context, block.chunks.into_iter().map(|(_, want)| want).collect())?;
             }
             Err(error) => return Err(error),

@@ -177,8 +177,8 @@ impl Run {
                 Some(found) if repository.keyring().chunk_id(ChunkKind::Data, found)? == *id => {
                     out.extend_from_slice(found);
                 }
+                // the same block first: it may have been altered on its way only
                 _ => {
-                    elsewhere.note_bad_block(self.pack, block);
                     out.extend_from_slice(&elsewhere.rescue(id)?);
                 }
             }

@@ -217,7 +217,7 @@ impl<'a> Finder<'a> {
             false => Reading { max_gap: MAX_GAP_REMOTE, max_range: MAX_RANGE_REMOTE },
         };
         let mut jobs = Vec::new();
-        for (pack, (toc, mut wants)) in self.found {
+        for (toc, mut wants) in self.found.into_values() {
             wants.sort_by_key(|(ordinal, want)| (*ordinal, want.offset));
             let mut blocks: Vec<BlockWant> = Vec::new();
             for (ordinal, want) in wants {
@@ -227,7 +227,7 @@ impl<'a> Finder<'a> {
                     _ => blocks.push(BlockWant { block, chunks: vec![(ordinal, want)] }),
                 }
             }
-            ranges(pack, &toc, blocks, reading, &mut jobs);
+            ranges(&toc, blocks, reading, &mut jobs);
         }
         jobs
     }
@@ -241,13 +241,7 @@ struct Reading {
 }
 
 /// Joins neighbouring blocks of a pack into ranges.
-fn ranges(
-    pack: PackNumber,
-    toc: &Arc<PackToc>,
-    blocks: Vec<BlockWant>,
-    reading: Reading,
-    jobs: &mut Vec<Job>,
-) {
+fn ranges(toc: &Arc<PackToc>, blocks: Vec<BlockWant>, reading: Reading, jobs: &mut Vec<Job>) {
     let mut open: Option<FetchJob> = None;
     for want in blocks {
         let offset = toc.offsets.get(want.block).copied().unwrap_or_default();
@@ -260,7 +254,7 @@ fn ranges(
             job.blocks.push(want);
             continue;
         }
-        let next = FetchJob { pack, toc: toc.clone(), offset, length, blocks: vec![want] };
+        let next = FetchJob { toc: toc.clone(), offset, length, blocks: vec![want] };
         jobs.extend(open.replace(next).map(Job::Fetch));
     }
     jobs.extend(open.map(Job::Fetch));

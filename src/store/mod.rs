@@ -1,7 +1,7 @@
 //! The storage seam: what esker asks of a bucket, a container or a directory, and nothing more.
 //!
 //! Here live the [`Store`] trait with its contract, its errors, addresses, the syntax of keys, the backends ([`LocalStore`],
-//! [`OpendalStore`]), [`Patient`] that tries again, and three decorators for tests ([`Counting`], [`Faulty`], [`Slow`]). What objects mean, and in which order they are put and deleted, does not live here.
+//! [`OpendalStore`]), [`Patient`] that tries again, [`Sound`] that looks twice, and three decorators for tests ([`Counting`], [`Faulty`], [`Slow`]). What objects mean, and in which order they are put and deleted, does not live here.
 //!
 //! # The contract
 //!
@@ -33,6 +33,7 @@ mod pace;
 mod patient;
 mod remote;
 mod slow;
+mod sound;
 
 use std::path::Path;
 
@@ -51,6 +52,7 @@ pub use self::pace::{Limits, Pace};
 pub use self::patient::{Notice, Patient};
 pub use self::remote::{AskPassword, OpendalStore, Secrets, connect};
 pub use self::slow::{Clock, RealClock, Slow};
+pub use self::sound::Sound;
 
 /// Requests at once that hide the way to a distant store and back.
 pub(crate) const REMOTE_CONCURRENCY: usize = 32;

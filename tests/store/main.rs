@@ -5,4 +5,5 @@ mod decorators;
 mod durability;
 mod local;
 mod mounts;
+mod servers;
 mod sftp;

@@ -2,9 +2,11 @@
 //! be read or written is no reason to fail; whoever takes from it checks what he
 //! gets as if it came from the store.
 
+use bytes::Bytes;
 use rusqlite::{OptionalExtension, params};
 
 use super::Index;
+use crate::format::object;
 use crate::id::{ChunkId, ObjectHash};
 
 /// A small object, and the proof that its signature was checked before.
@@ -28,6 +30,12 @@ impl Index {
             })
             .ok()
             .flatten()
+    }
+
+    /// The bytes of a cached object that ends in the hash of what precedes it.
+    pub fn sound_object(&self, key: &str) -> Option<Bytes> {
+        let object = self.cached_object(key)?;
+        object::hash_is_right(&object.bytes).then(|| object.bytes.into())
     }
 
     /// Keys of cached objects that begin with a prefix, which ends in `/`.

@@ -64,6 +64,14 @@ impl From<crate::store::StoreError> for Failure {
     }
 }
 
+/// What does not fit is read once more: it may have been altered on its way only.
+fn twice<T>(read: impl Fn() -> std::result::Result<T, Failure>) -> std::result::Result<T, Failure> {
+    match read() {
+        Err(Failure::Other(error)) if error.kind == ErrorKind::Damage => read(),
+        result => result,
+    }
+}
+
 impl Remote {
     /// Reads a segment's beginning: header and directory.
     pub fn open(
@@ -103,6 +111,14 @@ impl Remote {
         id: SegmentId,
         length: u64,
     ) -> std::result::Result<(Remote, Vec<u8>, u64), Failure> {
+        twice(|| Remote::fetch_once(repository, id, length))
+    }
+
+    fn fetch_once(
+        repository: &Repository,
+        id: SegmentId,
+        length: u64,
+    ) -> std::result::Result<(Remote, Vec<u8>, u64), Failure> {
         let key = segment_key(id);
         let in_object = |error| Failure::Other(Error::in_object(&key, error));
         if length > MAX_SEGMENT as u64 {
@@ -132,6 +148,14 @@ impl Remote {
         repository: &Repository,
         at: usize,
     ) -> std::result::Result<Rows, Failure> {
+        twice(|| self.fetch_piece_once(repository, at))
+    }
+
+    fn fetch_piece_once(
+        &self,
+        repository: &Repository,
+        at: usize,
+    ) -> std::result::Result<Rows, Failure> {
         let key = segment_key(self.id);
         let in_object = |error| Failure::Other(Error::in_object(&key, error));
         let (Some(piece), Some(offset)) = (self.directory.pieces.get(at), self.pieces.get(at))
@@ -152,6 +176,15 @@ impl Remote {
 
     /// The table of the pack in row `at`, as a segment by `listed_by` lists it.
     pub fn fetch_pack(
+        &self,
+        repository: &Repository,
+        at: usize,
+        listed_by: WriterId,
+    ) -> std::result::Result<NewPack, Failure> {
+        twice(|| self.fetch_pack_once(repository, at, listed_by))
+    }
+
+    fn fetch_pack_once(
         &self,
         repository: &Repository,
         at: usize,

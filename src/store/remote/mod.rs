@@ -268,18 +268,16 @@ impl OpendalStore {
         }
     }
 
-    /// What became of a put. If somebody was first, or the answer to an earlier try of our own was lost, the object
-    /// is there: then it is looked at.
+    /// What became of a put that found something under its key: somebody was first, or an earlier try of our own was
+    /// done after all.
     fn settle(&self, key: &str, object: &Bytes, result: Result<()>) -> Result<()> {
-        let Err(error) = result else { return Ok(()) };
-        let may_be_there =
-            error.kind() == ErrorKind::Exists || (self.manners.moves && error.is_temporary());
-        match may_be_there && self.is_there(key, object)? {
-            true => Ok(()),
-            false if error.kind() == ErrorKind::Exists => {
-                Err(StoreError::new(ErrorKind::Temporary, &self.url, key).because(error))
-            }
-            false => Err(error),
+        match result {
+            Err(error) if error.kind() == ErrorKind::Exists => match self.is_there(key, object)? {
+                true => Ok(()),
+                // it is gone again
+                false => Err(StoreError::new(ErrorKind::Temporary, &self.url, key).because(error)),
+            },
+            result => result,
         }
     }
 
