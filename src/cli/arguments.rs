@@ -19,7 +19,7 @@ Environment: ESKER_REPOSITORY, ESKER_PASSWORD, ESKER_PASSWORD_FILE, ESKER_PASSWO
 ESKER_KEY_FILE, ESKER_CACHE_DIR, ESKER_CONFIG. The first five with ESKER_TO_, ESKER_SECOND_ or
 ESKER_CHUNKER_FROM_ in front mean the other repository of copy --to, restore --second and
 init --chunker-from. Of stores: ESKER_FTP_PASSWORD, ESKER_WEBDAV_PASSWORD (or the same with
-_COMMAND), AWS_…, AZURE_STORAGE_…, GOOGLE_APPLICATION_CREDENTIALS.
+_COMMAND), ESKER_SFTP_PASSWORD_COMMAND, AWS_…, AZURE_STORAGE_…, GOOGLE_APPLICATION_CREDENTIALS.
 
 Exit codes: 0 ok, 1 error and nothing done, 2 usage, 3 done but some files could not be read or
 written, 10 no repository, 12 wrong password or key, 13 the key lacks the right, 20 damage found,

@@ -35,6 +35,7 @@ pub struct Environment {
 pub struct StoreEnvironment {
     pub ftp: StorePassword,
     pub webdav: StorePassword,
+    pub sftp_password_command: Option<OsString>,
     pub azure_account: Option<String>,
     pub azure_key: Option<Zeroizing<String>>,
     pub azure_sas_token: Option<Zeroizing<String>>,
@@ -71,6 +72,7 @@ impl StoreEnvironment {
         StoreEnvironment {
             ftp: StorePassword::read("ESKER_FTP_PASSWORD"),
             webdav: StorePassword::read("ESKER_WEBDAV_PASSWORD"),
+            sftp_password_command: text("ESKER_SFTP_PASSWORD_COMMAND"),
             azure_account: string(&["AZURE_STORAGE_ACCOUNT", "AZURE_STORAGE_ACCOUNT_NAME"]),
             azure_key: string(&["AZURE_STORAGE_KEY", "AZURE_STORAGE_ACCOUNT_KEY"])
                 .map(Zeroizing::new),

@@ -1,10 +1,12 @@
 //! From what names a repository to the store that holds it.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use zeroize::Zeroizing;
 
 use super::environment::StoreEnvironment;
 use super::{secrets, signals};
@@ -12,8 +14,8 @@ use crate::repository::local::CacheRoot;
 use crate::repository::{Error, ErrorKind, Result};
 use crate::store::address::{Address, Service};
 use crate::store::{
-    self, ErrorKind as StoreKind, Limits, LocalStore, Notice, Patient, Secrets, Sound, Store,
-    StoreError,
+    self, AskPassword, ErrorKind as StoreKind, Limits, LocalStore, Notice, Patient, Secrets, Sound,
+    Store, StoreError,
 };
 
 /// Where a repository is.
@@ -96,9 +98,8 @@ pub fn open(place: &Place, network: Network<'_>, cache: &CacheRoot) -> Result<Ar
 fn connect(address: &Address, network: Network<'_>) -> Result<Arc<dyn Store>> {
     let Network { environment, limits, connections, notice } = network;
     let text = |secret: secrets::Password| {
-        String::from_utf8(secret.to_vec()).map(zeroize::Zeroizing::new).map_err(|_| {
-            Error::new(ErrorKind::WrongKey, format!("{address}: its password is not UTF-8"))
-        })
+        utf8(&secret)
+            .map_err(|reason| Error::new(ErrorKind::WrongKey, format!("{address}: {reason}")))
     };
     let password = match address.service {
         Service::Ftp | Service::Ftps => environment.ftp.get()?,
@@ -107,6 +108,7 @@ fn connect(address: &Address, network: Network<'_>) -> Result<Arc<dyn Store>> {
     };
     let secrets = Secrets {
         password: password.map(text).transpose()?,
+        ask_password: environment.sftp_password_command.clone().map(ask_password),
         account: environment.azure_account.clone(),
         account_key: environment.azure_key.clone(),
         sas_token: environment.azure_sas_token.clone(),
@@ -115,6 +117,19 @@ fn connect(address: &Address, network: Network<'_>) -> Result<Arc<dyn Store>> {
     let store = store.map_err(|error| failed(&error))?;
     let patient = Patient::new(store, address.patience, signals::raised(), notice);
     Ok(Arc::new(Sound::new(Arc::new(patient))))
+}
+
+fn utf8(secret: &[u8]) -> std::result::Result<Zeroizing<String>, String> {
+    let text = std::str::from_utf8(secret).map_err(|_| "its password is not UTF-8")?;
+    Ok(Zeroizing::new(text.to_owned()))
+}
+
+/// Runs the command when the password is needed, and not before.
+fn ask_password(command: OsString) -> AskPassword {
+    Arc::new(move || {
+        let password = secrets::password_from_command(&command);
+        utf8(&password.map_err(|error| error.message)?)
+    })
 }
 
 fn absent(url: &str, known: bool) -> Error {

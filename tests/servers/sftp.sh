@@ -4,6 +4,11 @@
 #
 # ssh finds its configuration by the password file and not by HOME, so DIR/bin
 # holds an `ssh` that names ours, and DIR/env puts it first in PATH.
+# Started by root, it has a second login with a password: that of an account that
+# is made for it and removed at stop. DIR/env.password makes a client of it of
+# whoever sources it after DIR/env, and DIR/asked gets a line for each time that
+# the password is asked for.
+#
 # DIR/env.append makes a client of whoever sources it after DIR/env: its key may
 # write files and rename them to names that are free, but remove none. It can
 # still write into files that are there: sftp-server cannot tell that apart.
@@ -43,6 +48,30 @@ MaxStartups 100
 MaxSessions 64
 Subsystem sftp /usr/lib/openssh/sftp-server
 C
+  # its hash is in the list of accounts, where sshd itself looks it up
+  [ ! -e "$dir/account" ] || printf 'Match User %s\nPasswordAuthentication yes\nPubkeyAuthentication no\n' "$(cat "$dir/account")"
+}
+
+# make_account: with a password that nobody else knows, in a directory of its own
+make_account() {
+  [ "$(id -u)" = 0 ] && [ ! -e "$dir/account" ] && command -v useradd >/dev/null || return 0
+  local account=esker-test-$port
+  (umask 077 && openssl rand -hex 16 >"$dir/password")
+  useradd --no-create-home --no-user-group --home-dir "$dir/own" --shell /bin/sh \
+    --password "$(openssl passwd -6 -stdin <"$dir/password")" "$account"
+  printf '%s\n' "$account" >"$dir/account"
+  command install -d -o "$account" "$dir/own"
+}
+
+remove_account() {
+  [ -e "$dir/account" ] || return 0
+  userdel "$(cat "$dir/account")"
+  rm -f "$dir/account"
+}
+
+stop() {
+  end TERM $(pids)
+  remove_account
 }
 
 client_configuration() { # client_configuration KEY
@@ -77,6 +106,7 @@ start() {
   vacant
   mkdir -p "$dir/data"
   [ -e "$dir/authorized" ] || make_keys
+  make_account
   server_configuration >"$dir/config"
   printf '[127.0.0.1]:%s %s\n' "$port" "$(cat "$dir/host.pub")" >"$dir/known_hosts"
   wrapper bin id
@@ -91,6 +121,9 @@ start() {
     "RCLONE_CONFIG_FOREIGN_KNOWN_HOSTS_FILE=$dir/known_hosts"
   # PATH is that of whoever sources it, not of now
   printf 'export PATH=%q:$PATH\n' "$dir/bin" >>"$dir/env"
+  [ ! -e "$dir/account" ] ||
+    environment env.password "ESKER_REPOSITORY=sftp://$(cat "$dir/account")@127.0.0.1:$port$dir/own/esker" \
+      "ESKER_SFTP_PASSWORD_COMMAND=echo asked >>$dir/asked && cat $dir/password"
   environment env.append "RCLONE_CONFIG_FOREIGN_KEY_FILE=$dir/append"
   printf 'export PATH=%q:$PATH\n' "$dir/bin.append" >>"$dir/env.append"
 }

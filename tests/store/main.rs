@@ -6,3 +6,4 @@ mod durability;
 mod local;
 mod mounts;
 mod servers;
+mod sftp;

@@ -155,6 +155,38 @@ other_ssh() {
   PATH=$work/other:$PATH "$@"
 }
 
+# passwords: a login with one works, asks for it once, and says in a sentence when it is wrong; a server that is
+# not known is not told it
+passwords() {
+  [ "$name" = sftp ] || return 0
+  if [ ! -e "$work/servers/sftp/env.password" ]; then
+    echo 'logins with a password are not tried: only root can make the account that they need'
+    return 0
+  fi
+  local since=$SECONDS asked=$work/servers/sftp/asked
+  mkdir -p "$work/answers"
+  (
+    # shellcheck disable=SC1091
+    . "$work/servers/sftp/env.password"
+    export TMPDIR=$work/answers ESKER_CACHE_DIR=$work/cache.password
+    esker -q init
+    esker -q backup --name first "$work/earlier" || fail "a backup with a password ended with $?"
+    [ "$(wc -l <"$asked")" = 2 ] || fail "two commands asked $(wc -l <"$asked") times for the password"
+    esker -q check --read-data
+    rm -rf "$work/out"
+    esker -q restore "first:$work/earlier" "$work/out"
+    same "$work/earlier" "$work/out"
+    ESKER_SFTP_PASSWORD_COMMAND='echo wrong' refused 'credential|password' 1 snapshots
+    ESKER_SFTP_PASSWORD_COMMAND='exit 3' refused 'password command' 1 snapshots
+    (unset ESKER_SFTP_PASSWORD_COMMAND && refused 'credential|password' 1 snapshots)
+    : >"$work/nobody"
+    other_ssh "s#^UserKnownHostsFile .*#UserKnownHostsFile $work/nobody#" refused 'host key' 1 snapshots
+  )
+  [ $((SECONDS - since)) -lt 60 ] || fail "it took $((SECONDS - since)) s"
+  [ -z "$(ls -A "$work/answers")" ] || fail "left behind: $(ls "$work/answers")"
+  step password
+}
+
 wrong_place() {
   local url=$ESKER_REPOSITORY vacant
   case $url in
@@ -221,6 +253,7 @@ esker -q backup --name earlier --tag earlier "$work/tree"
 step start
 killed
 wrong_secret
+passwords
 wrong_place
 unknown_certificate
 regions

@@ -7,6 +7,7 @@ use ::opendal::{HttpTransporter, OperationContext, Operator, services};
 use zeroize::Zeroizing;
 
 use super::explain;
+use super::sftp::AskPassword;
 use super::transport::{Heard, Transport};
 use crate::store::address::{Address, Service};
 use crate::store::{ErrorKind, Limits, Result, StoreError};
@@ -21,6 +22,8 @@ const ACKNOWLEDGE_TIMEOUT: Duration = Duration::from_secs(60);
 pub struct Secrets {
     /// of FTP and WebDAV
     pub password: Option<Zeroizing<String>>,
+    /// of SFTP: asked for when a connection is made
+    pub ask_password: Option<AskPassword>,
     /// of Azure: the account's name, if the address does not say it, and a key or a signature
     pub account: Option<String>,
     pub account_key: Option<Zeroizing<String>>,
@@ -43,8 +46,8 @@ pub(super) fn connect(
         Service::S3 => Operator::new(s3(address)),
         Service::Azblob => Operator::new(azblob(address, secrets)?),
         Service::Gcs => Operator::new(gcs(address)),
-        Service::Sftp => Operator::new(sftp(address)),
-        Service::Ftp | Service::Ftps => {
+        // file servers have stores of their own
+        Service::Sftp | Service::Ftp | Service::Ftps => {
             return Err(StoreError::new(ErrorKind::Unsupported, &url, ""));
         }
         Service::Webdav => Operator::new(webdav(address, secrets, "https")),
@@ -137,21 +140,6 @@ fn gcs(address: &Address) -> services::Gcs {
         gcs = gcs.skip_signature();
     }
     gcs
-}
-
-/// The system's `ssh` makes the connection, with all it reads: configuration, known hosts, agent.
-fn sftp(address: &Address) -> services::Sftp {
-    let mut sftp = services::Sftp::default()
-        .endpoint(&format!("ssh://{}", address.authority()))
-        .root(&root(address))
-        .known_hosts_strategy("strict");
-    if let Some(user) = &address.user {
-        sftp = sftp.user(user);
-    }
-    if let Some(identity) = address.option("identity") {
-        sftp = sftp.key(identity);
-    }
-    sftp
 }
 
 fn webdav(address: &Address, secrets: &Secrets, scheme: &str) -> services::Webdav {

@@ -1,4 +1,5 @@
-//! Stores on other machines: any OpenDAL service as a [`Store`], and FTP by itself (`ftp/`). Services differ in how their operator is built (`connect.rs`) and in the
+//! Stores on other machines: any OpenDAL service as a [`Store`], and SFTP (`sftp/`) and FTP (`ftp/`) by themselves.
+//! Services differ in how their operator is built (`connect.rs`) and in the
 //! [`Manners`] that hold the contract over what they lack; what their refusals mean is in `explain.rs`.
 //!
 //! Every request goes through [`OpendalStore::run`], which bounds its time and how many run at once. Trying again is
@@ -6,7 +7,7 @@
 //!
 //! Sentences of the contract that depend on the service:
 //!
-//! * Put-once needs a conditional put. Where there is none (SFTP, WebDAV, some S3 servers), the look before the
+//! * Put-once needs a conditional put. Where there is none (WebDAV, some S3 servers), the look before the
 //!   write can lose a race between writers of different bytes, and a server that ignores the condition replaces what
 //!   is there. Names that are hashes or random numbers make that a race which nobody runs.
 //! * File servers are given an object under a temporary name, which is moved to its key when its length is right.
@@ -17,6 +18,7 @@
 mod connect;
 mod explain;
 mod ftp;
+mod sftp;
 mod temporary;
 mod transport;
 
@@ -36,6 +38,8 @@ use tokio::sync::Semaphore;
 
 pub use self::connect::Secrets;
 use self::ftp::FtpStore;
+pub use self::sftp::AskPassword;
+use self::sftp::SftpStore;
 use self::transport::Heard;
 use super::address::{Address, Service};
 use super::key::{TEMPORARY, check_key, check_prefix, is_key};
@@ -56,22 +60,17 @@ const LONGEST_LISTING: Duration = Duration::from_secs(3600);
 struct Manners {
     /// Objects are written under another name and moved to their key.
     moves: bool,
-    /// Errors without a name of their own are those of a connection.
-    fails_vaguely: bool,
     /// Requests at once.
     connections: usize,
 }
 
 impl Manners {
-    const OBJECT_STORE: Manners =
-        Manners { moves: false, fails_vaguely: false, connections: REMOTE_CONCURRENCY };
+    const OBJECT_STORE: Manners = Manners { moves: false, connections: REMOTE_CONCURRENCY };
 
     fn of(service: Service) -> Manners {
         match service {
-            Service::Sftp => Manners { moves: true, fails_vaguely: true, connections: 8 },
-            Service::Webdav | Service::WebdavHttp => {
-                Manners { moves: true, connections: 8, ..Manners::OBJECT_STORE }
-            }
+            Service::Webdav | Service::WebdavHttp => Manners { moves: true, connections: 8 },
+            // file servers have stores of their own
             _ => Manners::OBJECT_STORE,
         }
     }
@@ -99,6 +98,10 @@ pub fn connect(
 ) -> Result<Arc<dyn Store>> {
     let connections = address.connections.or(connections);
     Ok(match address.service {
+        Service::Sftp => {
+            let ask_password = secrets.ask_password.clone();
+            Arc::new(SftpStore::new(address, ask_password, limits, connections)?)
+        }
         Service::Ftp | Service::Ftps => {
             Arc::new(FtpStore::new(address, secrets, limits, connections)?)
         }
@@ -191,9 +194,6 @@ impl OpendalStore {
                 (kind, None)
             }
             Some((kind, sentence)) => (kind, Some(sentence)),
-            None if kind == ErrorKind::Permanent && self.manners.fails_vaguely => {
-                (ErrorKind::Temporary, None)
-            }
             None => (kind, None),
         }
     }
