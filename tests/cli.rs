@@ -254,9 +254,10 @@ fn usage_errors_are_2() {
 #[test]
 fn a_server_that_does_not_answer_is_75() {
     let home = Home::with_repository();
+    home.write("key", format!("ESKER-KEY-1 {}\n", "07".repeat(32)).as_bytes());
     for scheme in ["ftp", "ftps"] {
         let address = format!("{scheme}://127.0.0.1:1/x?patience=0");
-        home.fails(75, &["-r", &address, "snapshots"], "nobody answers");
+        home.fails(75, &["-r", &address, "--key-file", "key", "snapshots"], "nobody answers");
     }
 }
 
