@@ -38,7 +38,7 @@ pub use self::ssh::AskPassword;
 use self::refusal::{judged, length_of, unreadable};
 use self::session::{Failure, Handle, Session, Tried};
 use self::ssh::Ssh;
-use self::sync::{open_directories, sync_all};
+use self::sync::{open_directories, sync_all, synced};
 use self::turns::Turns;
 use self::walk::Walk;
 use self::wire::{Kind, NO_SUCH_FILE, READ, Request};
@@ -194,7 +194,13 @@ impl SftpStore {
 
     fn remove(&self, session: &Session, key: &str) -> Tried<()> {
         let path = self.path(key);
-        match session.ask(&Request::Remove(&path))?.done() {
+        let removed = session.ask(&Request::Remove(&path))?;
+        // absent, too: whoever deleted it may not have synced that yet
+        let nearest = match session.offers.sync {
+            true => open_directories(session, &self.above(key))?.into_iter().next(),
+            false => None,
+        };
+        match removed.done() {
             Err(failure @ Failure::Refused(_)) if !failure.has_code(NO_SUCH_FILE) => {
                 // a directory is no object
                 match session.ask(&Request::Stat(&path))?.attributes() {
@@ -206,13 +212,10 @@ impl SftpStore {
             Err(failure) if !failure.has_code(NO_SUCH_FILE) => return Err(failure),
             _ => {}
         }
-        if session.offers.sync {
-            // absent, too: whoever deleted it may not have synced that yet
-            let mut handles = open_directories(session, &self.above(key))?;
-            handles.truncate(1);
-            sync_all(session, &handles)?;
-        }
-        self.remove_empty_directories(session, key)
+        let sync = nearest.as_ref().map(|handle| session.ask(&Request::Sync(handle.name())));
+        let sync = sync.transpose()?;
+        self.remove_empty_directories(session, key)?;
+        sync.map_or(Ok(()), |sync| synced(sync.done()))
     }
 
     fn remove_old_temporaries(&self, session: &Session) -> Tried<u64> {
