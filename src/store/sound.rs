@@ -32,6 +32,8 @@ fn is_sound(key: &str, object: &[u8]) -> bool {
     let (directory, name) = key.rsplit_once('/').unwrap_or(("", key));
     match directory.split('/').next() {
         Some("packs" | "index") => blake3::hash(object).to_hex().as_str() == name,
+        // put by `store test`, and none of a repository
+        Some("test") => true,
         _ => object::hash_is_right(object),
     }
 }
