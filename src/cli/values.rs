@@ -36,10 +36,13 @@ pub fn size(text: &str) -> Result<u64, String> {
     }
 }
 
-/// Bytes a second, at least one of them.
+/// The least rate: below it, what is transferred at once counts as lost before it has arrived.
+const LEAST_RATE: u64 = 128 << 10;
+
+/// Bytes a second.
 pub fn rate(text: &str) -> Result<u64, String> {
     match size(text.strip_suffix("/s").unwrap_or(text))? {
-        0 => Err("nothing would ever arrive".to_owned()),
+        rate if rate < LEAST_RATE => Err("the least is 128K".to_owned()),
         rate => Ok(rate),
     }
 }
@@ -139,10 +142,10 @@ mod tests {
     }
 
     #[test]
-    fn rates_and_connections_are_at_least_one() {
+    fn rates_and_connections_have_bounds() {
         assert_eq!(rate("500K"), Ok(512_000));
         assert_eq!(rate("2MiB/s"), Ok(2 << 20));
-        assert!(rate("0").is_err() && rate("fast").is_err());
+        assert!(rate("127K").is_err() && rate("fast").is_err());
         assert_eq!(connections("4"), Ok(4));
         assert!(connections("0").is_err() && connections("257").is_err());
     }

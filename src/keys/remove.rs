@@ -3,7 +3,8 @@
 //! Order: what a maintainer did to the index is taken over, then one update
 //! revokes the writer (and makes a new epoch), then what he did to the index in
 //! between is taken over, then the slot is deleted. After a crash the same
-//! command goes on where it ended.
+//! command goes on where it ended. A slot whose writer stays is deleted first, and
+//! an update follows.
 
 use super::carry_on::{Carried, Handover};
 use super::change::change;
@@ -87,6 +88,11 @@ pub fn remove(
         report.rotated = false;
     }
     repository.store().delete(&slot_key(slot.id))?;
+    if report.revoked.is_none() {
+        // it says nothing new, and shows machines that opened with the slot before that
+        // they have to look for it again
+        change(repository, |_| Ok(()))?;
+    }
     Ok(report)
 }
 

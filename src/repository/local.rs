@@ -6,9 +6,14 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::error::{Error, ErrorKind, Result};
 use crate::id::{ObjectHash, RepositoryId, hex};
+
+/// A file that is as old as the last opening that read everything from the store.
+const OPENED: &str = "opened";
+const LATELY: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Directory of one repository below the cache directory; nothing without one.
 #[derive(Clone, Debug)]
@@ -115,6 +120,21 @@ impl LocalState {
         let mut lines = text.lines().map(str::trim);
         let number = lines.next().and_then(|line| line.parse().ok()).unwrap_or(0);
         SeenUpdates { number, hashes: lines.filter_map(|line| line.parse().ok()).collect() }
+    }
+
+    /// Whether everything that opens the repository was read from the store within the last week.
+    pub fn was_opened_lately(&self) -> bool {
+        let Some(directory) = &self.directory else { return false };
+        let opened = fs::metadata(directory.join(OPENED)).and_then(|file| file.modified());
+        // of a time that lies ahead nothing can be told
+        opened.is_ok_and(|time| time.elapsed().is_ok_and(|age| age < LATELY))
+    }
+
+    /// Notes that it was.
+    pub fn note_opened(&self) {
+        if let Some(directory) = &self.directory {
+            let _ = write_private(&directory.join(OPENED), b"");
+        }
     }
 
     /// Notes that a prune begins. How many have ended since the last one that

@@ -149,13 +149,13 @@ impl Repository {
 
     /// Opens the repository in `store`.
     ///
-    /// What it is opened with never changes: a machine that did so before asks only which updates there are now.
+    /// What it is opened with never changes: a machine that did so lately asks only which updates there are now.
     pub fn open(store: Arc<dyn Store>, unlock: &Unlock, cache: &CacheRoot) -> Result<Repository> {
         let known = cache.known_repository(store.url());
         if let Some(known) = known {
             let local = cache.repository(known, store.url())?;
             let index = open_index(&local)?;
-            let remembered = Opening::remembered(&*store, &index)?;
+            let remembered = Opening::remembered(&*store, &index, &local)?;
             // whatever is wrong with what is remembered, the store tells
             let opened = remembered.and_then(|opening| opening.open(&*store, unlock, &local).ok());
             if let Some(opened) = opened {
@@ -170,7 +170,9 @@ impl Repository {
         let local = cache.repository(unlocked.secrets.repository, store.url())?;
         let opened = opening.judge(unlocked, &local)?;
         let index = open_index(&local)?;
-        Repository::of(store, opened, local, index)
+        let repository = Repository::of(store, opened, local, index)?;
+        repository.local.note_opened();
+        Ok(repository)
     }
 
     fn of(

@@ -68,10 +68,18 @@ impl Opening {
         Ok(Opening { config, slots: slots?, updates: updates? })
     }
 
-    /// What opened the repository before, with the updates that were put since.
-    /// Nothing if it was never opened, or if the store does not show every update
-    /// that was seen: then another repository may lie there, or none.
-    pub fn remembered(store: &dyn Store, index: &Index) -> Result<Option<Opening>> {
+    /// What opened the repository before. Nothing if the store does not list just the
+    /// updates that were seen: then another repository may lie there, or none, or
+    /// something was said of keys since; every `key` command puts an update. Nothing
+    /// either if it was long ago: what is no longer read must be missed some day.
+    pub fn remembered(
+        store: &dyn Store,
+        index: &Index,
+        local: &LocalState,
+    ) -> Result<Option<Opening>> {
+        if !local.was_opened_lately() {
+            return Ok(None);
+        }
         let Some(config) = index.sound_object(CONFIG_KEY) else { return Ok(None) };
         let slots = index.cached_keys(SLOTS).into_iter();
         let slots: Vec<_> =
@@ -82,7 +90,7 @@ impl Opening {
         }
         let updates = UpdateObjects::get(store, Some(index))?;
         let is_there = |key: &String| updates.keys().any(|listed| listed == key);
-        if !seen.iter().all(is_there) {
+        if updates.keys().count() != seen.len() || !seen.iter().all(is_there) {
             return Ok(None);
         }
         let slots = SlotObjects(slots.into_iter().map(|(bytes, key)| (key, bytes)).collect());

@@ -213,7 +213,7 @@ impl Repository {
 
     /// The same for who only looks: confirmations are listed only if one is not in
     /// the cache. One that was seen goes only in a sweep that names its manifest
-    /// and takes that next.
+    /// and takes that next; one that the store lost is found by `check`.
     pub fn look_at_snapshots(&self) -> Result<Listing> {
         let marks = self.listed_keys(notes::MARKS)?;
         let manifests = self.listed_keys(manifest::PREFIX)?;

@@ -35,7 +35,7 @@ impl<'a> Elsewhere<'a> {
         self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    pub fn note_bad_block(&self, pack: PackNumber, block: usize) {
+    fn note_bad_block(&self, pack: PackNumber, block: usize) {
         self.state().bad_blocks.insert((pack, block));
     }
 

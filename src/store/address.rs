@@ -121,6 +121,14 @@ impl Address {
                 return Err(bad(format!("option {name} is given twice")));
             }
         }
+        let endpoint = address.option("endpoint").and_then(|text| Url::parse(text).ok());
+        let tells = |url: Url| !url.username().is_empty() || url.password().is_some();
+        if endpoint.is_some_and(tells) {
+            let place = format!("{scheme}://{}", address.host);
+            return Err(BadAddress(format!(
+                "{place}: no user or password belongs into an endpoint"
+            )));
+        }
         address.numbers().map_err(bad)?;
         Ok(address)
     }
@@ -244,6 +252,7 @@ mod tests {
             ("sftp://h/x?patience=long", "seconds"),
             ("sftp://h/~/x", "write the home directory out"),
             ("sftp://h/x#y", "%23"),
+            ("s3://b/x?endpoint=https://ada:secret@h", "into an endpoint"),
         ] {
             let error = Address::parse(text).unwrap_err().to_string();
             assert!(error.contains(part), "{error}");

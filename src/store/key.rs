@@ -5,7 +5,7 @@ use super::{ErrorKind, Result, StoreError};
 /// Longest key, in bytes.
 pub const MAX_KEY_LENGTH: usize = 200;
 
-/// The directory in which a local store writes objects before they get their key.
+/// The directory in which a store of files writes objects before they get their key.
 pub(super) const TEMPORARY: &str = "tmp";
 /// The file a local store gives up when the disk is full.
 pub(super) const RESERVE: &str = "reserve";

@@ -94,8 +94,12 @@ impl Patient {
                 }
             }
             let waited = failing_since.get_or_insert_with(Instant::now).elapsed();
-            // a server that says when is not asked sooner
-            let pause_now = jittered(pause).max(self.inner.retry_after().unwrap_or_default());
+            // a server that says when has answered, and is not asked sooner
+            let retry_after = self.inner.retry_after();
+            if retry_after.is_some() {
+                self.answered.store(true, Ordering::Relaxed);
+            }
+            let pause_now = jittered(pause).max(retry_after.unwrap_or_default());
             if waited + pause_now > self.patience() {
                 return result;
             }
@@ -291,9 +295,10 @@ mod tests {
     #[test]
     fn a_server_that_says_when_is_not_asked_sooner() {
         let mut failing = Failing::new(2, ErrorKind::Temporary);
-        Arc::get_mut(&mut failing).unwrap().busy = Some(Duration::from_secs(7));
-        patient(&failing, 14).delete("a").unwrap();
-        assert_eq!(*failing.waited.lock().unwrap(), Duration::from_secs(14));
+        // longer than one is waited for that never answered
+        Arc::get_mut(&mut failing).unwrap().busy = Some(Duration::from_secs(20));
+        patient(&failing, 60).delete("a").unwrap();
+        assert_eq!(*failing.waited.lock().unwrap(), Duration::from_secs(40));
     }
 
     #[test]

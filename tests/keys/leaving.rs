@@ -352,9 +352,16 @@ fn password_became_known() {
     let old = admin(&store);
     let options = keys::AddOptions { same_writer: true, ..options(Role::Full, 2) };
     keys::add(&old, &options).unwrap();
+    // a machine that knows the old one by heart
+    let cache = tempfile::tempdir().unwrap();
+    for _ in 0..2 {
+        open_cached(&store, ADMIN, cache.path()).unwrap();
+    }
     let report =
         keys::remove(&open(&store, 2), old.keyring().slot, &Default::default(), &Silent).unwrap();
     assert!(report.knew_root && report.revoked.is_none() && !report.rotated);
     assert_eq!(kind_of(try_open(&store, ADMIN)), ErrorKind::WrongKey);
+    assert_eq!(kind_of(open_cached(&store, ADMIN, cache.path())), ErrorKind::WrongKey);
     assert!(try_open(&store, 2).is_ok());
+    assert!(open_cached(&store, 2, cache.path()).is_ok());
 }

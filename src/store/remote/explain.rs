@@ -116,7 +116,15 @@ const REASONS: [(&[&str], ErrorKind, &str); 16] = [
         "the network does not lead there",
     ),
     (
-        &["slowdown", "too many requests", "serverbusy", "toomanyrequests", "too many connections"],
+        &[
+            "slowdown",
+            "too many requests",
+            "serverbusy",
+            "toomanyrequests",
+            "too many connections",
+            "too many users",
+            "maximum number of",
+        ],
         ErrorKind::Temporary,
         "the server is too busy",
     ),

@@ -10,8 +10,8 @@
 //! * Put-once needs a conditional put. Where there is none (WebDAV, some S3 servers), the look before the
 //!   write can lose a race between writers of different bytes, and a server that ignores the condition replaces what
 //!   is there. Names that are hashes or random numbers make that a race which nobody runs.
-//! * File servers are given an object under a temporary name, which is moved to its key when its length is right.
-//!   Nothing tells a file server to sync: durability is what its operator gives.
+//! * WebDAV is given an object under a temporary name, which is moved to its key when its length is right. Nothing tells
+//!   it to sync: durability is what its operator gives.
 //! * Listings of object stores are complete by their protocols. Of file servers a listing is a walk, and a directory
 //!   that vanishes meanwhile makes it fail.
 

@@ -17,6 +17,7 @@ use http_body::{Body, Frame, SizeHint};
 use jiff::Timestamp;
 use tokio::time::Sleep;
 
+use super::{LONGEST_SILENCE, longest};
 use crate::store::{Limits, Pace};
 
 /// No server is obeyed when it asks to be left alone for longer.
@@ -94,6 +95,7 @@ impl HttpTransport for Transport {
         };
         let url = reqwest::Url::parse(&parts.uri.to_string()).map_err(wrong)?;
         let is_head = parts.method == Method::HEAD;
+        let sent = body.len() as u64;
         let mut builder = self.client.request(parts.method, url).headers(parts.headers);
         if !body.is_empty() {
             builder = builder.body(reqwest::Body::wrap(Upload {
@@ -104,8 +106,9 @@ impl HttpTransport for Transport {
                 pause: Pause::default(),
             }));
         }
-        let mut answer =
-            builder.send().await.map_err(|error| failed("send http request", error))?;
+        let answer = tokio::time::timeout(longest(sent), builder.send()).await;
+        let answer = answer.map_err(|_| silent())?;
+        let mut answer = answer.map_err(|error| failed("send http request", error))?;
         self.heard.listen(answer.headers());
         // of what a server packs otherwise, the length is unknown
         let length = match is_head || answer.headers().contains_key(CONTENT_ENCODING) {
@@ -118,6 +121,7 @@ impl HttpTransport for Transport {
             body: Box::pin(answer.bytes_stream()),
             limits: Arc::clone(&self.limits),
             pause: Pause::default(),
+            silence: Pause::default(),
         };
         let mut response = Response::new(HttpBody::new(body, length));
         *response.status_mut() = status;
@@ -136,7 +140,11 @@ fn failed(what: &'static str, error: reqwest::Error) -> Error {
         .set_source(error.without_url())
 }
 
-/// The time until bytes may have passed.
+fn silent() -> Error {
+    Error::new(ErrorKind::Unexpected, "the server does not answer").set_temporary()
+}
+
+/// A time that has to pass: until bytes may have passed, or until nothing more is expected.
 #[derive(Default)]
 struct Pause(Option<Pin<Box<Sleep>>>);
 
@@ -202,6 +210,8 @@ struct Download<S> {
     body: Pin<Box<S>>,
     limits: Arc<Limits>,
     pause: Pause,
+    /// How long the next piece is waited for.
+    silence: Pause,
 }
 
 impl<S: Stream<Item = reqwest::Result<Bytes>>> Stream for Download<S> {
@@ -214,7 +224,14 @@ impl<S: Stream<Item = reqwest::Result<Bytes>>> Stream for Download<S> {
         let this = &mut *self;
         loop {
             ready!(this.pause.poll(context));
-            match ready!(this.body.as_mut().poll_next(context)) {
+            let Poll::Ready(piece) = this.body.as_mut().poll_next(context) else {
+                let wait = || Box::pin(tokio::time::sleep(LONGEST_SILENCE));
+                this.silence.0.get_or_insert_with(wait);
+                ready!(this.silence.poll(context));
+                return Poll::Ready(Some(Err(silent())));
+            };
+            this.silence = Pause::default();
+            match piece {
                 Some(Ok(bytes)) if bytes.is_empty() => {}
                 Some(Ok(bytes)) => {
                     this.pause.after(&this.limits.download, bytes.len());

@@ -30,7 +30,7 @@ const LONGEST_SLICE: usize = 1 << 20;
 /// Memory taken for an object before its bytes arrive; more is taken as they do.
 const FIRST_ALLOCATION: u64 = 64 << 20;
 const MAX_LINE_LENGTH: u64 = 8 << 10;
-const MAX_LISTING_LENGTH: u64 = 1 << 30;
+const MAX_LISTING_LENGTH: u64 = 64 << 20;
 
 type Tls = StreamOwned<ClientConnection, TcpStream>;
 

@@ -204,7 +204,10 @@ impl Store for FtpStore {
             Some(length) if length > max_length => {
                 Err(Failure::Told(ErrorKind::TooLarge, String::new()))
             }
-            Some(length) => connection.read(&path, 0..length, length, &self.limits.download),
+            Some(length) => {
+                let read = connection.read(&path, 0..length, length, &self.limits.download);
+                read.map_err(|failure| unless_gone(connection, &path, failure))
+            }
         });
         object.map(Bytes::from)
     }
@@ -222,7 +225,9 @@ impl Store for FtpStore {
                 None => Err(Failure::Told(ErrorKind::Truncated, String::new())),
                 Some(_) if length == 0 => Ok(Vec::new()),
                 Some(end) => {
-                    connection.read(&path, offset..*end, file_length, &self.limits.download)
+                    let range = offset..*end;
+                    let read = connection.read(&path, range, file_length, &self.limits.download);
+                    read.map_err(|failure| unless_gone(connection, &path, failure))
                 }
             }
         });
@@ -267,5 +272,15 @@ impl Store for FtpStore {
             }
         }
         Ok(removed)
+    }
+}
+
+/// Why a file was not read: a server says the same of one that is kept from us and of one that went since we looked.
+fn unless_gone(connection: &mut Connection, path: &str, failure: Failure) -> Failure {
+    match failure {
+        Failure::Refused(_) if connection.look(path).is_ok_and(|length| length.is_none()) => {
+            Failure::Told(ErrorKind::NotFound, String::new())
+        }
+        failure => failure,
     }
 }

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::refusal::length_of;
 use super::session::{Failure, Handle, Pending, Session, Tried};
 use super::sync::{open_directories, sync_all, synced};
-use super::wire::{self, CREATE_NEW, FAILURE, NO_SUCH_FILE, READ, Request};
+use super::wire::{self, CREATE_NEW, FAILURE, NO_SUCH_FILE, PERMISSION_DENIED, READ, Request};
 use super::{SftpStore, transfer};
 use crate::store::ErrorKind;
 use crate::store::remote::temporary;
@@ -142,9 +142,13 @@ impl SftpStore {
         let asked: Tried<Vec<(&str, Pending<'_>)>> = above
             .map(|directory| Ok((directory, session.ask(&Request::MakeDirectory(directory))?)))
             .collect();
-        let (mut above_root, mut last) = (Vec::new(), Ok(()));
+        let (mut above_root, mut last, mut denied) = (Vec::new(), Ok(()), None);
         for (directory, pending) in asked? {
-            last = pending.done();
+            if let Err(failure) = std::mem::replace(&mut last, pending.done())
+                && failure.has_code(PERMISSION_DENIED)
+            {
+                denied.get_or_insert(failure);
+            }
             match &last {
                 Ok(()) if directory.len() <= self.root.len() => {
                     let end = directory.rfind('/').unwrap_or_default();
@@ -158,8 +162,10 @@ impl SftpStore {
             // as far as the server lets us: not all of them are ours
             sync_all(session, &open_directories(session, &above_root)?).or_else(unless_refused)?;
         }
-        match last {
-            Err(failure) if !failure.has_code(NO_SUCH_FILE) && !failure.has_code(FAILURE) => {
+        match (last, denied) {
+            // what it would lie in is missing, and may not be made
+            (Err(failure), Some(denied)) if failure.has_code(NO_SUCH_FILE) => Err(denied),
+            (Err(failure), _) if !failure.has_code(NO_SUCH_FILE) && !failure.has_code(FAILURE) => {
                 Err(failure)
             }
             _ => Ok(()),
