@@ -47,6 +47,8 @@ const REASONS: [(&[&str], ErrorKind, &str); 16] = [
             "invalidaccesskeyid",
             "signaturedoesnotmatch",
             "authenticationfailed",
+            "authorizationfailure",
+            "failed to authenticate",
             "invalidauthenticationinfo",
             "accessdenied",
             "permission denied (publickey",
