@@ -8,7 +8,7 @@
 TARGET is a port on 127.0.0.1. Headers pass unchanged, so that signatures hold. Faults:
 
     cut-put, cut-get   the connection ends in the middle of a body
-    alter-put, alter-get   one byte of a body is another one
+    alter-put, alter-get   one byte of a body is another one; of what is got under one name, once
     500, 503, 429      instead of an answer; the last two ask to come again after a second
     lost-put           the server does it, and its answer never arrives
     expired, skewed    every request is refused as S3 refuses credentials that have expired, or a clock that is off
@@ -32,6 +32,7 @@ REFUSALS = {
 ALWAYS = {'expired', 'skewed', 'gone'}
 SHORT = 4096  # bodies that are shorter are left alone by what happens to bodies
 seen = 0
+spoiled = set()
 
 
 def refusal(head):
@@ -116,7 +117,9 @@ async def request(reader, writer, server):
             writer.write(answer + body[:len(body) // 2])
             await writer.drain()
             return False
-        if b'application/xml' not in answer.lower():
+        name = head.split(b' ', 2)[1]
+        if b'application/xml' not in answer.lower() and name not in spoiled:
+            spoiled.add(name)
             body = altered(body)
     writer.write(answer + body)
     await writer.drain()
