@@ -10,6 +10,7 @@ use super::{
     backup, cat, check, completions, copy, diff, dump, find, forget, init, key, ls, man, prune,
     repair, restore, scrub, snapshots, stats, status, store, tag, undo, values,
 };
+use crate::store::address::connections;
 
 /// Encrypted, deduplicating backup.
 #[derive(Parser)]
@@ -89,7 +90,7 @@ pub struct Global {
     pub limit_download: Option<u64>,
 
     /// Ask such a store so many things at once, at most
-    #[arg(long, global = true, value_name = "N", value_parser = values::connections)]
+    #[arg(long, global = true, value_name = "N", value_parser = connections)]
     pub connections: Option<usize>,
 
     /// Accept that another repository lies here than this machine used before

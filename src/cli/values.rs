@@ -8,8 +8,6 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp, Zoned};
 
-use crate::store::address::MAX_CONNECTIONS;
-
 /// `100`, `64K`, `1.5 GiB`: bytes; units are powers of 1024.
 pub fn size(text: &str) -> Result<u64, String> {
     let wrong = || format!("{text:?} is no size: write 512K, 10M or 1.5G");
@@ -45,12 +43,6 @@ pub fn rate(text: &str) -> Result<u64, String> {
         rate if rate < LEAST_RATE => Err("the least is 128K".to_owned()),
         rate => Ok(rate),
     }
-}
-
-/// Requests at once.
-pub fn connections(text: &str) -> Result<usize, String> {
-    let number = text.parse().ok().filter(|number| (1..=MAX_CONNECTIONS).contains(number));
-    number.ok_or_else(|| format!("{text:?} is no number from 1 to {MAX_CONNECTIONS}"))
 }
 
 /// A moment in ms since 1970: RFC 3339, or a date, or a date and time of this
@@ -142,12 +134,10 @@ mod tests {
     }
 
     #[test]
-    fn rates_and_connections_have_bounds() {
+    fn rates_have_bounds() {
         assert_eq!(rate("500K"), Ok(512_000));
         assert_eq!(rate("2MiB/s"), Ok(2 << 20));
         assert!(rate("127K").is_err() && rate("fast").is_err());
-        assert_eq!(connections("4"), Ok(4));
-        assert!(connections("0").is_err() && connections("257").is_err());
     }
 
     #[test]

@@ -135,9 +135,8 @@ impl Address {
 
     fn numbers(&mut self) -> Result<(), String> {
         if let Some(text) = self.options.get("connections") {
-            let number = text.parse().ok().filter(|number| (1..=MAX_CONNECTIONS).contains(number));
-            let wrong = || format!("connections={text} is no number from 1 to {MAX_CONNECTIONS}");
-            self.connections = Some(number.ok_or_else(wrong)?);
+            let number = connections(text).map_err(|reason| format!("connections={reason}"));
+            self.connections = Some(number?);
         }
         if let Some(text) = self.options.get("patience") {
             let number = text.parse().ok().filter(|number| *number <= MAX_PATIENCE_SECONDS);
@@ -181,6 +180,12 @@ impl fmt::Display for Address {
         }
         Ok(())
     }
+}
+
+/// How many requests at once, as an address or an option says it.
+pub fn connections(text: &str) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|number| (1..=MAX_CONNECTIONS).contains(number));
+    number.ok_or_else(|| format!("{text} is no number from 1 to {MAX_CONNECTIONS}"))
 }
 
 impl Service {
@@ -237,6 +242,12 @@ mod tests {
         assert_eq!(address.to_string(), "sftp://ada@host:2222/srv/x");
         let address = Address::parse("webdav+http://u@h").unwrap();
         assert_eq!((address.service, &*address.path), (Service::WebdavHttp, ""));
+    }
+
+    #[test]
+    fn connections_have_bounds() {
+        assert_eq!(connections("4"), Ok(4));
+        assert!(connections("0").is_err() && connections("257").is_err());
     }
 
     #[test]

@@ -21,6 +21,7 @@ mod ftp;
 mod sftp;
 mod temporary;
 mod transport;
+mod turns;
 
 use std::fmt;
 use std::future::{Future, poll_fn};

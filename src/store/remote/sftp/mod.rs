@@ -22,7 +22,6 @@ mod session;
 mod ssh;
 mod sync;
 mod transfer;
-mod turns;
 mod walk;
 mod wire;
 
@@ -39,9 +38,9 @@ use self::refusal::{judged, length_of, unreadable};
 use self::session::{Failure, Handle, Session, Tried};
 use self::ssh::Ssh;
 use self::sync::{open_directories, sync_all, synced};
-use self::turns::Turns;
 use self::walk::Walk;
 use self::wire::{Kind, NO_SUCH_FILE, READ, Request};
+use super::turns::Turns;
 use super::{explain, temporary};
 use crate::store::address::Address;
 use crate::store::key::{TEMPORARY, check_key, check_prefix};

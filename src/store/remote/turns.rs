@@ -1,4 +1,4 @@
-//! Who may go on: so many at once, and the others wait.
+//! Who may go on: so many at once, and the others wait. For stores whose calls block.
 
 use std::sync::{Condvar, Mutex, PoisonError};
 
