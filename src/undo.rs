@@ -119,7 +119,7 @@ fn what_is_missing(
     snapshot: &Snapshot,
     progress: &dyn Progress,
 ) -> Result<Option<String>> {
-    let look = repository.look(progress)?;
+    let mut look = repository.look(progress)?;
     if let Some(going) = what_of_it_goes(repository, snapshot.id, &look.doomed)? {
         return Ok(Some(going.to_owned()));
     }
@@ -131,7 +131,7 @@ fn what_is_missing(
         Ok(())
     });
     match read {
-        Ok(()) if repository.all_stands(&look, &set, &pages)? => Ok(None),
+        Ok(()) if look.all_stands(&set, &pages)? => Ok(None),
         Ok(()) => Ok(Some("data it needs is gone, or about to be deleted".to_owned())),
         // a page may have gone in a sweep that took the manifest before
         Err(error) if error.kind == ErrorKind::Damage => {

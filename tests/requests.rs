@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Read;
 use std::path::PathBuf;
@@ -61,6 +61,43 @@ impl Store for Hollow {
 
     fn delete(&self, key: &str) -> Result<()> {
         self.inner.delete(key)
+    }
+}
+
+/// Packs are listed directory by directory, and each listing is written down.
+struct Directories {
+    inner: Arc<dyn Store>,
+    listed: Mutex<Vec<String>>,
+}
+
+impl Store for Directories {
+    fn url(&self) -> &str {
+        self.inner.url()
+    }
+
+    fn put(&self, key: &str, object: Bytes) -> Result<()> {
+        self.inner.put(key, object)
+    }
+
+    fn get(&self, key: &str, max_length: u64) -> Result<Bytes> {
+        self.inner.get(key, max_length)
+    }
+
+    fn get_range(&self, key: &str, offset: u64, length: u64) -> Result<Bytes> {
+        self.inner.get_range(key, offset, length)
+    }
+
+    fn list(&self, prefix: &str) -> Result<Vec<Listed>> {
+        self.listed.lock().unwrap().push(prefix.to_owned());
+        self.inner.list(prefix)
+    }
+
+    fn delete(&self, key: &str) -> Result<()> {
+        self.inner.delete(key)
+    }
+
+    fn has_directories(&self) -> bool {
+        true
     }
 }
 
@@ -161,6 +198,46 @@ fn an_unchanged_night_takes_at_most_25_requests() {
     // none of them lists more than is there: a page of a thousand is enough
     let listed: u64 = scene.counting.counts().values().map(|count| count.listed).sum();
     assert!(listed < 100, "{listed} objects listed");
+}
+
+/// Where every directory costs a request, only those are listed that hold a pack which the snapshot relies on: none of
+/// the packs that another source has put.
+#[test]
+fn packs_are_listed_where_the_snapshot_relies_on_them() {
+    let scene = Scene::new();
+    let store =
+        Arc::new(Directories { inner: scene.store.clone(), listed: Mutex::new(Vec::new()) });
+    let open = || {
+        let cache = CacheRoot::Directory(scene.path("cache"));
+        let unlock = Unlock::KeyFile(SecretKey::from_bytes(KEY));
+        Repository::open(store.clone(), &unlock, &cache).unwrap()
+    };
+    let packs = || {
+        let listed = scene.store.list("packs/").unwrap().into_iter();
+        listed.map(|listed| listed.key).collect::<BTreeSet<_>>()
+    };
+    let only_streams =
+        esker::backup::BackupOptions { paths: Vec::new(), ..options(&scene.path("tree")) };
+    backup(&open(), &only_streams, vec![noise(400 * MIB)], &Silent).unwrap();
+    let of_the_noise = packs();
+    fs::write(scene.path("tree").join("file"), "text").unwrap();
+    support::settle();
+    let night = |relied_on: Option<BTreeSet<String>>| {
+        store.listed.lock().unwrap().clear();
+        backup(&open(), &options(&scene.path("tree")), Vec::new(), &Silent).unwrap();
+        let of_the_tree = packs();
+        let of_the_tree = of_the_tree.difference(&of_the_noise);
+        let of_the_tree: BTreeSet<_> = of_the_tree.map(|key| key[..9].to_owned()).collect();
+        let listed = store.listed.lock().unwrap();
+        let listed: BTreeSet<_> =
+            listed.iter().filter(|prefix| prefix.starts_with("packs/")).cloned().collect();
+        assert_eq!(listed, relied_on.unwrap_or_else(|| of_the_tree.clone()));
+        of_the_tree
+    };
+    let first = night(None);
+    assert!(!first.is_empty() && first.len() < 4, "{first:?}");
+    // a night in which nothing changed relies on what the first one put
+    night(Some(first));
 }
 
 #[test]

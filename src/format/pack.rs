@@ -120,8 +120,12 @@ pub struct Toc {
 
 /// `packs/<first two digits>/<pack id>`
 pub fn pack_key(id: PackId) -> String {
-    let hex = id.to_hex();
-    format!("{PREFIX}{}/{hex}", &hex[..2])
+    format!("{}{}", directory_of(id), id.to_hex())
+}
+
+/// `packs/<first two digits>/`
+pub fn directory_of(id: PackId) -> String {
+    format!("{PREFIX}{}/", &id.to_hex()[..2])
 }
 
 pub fn pack_of_key(key: &str) -> Option<PackId> {

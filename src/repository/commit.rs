@@ -2,11 +2,11 @@
 //! manifest, the commit check, the confirmation. The order of the puts is an
 //! invariant; `format-spec/13-protocol.md` says why.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::Ordering;
 
 use super::blocks::is_gone;
-use super::coordinates::{Holders, ReferenceSet};
+use super::coordinates::ReferenceSet;
 use super::error::{Error, ErrorKind, Result};
 use super::keyring::{Standing, Trust};
 use super::packer::{Packer, Sealer, block_target};
@@ -17,7 +17,7 @@ use crate::format::content::Root;
 use crate::format::manifest::{Manifest, PrivatePart, manifest_key};
 use crate::format::notes::{self, Confirmation, Session, Sweep, confirmation_key, session_key};
 use crate::format::object::{self, Contents};
-use crate::format::pack::{self, Chunk, Coordinate, pack_of_key};
+use crate::format::pack::{self, Chunk, pack_of_key};
 use crate::format::page::{FinishedPage, PageBuilder, PageKind};
 use crate::format::{ChunkKind, FormatError, Kind, Place};
 use crate::id::{ChunkId, ObjectHash, PackId, SnapshotId};
@@ -57,13 +57,6 @@ impl Doomed {
         }
         doomed
     }
-}
-
-/// What the store held at one look: plans first, then the index, then packs.
-pub struct Look {
-    pub doomed: Doomed,
-    /// Packs with their lengths.
-    pub listed: HashMap<PackId, u64>,
 }
 
 /// The pages of a reference set, and where they are kept.
@@ -212,7 +205,12 @@ impl Repository {
 
     /// Packs in the store, with their lengths.
     pub fn listed_packs(&self) -> Result<HashMap<PackId, u64>> {
-        let listed = self.store.list(pack::PREFIX)?;
+        self.listed_packs_under(pack::PREFIX)
+    }
+
+    /// Packs under a prefix of their keys, with their lengths.
+    pub(super) fn listed_packs_under(&self, prefix: &str) -> Result<HashMap<PackId, u64>> {
+        let listed = self.store.list(prefix)?;
         Ok(listed.iter().filter_map(|l| Some((pack_of_key(&l.key)?, l.length))).collect())
     }
 
@@ -290,8 +288,8 @@ impl Repository {
             let key = manifest_key(manifest.id);
             let hash =
                 self.put_object(Kind::Manifest, &key, &manifest.encode(), Some(&private.encode()))?;
-            let look = self.look(progress)?;
-            if !self.all_stands(&look, set, &references.pages)? {
+            let mut look = self.look(progress)?;
+            if !look.all_stands(set, &references.pages)? {
                 return Ok(Err(Moved));
             }
             let confirmation = Confirmation { manifest: hash, time: now_ms(), kept: Vec::new() };
@@ -332,50 +330,5 @@ impl Repository {
             Err(error) if is_gone(&error) => Ok(false),
             Err(error) => Err(error.into()),
         }
-    }
-
-    /// Lists sweeps, then loads new segments, then lists packs.
-    ///
-    /// Fails when a plan cannot be read: whatever is relied on might be in it.
-    pub fn look(&self, progress: &dyn Progress) -> Result<Look> {
-        self.wait_for_listings();
-        let (doomed, _) = self.surely_doomed()?;
-        self.sync_index(progress)?;
-        Ok(Look { doomed, listed: self.listed_packs()? })
-    }
-
-    /// Whether a pack exists, is indexed, and is in no plan.
-    pub fn stands(&self, look: &Look, pack: PackId) -> bool {
-        let number = self.index.pack_number(pack);
-        let info = number.and_then(|number| self.index.pack(number));
-        info.is_some_and(|info| look.listed.get(&pack) == Some(&info.length))
-            && !look.doomed.packs.contains(&pack)
-    }
-
-    /// Whether every coordinate and every page lies in a pack that stands.
-    pub fn all_stands(&self, look: &Look, set: &ReferenceSet, pages: &[ChunkId]) -> Result<bool> {
-        let fallen: Vec<_> =
-            set.references().filter(|reference| !self.stands(look, reference.pack)).collect();
-        let origins: BTreeSet<PackId> = fallen.iter().map(|reference| reference.pack).collect();
-        let holders = Holders::of(self, &origins)?;
-        let stands = |place: &super::index::Place| {
-            self.index.pack(place.pack).is_some_and(|info| self.stands(look, info.id))
-        };
-        let moved = fallen.iter().all(|reference| {
-            reference.ordinals().all(|ordinal| {
-                let (birth, pack) = (reference.birth, reference.pack);
-                let coordinate = Coordinate { birth, pack, ordinal };
-                holders.places(self, &coordinate).iter().any(stands)
-            })
-        });
-        if !moved {
-            return Ok(false);
-        }
-        for page in pages {
-            if !self.index.places(page)?.iter().any(stands) {
-                return Ok(false);
-            }
-        }
-        Ok(true)
     }
 }

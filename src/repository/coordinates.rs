@@ -174,6 +174,11 @@ impl Holders {
         Ok(())
     }
 
+    /// The packs that hold chunks which were born elsewhere.
+    pub fn carriers(&self) -> impl Iterator<Item = PackNumber> {
+        self.moved.values().flatten().map(|run| run.pack)
+    }
+
     /// Every place in the index where the coordinate lies, its own pack first.
     pub fn places(&self, repository: &Repository, coordinate: &Coordinate) -> Vec<Place> {
         let index = repository.index();

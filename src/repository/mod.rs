@@ -18,6 +18,7 @@
 //! | `packer` | gather sealed blocks into packs and put them |
 //! | `segments` | write index segments |
 //! | `commit` | sessions, segments, manifest, commit check, confirmation |
+//! | `look` | whether all that a snapshot relies on is there and stays |
 //! | `snapshots` | list snapshots and judge them |
 //! | `checkpoints` | when packs put so far get their segment |
 //! | `chains` | manifests that replace one another |
@@ -41,6 +42,7 @@ pub mod judge;
 pub mod keyring;
 pub mod known;
 pub mod local;
+pub mod look;
 pub mod marks;
 pub mod open;
 mod opening;

@@ -111,6 +111,10 @@ impl Store for Counting {
         self.inner.local_path()
     }
 
+    fn has_directories(&self) -> bool {
+        self.inner.has_directories()
+    }
+
     fn create_reserve(&self, length: u64) -> Result<()> {
         self.add(OperationKind::Reserve, "", 0, 0);
         self.inner.create_reserve(length)

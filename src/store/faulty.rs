@@ -120,6 +120,10 @@ impl Store for Faulty {
         self.inner.local_path()
     }
 
+    fn has_directories(&self) -> bool {
+        self.inner.has_directories()
+    }
+
     fn create_reserve(&self, length: u64) -> Result<()> {
         self.run(OperationKind::Reserve, "", || self.inner.create_reserve(length))
     }

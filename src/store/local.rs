@@ -268,6 +268,10 @@ impl Store for LocalStore {
         Ok(())
     }
 
+    fn has_directories(&self) -> bool {
+        true
+    }
+
     fn local_path(&self) -> Option<&Path> {
         Some(&self.path)
     }

@@ -101,6 +101,11 @@ pub trait Store: Send + Sync {
         None
     }
 
+    /// Whether a listing takes a request for every directory beneath its prefix, however few objects are in them.
+    fn has_directories(&self) -> bool {
+        false
+    }
+
     /// Sets `length` bytes aside for the day the disk is full. Stores that cannot fill up do nothing.
     fn create_reserve(&self, _length: u64) -> Result<()> {
         Ok(())

@@ -149,6 +149,10 @@ impl Store for Patient {
         self.inner.local_path()
     }
 
+    fn has_directories(&self) -> bool {
+        self.inner.has_directories()
+    }
+
     fn create_reserve(&self, length: u64) -> Result<()> {
         self.inner.create_reserve(length)
     }

@@ -129,7 +129,7 @@ impl Store for Slow {
         REMOTE_CONCURRENCY
     }
 
-    // the reserve and temporary files are of stores in this machine
+    // directories, the reserve and temporary files are of stores in this machine
 
     fn date(&self) -> Result<Option<u64>> {
         self.wait_for_answer();

@@ -24,6 +24,8 @@ const HANGS_AFTER: Duration = Duration::from_secs(60);
 pub struct Plot {
     base: usize,
     lag: bool,
+    /// Whether packs are listed by directory.
+    directories: bool,
     faults: Faults,
     pace: Pace,
     actors: Vec<Actor>,
@@ -51,6 +53,7 @@ impl Plot {
         let mut plot = Plot {
             base: dice.below(BASES),
             lag,
+            directories: seed % 2 == 1,
             faults: if disturbed { faults(&mut dice) } else { Faults::default() },
             pace,
             actors: Vec::new(),
@@ -70,6 +73,7 @@ impl Plot {
         let mut plot = Plot {
             base: dice.below(BASES),
             lag: false,
+            directories: false,
             faults: Faults::default(),
             // few changes, each where it counts
             pace: Pace { switch: 20, switch_at_steps: dice.pick(&[100, 250]) },
@@ -195,6 +199,7 @@ pub fn run(seed: u64, mut plot: Plot) -> Ran {
     nature::seed_chance(seed);
     let dice = Dice::new(!seed);
     let world = World::new(base.objects.clone(), dice, plot.actors.clone(), plot.pace);
+    world.lock().directories = plot.directories;
     world.disturb(plot.faults, if plot.lag { LAG_S * 1000 } else { 0 });
     let ledger = Mutex::new(Ledger::of(&base));
     let sabotage = plot.sabotage;

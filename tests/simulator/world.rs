@@ -108,6 +108,8 @@ pub struct State {
     pub trace: Vec<Step>,
     /// How long listings may lag, in ms.
     pub lag: u64,
+    /// Whether packs are listed directory by directory.
+    pub directories: bool,
     faults: Faults,
     pace: Pace,
     dice: Dice,
@@ -137,6 +139,7 @@ impl World {
                 clock: BEGINNING,
                 trace: Vec::new(),
                 lag: 0,
+                directories: false,
                 faults: Faults::default(),
                 pace,
                 dice,
@@ -222,7 +225,7 @@ fn is_step(kind: &str, key: &str) -> bool {
     let listed = ["sweeps/", "packs/", "snapshots/", "confirmed/", "marks/", "index/"];
     match kind {
         "put" => !key.starts_with("sessions/"),
-        "list" => listed.contains(&key),
+        "list" => listed.iter().any(|prefix| key.starts_with(prefix)),
         _ => kind == "delete",
     }
 }
@@ -487,6 +490,10 @@ impl Store for Handle {
         let mut state = self.world.lock();
         state.reserve = true;
         Ok(true)
+    }
+
+    fn has_directories(&self) -> bool {
+        self.world.lock().directories
     }
 
     fn concurrency(&self) -> usize {

@@ -403,6 +403,10 @@ impl Store for OpendalStore {
         }
     }
 
+    fn has_directories(&self) -> bool {
+        self.manners.moves
+    }
+
     fn concurrency(&self) -> usize {
         self.manners.connections
     }

@@ -258,6 +258,10 @@ impl Store for FtpStore {
         self.with(key, |connection| connection.remove(&path))
     }
 
+    fn has_directories(&self) -> bool {
+        true
+    }
+
     fn concurrency(&self) -> usize {
         self.pool.size
     }

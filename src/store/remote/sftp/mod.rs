@@ -285,6 +285,10 @@ impl Store for SftpStore {
         self.call(key, |session| self.remove(session, key))
     }
 
+    fn has_directories(&self) -> bool {
+        true
+    }
+
     fn concurrency(&self) -> usize {
         self.connections
     }
