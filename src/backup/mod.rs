@@ -7,6 +7,7 @@ mod parent;
 mod plan;
 mod read;
 mod sources;
+mod stream;
 mod work;
 
 use std::collections::HashSet;
@@ -20,6 +21,7 @@ use assemble::{Assembled, Assembler};
 use context::Context;
 use parent::{Previous, StatListWriter};
 use plan::{Planner, WalkEnd};
+pub use stream::{Sink, StreamSource};
 
 use crate::files::{self, Rules};
 use crate::format::content::Root;

@@ -8,31 +8,7 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp, Zoned};
 
-/// `100`, `64K`, `1.5 GiB`: bytes; units are powers of 1024.
-pub fn size(text: &str) -> Result<u64, String> {
-    let wrong = || format!("{text:?} is no size: write 512K, 10M or 1.5G");
-    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let power = match unit.trim().to_ascii_lowercase().trim_end_matches('b').trim_end_matches('i') {
-        "" => 0,
-        "k" => 1,
-        "m" => 2,
-        "g" => 3,
-        "t" => 4,
-        "p" => 5,
-        _ => return Err(wrong()),
-    };
-    let factor = 1024u64.pow(power);
-    if let Ok(whole) = number.parse::<u64>() {
-        return whole.checked_mul(factor).ok_or_else(wrong);
-    }
-    match number.parse::<f64>() {
-        Ok(value) if value * (factor as f64) < u64::MAX as f64 => {
-            Ok((value * factor as f64) as u64)
-        }
-        _ => Err(wrong()),
-    }
-}
+pub use crate::config::value::size;
 
 /// The least rate: below it, what is transferred at once counts as lost before it has arrived.
 const LEAST_RATE: u64 = 128 << 10;

@@ -1,6 +1,9 @@
 //! The configuration file: today which repository is meant when none is named,
 //! and its key file. Where the file lies is `cli`'s to know.
 
+pub mod profile;
+pub mod value;
+
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 

@@ -1,0 +1,39 @@
+//! What is saved besides paths: sources that give streams. Who runs commands or reads tar streams is above; here is
+//! what it is given to put them into.
+
+use std::io::{self, Read};
+
+use crate::format::entry::{EntryKind, Metadata};
+
+/// A source that is no path.
+pub struct StreamSource {
+    /// First component of its keys in the tree; never `files`.
+    pub name: String,
+    /// Whether the snapshot is partial without it.
+    pub required: bool,
+    /// Gives all the source has. What it gave is in the snapshot only if it returns `Ok`; else the source failed, for
+    /// the reason returned. Several run at once, each on a thread of its own.
+    pub capture: Box<dyn FnOnce(&mut dyn Sink) -> Result<(), String> + Send>,
+}
+
+/// Takes entries of one source, in any order. Paths are relative to the source, components separated by `/`; the empty
+/// path is the source itself. The last of several entries with one path counts. Directories above that nobody gave are
+/// made.
+///
+/// An error is the reader's own, or says that the run is over or the path impossible; the source should return it.
+pub trait Sink {
+    /// A file with what `reader` gives until its end; how many bytes that was. The size in `metadata` does not count.
+    fn file(&mut self, path: &[u8], metadata: Metadata, reader: &mut dyn Read) -> io::Result<u64>;
+
+    /// An entry without content.
+    fn entry(&mut self, path: &[u8], kind: EntryKind, metadata: Metadata) -> io::Result<()>;
+
+    /// Another name of a file that was given before.
+    fn link(&mut self, path: &[u8], to: &[u8]) -> io::Result<()>;
+
+    /// Something was left out or changed, and is told; the source is whole all the same.
+    fn note(&mut self, path: &[u8], text: &str);
+
+    /// Whether the run is to end soon.
+    fn interrupted(&self) -> bool;
+}
