@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use esker::backup::{BackupOptions, Stream, backup};
+use esker::backup::{BackupOptions, StreamSource, backup};
 use esker::format::manifest::Outcome;
 use esker::progress::Silent;
 use esker::store::{Counting, Decision, ErrorKind, Faulty, OpendalStore, OperationKind, Store};
@@ -105,7 +105,7 @@ fn a_stream_is_kept_under_its_name_and_deduplicated() {
     let options = BackupOptions { paths: Vec::new(), ..support::options(Path::new("/")) };
     let take = |name: &str| {
         let reader = Box::new(std::io::Cursor::new(bytes.clone()));
-        let stream = Stream { name: name.into(), reader };
+        let stream = StreamSource::reader(name, reader);
         backup(&open(&store), &options, vec![stream], &Silent)
     };
     let first = take("dump.sql").unwrap();

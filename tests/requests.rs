@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use esker::backup::{Stream, backup};
+use esker::backup::{StreamSource, backup};
 use esker::crypto::SecretKey;
 use esker::progress::Silent;
 use esker::repository::local::CacheRoot;
@@ -166,9 +166,9 @@ impl Scene {
 }
 
 /// So many bytes that do not compress.
-fn noise(bytes: u64) -> Stream {
+fn noise(bytes: u64) -> StreamSource {
     let reader = blake3::Hasher::new().finalize_xof().take(bytes);
-    Stream { name: "noise".into(), reader: Box::new(reader) }
+    StreamSource::reader("noise", Box::new(reader))
 }
 
 /// Each GiB more of a first backup: its packs, and checkpoints.

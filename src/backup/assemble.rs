@@ -4,54 +4,31 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use crossbeam_channel::Receiver;
+use std::time::Duration;
 
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+
+use super::capture::{self, Captured};
+use super::content::{ContentBuilder, PageStore, TreeBuilder, note};
 use super::context::Context;
-use super::parent::{MAX_LISTED_ITEMS, StatListWriter};
+use super::parent::{Previous, StatListWriter};
 use super::read::{Gather, bare_entry};
-use super::work::{Before, Done, FileEnd, Part, Planned, Result as WorkResult};
+use super::spool::Spool;
+use super::work::{Before, Done, FileEnd, Planned, Result as WorkResult};
 use crate::crypto::{SecretKey, keys};
 use crate::format::ChunkKind;
-use crate::format::content::{Content, Item, MAX_ITEMS, Root};
+use crate::format::content::{Item, Root};
 use crate::format::entry::{Entry, EntryKind, display_key};
 use crate::format::manifest::Counts;
-use crate::format::page::{FinishedPage, Page, PageBuilder, PageKind};
+use crate::format::page::{FinishedPage, PageBuilder, PageKind};
 use crate::id::ChunkId;
 use crate::progress::Event;
+use crate::repository::Result;
 use crate::repository::checkpoints::Checkpoints;
 use crate::repository::known::Used;
-use crate::repository::{Error, Result};
 
-/// Notes what an entry is made of.
-fn note(used: &mut Used, part: &Part) {
-    if let Item::Chunk { id, .. } = part.item {
-        used.add(id, part.known);
-    }
-}
-
-/// Stores pages and counts what they use.
-struct PageStore<'a> {
-    trees: Gather<'a>,
-    lists: Gather<'a>,
-    used: Used,
-}
-
-impl PageStore<'_> {
-    fn store(&mut self, kind: ChunkKind, page: &FinishedPage) -> Result<ChunkId> {
-        let page_kind = if kind == ChunkKind::Tree { PageKind::Tree } else { PageKind::List };
-        // what no reader could parse must never be called stored
-        Page::parse(&page.bytes, page_kind, page.level)
-            .map_err(|error| Error::failed(format!("a page was built wrong: {error}")))?;
-        let page = page.bytes.as_slice();
-        let gather = if kind == ChunkKind::Tree { &mut self.trees } else { &mut self.lists };
-        let part = gather.chunk(page)?;
-        note(&mut self.used, &part);
-        match part.item {
-            Item::Chunk { id, .. } => Ok(id),
-            Item::Hole { .. } => Err(Error::failed("a page became a hole")),
-        }
-    }
-}
+/// How often it is looked whether a checkpoint is due.
+const CHECKPOINTS_AT_LEAST: Duration = Duration::from_secs(1);
 
 /// What the stage leaves for the commit.
 pub struct Assembled {
@@ -59,25 +36,51 @@ pub struct Assembled {
     pub used: Used,
     pub counts: Counts,
     pub stat_list: Option<StatListWriter>,
+    /// Streams that failed, and why.
+    pub failed: Vec<(String, String)>,
 }
 
 pub struct Assembler<'a> {
     context: &'a Context<'a>,
+    previous: &'a Previous,
     counts: Counts,
     stat_list: Option<StatListWriter>,
     checkpoints: Checkpoints,
+    streams: Streams,
 }
 
-type TreeBuilder<'p> = PageBuilder<Box<dyn FnMut(FinishedPage) -> Result<ChunkId> + 'p>>;
+/// Streams, of which some sort before what the walk finds, and some behind it.
+struct Streams {
+    /// How many are still being captured of those that sort before.
+    earlier: usize,
+    captured: Vec<Captured>,
+    /// What the walk found meanwhile.
+    held: Option<Spool>,
+    failed: Vec<(String, String)>,
+}
 
 impl<'a> Assembler<'a> {
-    pub fn new(context: &'a Context<'a>, stat_list: Option<StatListWriter>) -> Self {
-        Assembler {
+    /// `streams` are the names of those that are being captured.
+    pub fn new(
+        context: &'a Context<'a>,
+        previous: &'a Previous,
+        stat_list: Option<StatListWriter>,
+        streams: &[String],
+    ) -> Result<Self> {
+        let earlier = streams.iter().filter(|name| is_earlier(name)).count();
+        Ok(Assembler {
             context,
+            previous,
             counts: Counts::default(),
             stat_list,
             checkpoints: Checkpoints::every(context.options.checkpoint_bytes),
-        }
+            streams: Streams {
+                earlier,
+                captured: Vec::new(),
+                held: (earlier > 0).then(Spool::new).transpose()?,
+                failed: Vec::new(),
+            },
+        })
     }
 
     /// Takes results until every stage before has ended.
@@ -88,21 +91,25 @@ impl<'a> Assembler<'a> {
     ) -> Result<Assembled> {
         let context = self.context;
         let cut = keys::page_cut(context.repository.keyring().chunker_key()?);
-        let pages = RefCell::new(PageStore {
-            trees: Gather::new(context, ChunkKind::Tree),
-            lists: Gather::new(context, ChunkKind::List),
-            used: Used::default(),
-        });
+        let pages = RefCell::new(PageStore::new(context));
         let store: Box<dyn FnMut(FinishedPage) -> Result<ChunkId> + '_> =
             Box::new(|page| pages.borrow_mut().store(ChunkKind::Tree, &page));
         let mut tree: TreeBuilder<'_> = PageBuilder::new(PageKind::Tree, cut.clone(), store);
         let mut waiting: BTreeMap<u64, WorkResult> = BTreeMap::new();
         let mut next = 0;
         let mut long_file = None;
-        for (sequence, result) in results {
-            // a worker that ended early says so under the last number there is
-            if sequence != u64::MAX {
-                waiting.insert(sequence, result);
+        loop {
+            // while nothing but streams is read no result comes for long, and packs are put all the same
+            let (sequence, result) = match results.recv_timeout(CHECKPOINTS_AT_LEAST) {
+                Ok(result) => result,
+                Err(RecvTimeoutError::Timeout) => (u64::MAX, WorkResult::Restart),
+                Err(RecvTimeoutError::Disconnected) => break,
+            };
+            match result {
+                WorkResult::Captured(captured) => self.captured(*captured, &mut tree, &pages)?,
+                result if sequence != u64::MAX => drop(waiting.insert(sequence, result)),
+                // a worker that ended early says so under the last number there is
+                _ => {}
             }
             while let Some(result) = waiting.remove(&next) {
                 next += 1;
@@ -115,12 +122,98 @@ impl<'a> Assembler<'a> {
             }
         }
         context.check_abort()?;
+        self.add_streams(&mut tree, &pages)?;
         let (root, _) = tree.finish()?;
         drop(long_file);
-        let PageStore { mut trees, mut lists, used } = pages.into_inner();
-        trees.flush()?;
-        lists.flush()?;
-        Ok(Assembled { root, used, counts: self.counts, stat_list: self.stat_list })
+        let used = pages.into_inner().finish()?;
+        let (counts, stat_list) = (self.counts, self.stat_list);
+        Ok(Assembled { root, used, counts, stat_list, failed: self.streams.failed })
+    }
+
+    /// Takes what a stream gave. With the last of those that sort before the walk, the walk's turn has come.
+    fn captured(
+        &mut self,
+        captured: Captured,
+        tree: &mut TreeBuilder<'_>,
+        pages: &RefCell<PageStore<'_>>,
+    ) -> Result<()> {
+        let earlier = is_earlier(&captured.name);
+        self.streams.captured.push(captured);
+        if !earlier {
+            return Ok(());
+        }
+        self.streams.earlier -= 1;
+        if self.streams.earlier > 0 {
+            return Ok(());
+        }
+        let held = self.streams.held.take();
+        let later = self.streams.captured.extract_if(.., |captured| !is_earlier(&captured.name));
+        let later: Vec<_> = later.collect();
+        self.add_streams(tree, pages)?;
+        self.streams.captured = later;
+        held.map_or(Ok(()), |held| held.each(&mut |entry| tree.push_entry(&entry)))
+    }
+
+    /// Adds the streams that were captured to the tree, in its order.
+    fn add_streams(
+        &mut self,
+        tree: &mut TreeBuilder<'_>,
+        pages: &RefCell<PageStore<'_>>,
+    ) -> Result<()> {
+        let mut captured = std::mem::take(&mut self.streams.captured);
+        captured.sort_by(|a, b| a.name.cmp(&b.name));
+        for Captured { name, outcome } in captured {
+            let (spool, used) = match outcome {
+                Ok(gave) => gave,
+                Err(reason) => {
+                    self.context.source_failure(name.as_bytes(), &reason);
+                    self.streams.failed.push((name, reason));
+                    continue;
+                }
+            };
+            pages.borrow_mut().used.absorb(used);
+            let (context, previous) = (self.context, self.previous);
+            let mut before = previous.entries_of(context.repository, &name);
+            let of_source = |key: &[u8]| {
+                let rest = key.strip_prefix(name.as_bytes());
+                rest.is_some_and(|rest| rest.first().is_none_or(|byte| *byte == 0))
+            };
+            let removed = |entry: &Entry| {
+                if of_source(&entry.key) {
+                    context.removed(entry);
+                }
+            };
+            capture::in_order(context, &name, &spool, &mut |entry| {
+                let before = before.find(&entry.key, &mut |entry| removed(entry))?;
+                let unchanged =
+                    before.as_ref().is_some_and(|(before, _)| before.content == entry.content);
+                let before =
+                    before.map(|(entry, _)| Before { kind: entry.kind, metadata: entry.metadata });
+                self.count(&entry, before.as_ref(), unchanged, false);
+                tree.push_entry(&entry)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Adds what the walk found to the tree, or holds it until its turn has come. `items` are those of its list, for a
+    /// stat list.
+    fn push(
+        &mut self,
+        entry: &Entry,
+        items: Option<&[Item]>,
+        tree: &mut TreeBuilder<'_>,
+    ) -> Result<()> {
+        if let Some(list) = &mut self.stat_list
+            && list.add(entry, items).is_err()
+        {
+            // without it the next run reads everything; that is no reason to fail
+            self.stat_list = None;
+        }
+        match &self.streams.held {
+            Some(held) => held.put(entry),
+            None => tree.push_entry(entry),
+        }
     }
 
     fn take<'p, 'c>(
@@ -148,6 +241,8 @@ impl<'a> Assembler<'a> {
                 let content = long_file.get_or_insert_with(fresh);
                 parts.iter().try_for_each(|part| content.add(part))
             }
+            // taken when it came
+            WorkResult::Captured(_) => Ok(()),
             WorkResult::Restart => {
                 *long_file = None;
                 Ok(())
@@ -207,13 +302,7 @@ impl<'a> Assembler<'a> {
             attributes.iter().for_each(|part| note(used, part));
         }
         self.count(&entry, before.as_ref(), unchanged, implied);
-        if let Some(list) = &mut self.stat_list
-            && list.add(&entry, items.as_deref()).is_err()
-        {
-            // without it the next run reads everything; that is no reason to fail
-            self.stat_list = None;
-        }
-        tree.push_entry(&entry)
+        self.push(&entry, items.as_deref(), tree)
     }
 
     fn count(&mut self, entry: &Entry, before: Option<&Before>, unchanged: bool, implied: bool) {
@@ -244,90 +333,15 @@ impl<'a> Assembler<'a> {
     }
 }
 
+/// Whether a stream's entries stand before those of paths.
+fn is_earlier(name: &str) -> bool {
+    name < "files"
+}
+
 fn is_same(entry: &Entry, before: &Before) -> bool {
     let (a, b) = (&entry.metadata, &before.metadata);
     entry.kind == before.kind
         && (a.mode, a.uid, a.gid, a.size, a.mtime) == (b.mode, b.uid, b.gid, b.size, b.mtime)
         && (&a.target, a.device) == (&b.target, b.device)
         && (entry.kind == EntryKind::Directory || a.ctime == b.ctime)
-}
-
-/// Builds what an entry says of its content, part by part, so that the longest
-/// file takes no more memory than a page a level.
-struct ContentBuilder<'p, 'c> {
-    pages: &'p RefCell<PageStore<'c>>,
-    cut: &'p SecretKey,
-    /// Whether a stat list wants the items of a long list too.
-    keep: bool,
-    items: Vec<Item>,
-    list: Option<TreeBuilder<'p>>,
-    /// Neighbouring holes are one.
-    hole: u64,
-    size: u64,
-}
-
-impl<'p, 'c> ContentBuilder<'p, 'c> {
-    fn new(pages: &'p RefCell<PageStore<'c>>, cut: &'p SecretKey, keep: bool) -> Self {
-        ContentBuilder { pages, cut, keep, items: Vec::new(), list: None, hole: 0, size: 0 }
-    }
-
-    fn add(&mut self, part: &Part) -> Result<()> {
-        self.size += part.item.length();
-        note(&mut self.pages.borrow_mut().used, part);
-        match part.item {
-            Item::Hole { length } => {
-                self.hole += length;
-                Ok(())
-            }
-            chunk => {
-                self.end_hole()?;
-                self.push(chunk)
-            }
-        }
-    }
-
-    fn end_hole(&mut self) -> Result<()> {
-        match std::mem::take(&mut self.hole) {
-            0 => Ok(()),
-            length => self.push(Item::Hole { length }),
-        }
-    }
-
-    fn push(&mut self, item: Item) -> Result<()> {
-        if let Some(list) = &mut self.list {
-            list.push_item(&item)?;
-            if self.keep && self.items.len() <= MAX_LISTED_ITEMS {
-                self.items.push(item);
-            }
-            return Ok(());
-        }
-        self.items.push(item);
-        if self.items.len() > MAX_ITEMS {
-            let pages = self.pages;
-            let store: Box<dyn FnMut(FinishedPage) -> Result<ChunkId> + 'p> =
-                Box::new(move |page| pages.borrow_mut().store(ChunkKind::List, &page));
-            let mut list = PageBuilder::new(PageKind::List, self.cut.clone(), store);
-            self.items.iter().try_for_each(|item| list.push_item(item))?;
-            self.list = Some(list);
-            if !self.keep {
-                self.items = Vec::new();
-            }
-        }
-        Ok(())
-    }
-
-    /// The content, and the items for a stat list: none of a content that names
-    /// its items itself; nothing at all when they are too many.
-    fn finish(mut self) -> Result<(Content, Option<Vec<Item>>)> {
-        self.end_hole()?;
-        match self.list {
-            Some(list) => {
-                let (root, _) = list.finish()?;
-                let fits = self.keep && self.items.len() <= MAX_LISTED_ITEMS;
-                Ok((Content::List(root), fits.then_some(self.items)))
-            }
-            None if self.items.is_empty() => Ok((Content::Empty, Some(Vec::new()))),
-            None => Ok((Content::Items(self.items), Some(Vec::new()))),
-        }
-    }
 }

@@ -1,13 +1,16 @@
 //! What all stages of one run share: keys, chunker, the look-up of known
 //! chunks, what is to be reported, and the first fatal error.
 
+use std::collections::BTreeSet;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::BackupOptions;
 use crate::chunker::Chunker;
 use crate::format::ChunkKind;
-use crate::format::entry::{Entry, display_key};
+use crate::format::entry::{Entry, Timestamp, display_key};
 use crate::format::manifest::{Failure, MAX_LISTED_ERRORS};
 use crate::id::ChunkId;
 use crate::progress::{Event, Progress};
@@ -23,11 +26,15 @@ pub struct Reports {
     pub notes: Vec<Failure>,
     pub failure_count: u64,
     pub note_count: u64,
+    /// Positions of the paths beneath which something failed.
+    pub failed_roots: BTreeSet<usize>,
 }
 
 pub struct Context<'a> {
     pub repository: &'a Repository,
     pub options: &'a BackupOptions,
+    /// The paths that are saved, absolute.
+    pub roots: &'a [PathBuf],
     pub progress: &'a dyn Progress,
     pub packer: &'a Packer,
     pub sealer: &'a Sealer,
@@ -51,6 +58,7 @@ impl<'a> Context<'a> {
     pub fn new(
         repository: &'a Repository,
         options: &'a BackupOptions,
+        roots: &'a [PathBuf],
         progress: &'a dyn Progress,
         packer: &'a Packer,
         sealer: &'a Sealer,
@@ -64,6 +72,7 @@ impl<'a> Context<'a> {
         Ok(Context {
             repository,
             options,
+            roots,
             progress,
             packer,
             sealer,
@@ -79,11 +88,32 @@ impl<'a> Context<'a> {
         })
     }
 
+    /// When the run started, as a file's time.
+    pub fn started(&self) -> Timestamp {
+        let ms = self.started_ms;
+        Timestamp { seconds: (ms / 1000) as i64, nanoseconds: (ms % 1000) as u32 * 1_000_000 }
+    }
+
     pub fn reports(&self) -> std::sync::MutexGuard<'_, Reports> {
         self.reports.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
+    /// A path that could not be read, of whichever source it belongs to.
     pub fn failure(&self, path: &[u8], reason: &str) {
+        let path_of = |bytes| Path::new(std::ffi::OsStr::from_bytes(bytes));
+        let beneath = |root: &PathBuf| path_of(path).starts_with(root);
+        if self.options.may_fail.iter().any(beneath) {
+            return self.note(path, reason);
+        }
+        // what fails above a root keeps it from being whole, too
+        let concerns = |root: &PathBuf| beneath(root) || root.starts_with(path_of(path));
+        let roots = self.roots.iter().enumerate().filter(|(_, root)| concerns(root));
+        self.reports().failed_roots.extend(roots.map(|(at, _)| at));
+        self.source_failure(path, reason);
+    }
+
+    /// The same of a source that is no path.
+    pub fn source_failure(&self, path: &[u8], reason: &str) {
         self.progress.event(Event::Failure { path, reason });
         let mut reports = self.reports();
         reports.failure_count += 1;

@@ -2,16 +2,19 @@
 //! compress and seal → packs → uploads, then the commit.
 
 mod assemble;
+mod capture;
+mod content;
 mod context;
+mod cut;
 mod parent;
 mod plan;
 mod read;
 mod sources;
+mod spool;
 mod stream;
 mod work;
 
 use std::collections::HashSet;
-use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -25,7 +28,9 @@ pub use stream::{Sink, StreamSource};
 
 use crate::files::{self, Rules};
 use crate::format::content::Root;
-use crate::format::manifest::{Counts, Failure, Manifest, Outcome, PrivatePart, Promises, Source};
+use crate::format::manifest::{
+    Counts, Failure, Manifest, Outcome, PrivatePart, Promises, Set, Source,
+};
 use crate::format::notes::{Session, SessionState};
 use crate::id::SnapshotId;
 use crate::progress::{Event, Progress};
@@ -38,13 +43,6 @@ use crate::repository::runs::{Whereabouts, sign_of_life};
 use crate::repository::snapshots::Listing;
 use crate::repository::{Error, ErrorKind, Repository, Result, now_ms};
 use crate::store::both;
-
-/// A stream that is not a file: standard input, the output of a command.
-pub struct Stream {
-    /// First component of its key in the tree; never `files`.
-    pub name: String,
-    pub reader: Box<dyn Read + Send>,
-}
 
 #[derive(Default)]
 pub struct BackupOptions {
@@ -84,6 +82,17 @@ pub struct BackupOptions {
     pub read_concurrency: usize,
     /// Bytes put after which packs get their segment; 0 is 512 MiB.
     pub checkpoint_bytes: u64,
+    /// Those of `paths` without which the snapshot is complete all the same.
+    pub optional: Vec<PathBuf>,
+    /// Absolute paths at and beneath which a failure is a note.
+    pub may_fail: Vec<PathBuf>,
+    /// The set that the snapshot is a part of.
+    pub set: Option<Set>,
+    pub promises: Promises,
+    /// The profile as it is resolved, without secrets.
+    pub profile_text: Option<String>,
+    /// How its streams are put back.
+    pub restore_commands: Vec<String>,
     /// Directories that are never saved: repository, cache, temporary files.
     pub leave_out: Vec<PathBuf>,
 }
@@ -95,6 +104,8 @@ pub struct BackupReport {
     pub parent: Option<SnapshotId>,
     pub outcome: Outcome,
     pub counts: Counts,
+    /// What became of each path, then of each stream, in the order they were given.
+    pub sources: Vec<Outcome>,
     pub failures: Vec<Failure>,
     pub notes: Vec<Failure>,
     pub unused_patterns: Vec<String>,
@@ -115,7 +126,7 @@ const WINDOW: usize = 64;
 pub fn backup(
     repository: &Repository,
     options: &BackupOptions,
-    streams: Vec<Stream>,
+    streams: Vec<StreamSource>,
     progress: &dyn Progress,
 ) -> Result<BackupReport> {
     repository.keyring().require_write()?;
@@ -130,8 +141,18 @@ pub fn backup(
     check_sources(&roots, &streams, options)?;
     let recorded = recorded_roots(&roots, options)?;
     let labels = labels(repository, &recorded, &streams)?;
+    let required = |path| !options.optional.contains(path);
+    let required = options.paths.iter().map(required);
+    let required: Vec<bool> = required.chain(streams.iter().map(|s| s.required)).collect();
+    let names: Vec<String> = streams.iter().map(|stream| stream.name.clone()).collect();
     let mut given_up = Vec::new();
-    let sources = Sources { roots: &roots, recorded: &recorded, labels: &labels };
+    let sources = Sources {
+        roots: &roots,
+        recorded: &recorded,
+        labels: &labels,
+        required: &required,
+        streams: &names,
+    };
     let result = attempts(repository, options, sources, streams, progress, &mut given_up);
     for run in given_up {
         // only now: till then prune spares their packs, and the next attempt built on them
@@ -146,6 +167,10 @@ struct Sources<'a> {
     roots: &'a [PathBuf],
     recorded: &'a [PathBuf],
     labels: &'a [String],
+    /// Of paths, then of streams.
+    required: &'a [bool],
+    /// Names of the streams.
+    streams: &'a [String],
 }
 
 /// Tries again when something the snapshot needs was swept meanwhile.
@@ -153,7 +178,7 @@ fn attempts(
     repository: &Repository,
     options: &BackupOptions,
     sources: Sources<'_>,
-    streams: Vec<Stream>,
+    streams: Vec<StreamSource>,
     progress: &dyn Progress,
     given_up: &mut Vec<SnapshotId>,
 ) -> Result<BackupReport> {
@@ -168,7 +193,7 @@ fn attempts(
             gone.extend(repository.missing_packs()?);
         }
         run.unusable.lost.extend(std::mem::take(&mut gone));
-        match run.take(sources.roots, streams.take().unwrap_or_default()) {
+        match run.take(streams.take().unwrap_or_default()) {
             Ok(Some(report)) => return Ok(report),
             Ok(None) => given_up.push(run.id),
             Err(error) => {
@@ -185,12 +210,21 @@ fn attempts(
 }
 
 /// Nothing is stored when no source exists, or one that must exist does not.
-fn check_sources(roots: &[PathBuf], streams: &[Stream], options: &BackupOptions) -> Result<()> {
+fn check_sources(
+    roots: &[PathBuf],
+    streams: &[StreamSource],
+    options: &BackupOptions,
+) -> Result<()> {
     if roots.is_empty() && streams.is_empty() {
         return Err(Error::new(ErrorKind::Usage, "nothing to back up: name at least one path"));
     }
     if let Some(stream) = streams.iter().find(|s| !stream_name_is_valid(&s.name)) {
         let message = format!("{:?} is no name for a stream", stream.name);
+        return Err(Error::new(ErrorKind::Usage, message));
+    }
+    let mut names = HashSet::new();
+    if let Some(twice) = streams.iter().find(|stream| !names.insert(stream.name.as_str())) {
+        let message = format!("two streams have the name {:?}", twice.name);
         return Err(Error::new(ErrorKind::Usage, message));
     }
     let missing: Vec<_> =
@@ -226,7 +260,8 @@ fn recorded_roots(roots: &[PathBuf], options: &BackupOptions) -> Result<Vec<Path
     Ok(recorded)
 }
 
-fn stream_name_is_valid(name: &str) -> bool {
+/// Whether a source that is no path may have this name.
+pub fn stream_name_is_valid(name: &str) -> bool {
     name != "files" && !name.contains('\0') && crate::format::entry::key_is_valid(name.as_bytes())
 }
 
@@ -299,9 +334,7 @@ impl Drop for WakeAssembler {
 struct Run<'a> {
     repository: &'a Repository,
     options: &'a BackupOptions,
-    /// Paths of the sources as they are recorded.
-    recorded: &'a [PathBuf],
-    labels: &'a [String],
+    sources: Sources<'a>,
     progress: &'a dyn Progress,
     id: SnapshotId,
     started: u64,
@@ -336,7 +369,7 @@ impl<'a> Run<'a> {
     fn prepare(
         repository: &'a Repository,
         options: &'a BackupOptions,
-        Sources { recorded, labels, .. }: Sources<'a>,
+        sources: Sources<'a>,
         healed: &'a AtomicU64,
         progress: &'a dyn Progress,
         id: SnapshotId,
@@ -363,15 +396,19 @@ impl<'a> Run<'a> {
         for trouble in troubles {
             progress.event(Event::Warning(&trouble.message));
         }
-        let previous =
-            Previous::choose(repository, &snapshots, &options.host, &options.profile, labels)?;
+        let previous = Previous::choose(
+            repository,
+            &snapshots,
+            &options.host,
+            &options.profile,
+            sources.labels,
+        )?;
         let parent_references = previous.references(repository, &snapshots);
         let unusable = Unusable { doomed: doomed.packs, lost: damaged.into_iter().collect() };
         Ok(Run {
             repository,
             options,
-            recorded,
-            labels,
+            sources,
             progress,
             id,
             started,
@@ -383,12 +420,13 @@ impl<'a> Run<'a> {
     }
 
     /// Reads, stores and commits. Nothing when what it needs was swept.
-    fn take(&self, roots: &[PathBuf], streams: Vec<Stream>) -> Result<Option<BackupReport>> {
+    fn take(&self, streams: Vec<StreamSource>) -> Result<Option<BackupReport>> {
         let level = self.options.compression;
         packer::with_packer(self.repository, self.id, self.started, level, |packer, sealer| {
             let context = Context::new(
                 self.repository,
                 self.options,
+                self.sources.roots,
                 self.progress,
                 packer,
                 sealer,
@@ -397,7 +435,7 @@ impl<'a> Run<'a> {
                 self.healed,
                 self.parent_references.clone(),
             )?;
-            let read = self.read(&context, roots, streams);
+            let read = self.read(&context, streams);
             match read {
                 Ok((assembled, walked)) => self.finish(&context, assembled, walked),
                 Err(error) => {
@@ -415,8 +453,7 @@ impl<'a> Run<'a> {
     fn read(
         &self,
         context: &Context<'_>,
-        roots: &[PathBuf],
-        streams: Vec<Stream>,
+        streams: Vec<StreamSource>,
     ) -> Result<(Assembled, WalkEnd)> {
         self.progress.event(Event::Stage("reading"));
         let workers = match self.options.read_concurrency {
@@ -442,16 +479,33 @@ impl<'a> Run<'a> {
                 });
             }
             drop(job_queue);
+            for stream in streams {
+                let (jobs, results) = (jobs.clone(), results.clone());
+                scope.spawn(move || {
+                    let _wake = WakeAssembler(results.clone());
+                    match capture::capture(context, stream, jobs) {
+                        Ok(captured) => {
+                            let captured = work::Result::Captured(Box::new(captured));
+                            // the assembler has given up: so does this
+                            let _ = results.send((u64::MAX, captured));
+                        }
+                        Err(error) => context.fail(error),
+                    }
+                });
+            }
             let planner = scope.spawn(move || {
                 let planner =
                     Planner::new(context, self.options, &self.previous, jobs, results, tokens);
-                let walked = planner.run(roots, streams, &self.walk_options());
+                let walked = planner.run(self.sources.roots, &self.walk_options());
                 if let Err(error) = &walked {
                     context.fail(error.clone());
                 }
                 walked
             });
-            let assembled = Assembler::new(context, stat_list).run(&result_queue, &token_queue);
+            let assembler =
+                Assembler::new(context, &self.previous, stat_list, self.sources.streams);
+            let assembled =
+                assembler.and_then(|assembler| assembler.run(&result_queue, &token_queue));
             if let Err(error) = &assembled {
                 context.fail(error.clone());
             }
@@ -482,8 +536,14 @@ impl<'a> Run<'a> {
         assembled: Assembled,
         walked: WalkEnd,
     ) -> Result<Option<BackupReport>> {
-        let Assembled { root, mut used, counts, stat_list } = assembled;
-        let mut report = self.report(context, counts, &walked);
+        let Assembled { root, mut used, counts, stat_list, failed } = assembled;
+        let mut report = self.report(context, counts, &walked, &failed);
+        if report.sources.iter().all(|outcome| *outcome == Outcome::Failed)
+            && let Some((name, reason)) = failed.first()
+        {
+            // a stream that broke off is no snapshot of anything
+            return Err(Error::failed(format!("{name}: {reason}")));
+        }
         let unchanged = self.previous.root() == Some(root);
         report.unchanged = unchanged;
         if self.options.dry_run {
@@ -517,7 +577,7 @@ impl<'a> Run<'a> {
         self.repository.put_segments(&packs)?;
         report.bytes_put = context.packer.bytes_put.load(Ordering::Relaxed);
         report.counts.bytes_stored = report.bytes_put;
-        let manifest = self.manifest(&report, references.root, &walked);
+        let manifest = self.manifest(&report, references.root);
         let private = self.private_part(&report, root, walked);
         let committed =
             self.repository.commit(manifest, &private, &used.set, &references, self.progress)?;
@@ -531,13 +591,35 @@ impl<'a> Run<'a> {
         Ok(Some(report))
     }
 
-    fn report(&self, context: &Context<'_>, mut counts: Counts, walked: &WalkEnd) -> BackupReport {
+    fn report(
+        &self,
+        context: &Context<'_>,
+        mut counts: Counts,
+        walked: &WalkEnd,
+        failed: &[(String, String)],
+    ) -> BackupReport {
         let reports = std::mem::take(&mut *context.reports());
         counts.failures = reports.failure_count;
         counts.notes = reports.note_count;
         counts.bytes_added = context.bytes_added.load(Ordering::Relaxed);
-        let complete = reports.failure_count == 0 && walked.missing.is_empty();
+        let paths = (0..self.sources.roots.len()).map(|at| {
+            match (walked.missing.contains(&at), reports.failed_roots.contains(&at)) {
+                (true, _) => Outcome::Failed,
+                (false, true) => Outcome::Partial,
+                (false, false) => Outcome::Complete,
+            }
+        });
+        let streams = self.sources.streams.iter().map(|name| {
+            match failed.iter().any(|(failed, _)| failed == name) {
+                true => Outcome::Failed,
+                false => Outcome::Complete,
+            }
+        });
+        let sources: Vec<Outcome> = paths.chain(streams).collect();
+        let mut all = sources.iter().zip(self.sources.required);
+        let complete = all.all(|(outcome, required)| !required || *outcome == Outcome::Complete);
         BackupReport {
+            sources,
             snapshot: None,
             parent: self.previous.snapshot(),
             outcome: if complete { Outcome::Complete } else { Outcome::Partial },
@@ -551,20 +633,14 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn manifest(&self, report: &BackupReport, references: Root, walked: &WalkEnd) -> Manifest {
+    fn manifest(&self, report: &BackupReport, references: Root) -> Manifest {
         let started = self.options.time.unwrap_or(self.started);
-        let sources = self
-            .labels
-            .iter()
-            .enumerate()
-            .map(|(at, label)| Source {
+        let labels = self.sources.labels.iter().zip(&report.sources).zip(self.sources.required);
+        let sources = labels
+            .map(|((label, outcome), required)| Source {
                 label: label.clone(),
-                outcome: if walked.missing.contains(&at) {
-                    Outcome::Failed
-                } else {
-                    report.outcome
-                },
-                required: self.options.require_all,
+                outcome: *outcome,
+                required: *required,
             })
             .collect();
         Manifest {
@@ -577,10 +653,10 @@ impl<'a> Run<'a> {
             profile: self.options.profile.clone(),
             sources,
             writer: self.repository.keyring().writer,
-            set: None,
+            set: self.options.set.clone(),
             tags: self.options.tags.clone(),
             expires: self.options.expires,
-            promises: Promises::default(),
+            promises: self.options.promises.clone(),
             counts: report.counts.clone(),
             parent: report.parent,
             replaces: None,
@@ -594,20 +670,29 @@ impl<'a> Run<'a> {
     fn private_part(&self, report: &BackupReport, tree: Root, walked: WalkEnd) -> PrivatePart {
         PrivatePart {
             tree,
-            paths: self.recorded.iter().map(|p| p.as_os_str().as_bytes().to_vec()).collect(),
+            paths: self
+                .sources
+                .recorded
+                .iter()
+                .map(|p| p.as_os_str().as_bytes().to_vec())
+                .collect(),
             exclusions: self.options.exclusions.clone(),
             failures: report.failures.clone(),
             notes: report.notes.clone(),
             filesystems: walked.filesystems,
-            profile: None,
-            restore_commands: Vec::new(),
+            profile: self.options.profile_text.clone(),
+            restore_commands: self.options.restore_commands.clone(),
             kept: Vec::new(),
         }
     }
 }
 
 /// Opaque labels of the sources, in their order.
-fn labels(repository: &Repository, roots: &[PathBuf], streams: &[Stream]) -> Result<Vec<String>> {
+fn labels(
+    repository: &Repository,
+    roots: &[PathBuf],
+    streams: &[StreamSource],
+) -> Result<Vec<String>> {
     let roots = roots.iter().map(|path| path.as_os_str().as_bytes());
     roots
         .chain(streams.iter().map(|stream| stream.name.as_bytes()))

@@ -74,6 +74,17 @@ impl Previous {
         PreviousEntries { entries: entries.peekable() }
     }
 
+    /// Those of a stream source, which begin with its name. A stat list has none of them.
+    pub fn entries_of<'a>(&'a self, repository: &'a Repository, name: &str) -> PreviousEntries<'a> {
+        match self {
+            Previous::Tree { root, .. } => {
+                let entries = Records::Tree(repository.tree(*root, name.as_bytes()));
+                PreviousEntries { entries: entries.peekable() }
+            }
+            _ => PreviousEntries { entries: Records::None.peekable() },
+        }
+    }
+
     /// Picks the newest good snapshot of the same writer, host and profile, with
     /// the same sources if there is one.
     pub fn choose(

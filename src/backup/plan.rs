@@ -10,22 +10,21 @@ use std::sync::Arc;
 
 use crossbeam_channel::Sender;
 
+use super::BackupOptions;
 use super::context::Context;
+use super::cut::cut_stream;
 use super::parent::{Previous, PreviousEntries};
 use super::sources::{FileSystems, LinkGroups};
 use super::work::{Before, Cut, FileEnd, Job, Part, Planned, Reading, Result as WorkResult};
-use super::{BackupOptions, Stream};
 use crate::files::{self, Found, Item, LeftOut};
 use crate::format::content::{Content, Item as ContentItem};
-use crate::format::entry::{Entry, EntryKind, Metadata, Timestamp, key_of_path};
+use crate::format::entry::{Entry, EntryKind, Timestamp, is_of_path, key_of_path};
 use crate::progress::Event;
 use crate::repository::known::Lookup;
 use crate::repository::{Error, ErrorKind, Result};
 
 /// Files from this size on are cut here and hashed in pieces by all workers.
 pub const LONG_FILE: u64 = 2 << 20;
-/// Bytes read before a piece is handed out.
-const PIECE: usize = 2 << 20;
 /// Bytes and entries of one batch of small files.
 const BATCH_BYTES: u64 = 2 << 20;
 const BATCH_ENTRIES: usize = 512;
@@ -91,29 +90,15 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Walks everything. Streams come where their names sort.
-    pub fn run(
-        mut self,
-        roots: &[PathBuf],
-        mut streams: Vec<Stream>,
-        walk: &files::WalkOptions,
-    ) -> Result<WalkEnd> {
-        streams.sort_by(|a, b| a.name.cmp(&b.name));
-        let after = streams.partition_point(|stream| stream.name.as_bytes() < b"files".as_slice());
-        let later = streams.split_off(after);
-        for stream in streams {
-            self.stream(stream)?;
-        }
+    /// Walks everything.
+    pub fn run(mut self, roots: &[PathBuf], walk: &files::WalkOptions) -> Result<WalkEnd> {
         let missing = if self.options.map.is_empty() {
             self.walk(roots, walk)?
         } else {
             self.walk_mapped(roots, walk)?
         };
-        for stream in later {
-            self.stream(stream)?;
-        }
         self.flush_batch()?;
-        self.previous.skip_rest(&mut |entry| self.context.removed(entry))?;
+        self.previous.skip_rest(&mut |entry| removed(self.context, entry))?;
         Ok(WalkEnd { filesystems: self.filesystems.table(), missing })
     }
 
@@ -223,7 +208,7 @@ impl<'a> Planner<'a> {
             return Ok(());
         }
         self.last_key.get_or_insert_default().clone_from(&key);
-        let mut before = self.previous.find(&key, &mut |entry| self.context.removed(entry))?;
+        let mut before = self.previous.find(&key, &mut |entry| removed(self.context, entry))?;
         let filesystem = self.filesystems.index_if_changed(&found);
         let link_group = self.links.group(&found);
         if found.kind == EntryKind::File {
@@ -415,7 +400,10 @@ impl<'a> Planner<'a> {
                 self.submit_cuts(Arc::default(), vec![Cut::Hole(range.start - position)])?;
             }
             let mut part = SparseReader { file: &file, range: range.clone() };
-            match self.cut_stream(&mut part)? {
+            let cut = cut_stream(self.context, Vec::new(), &mut part, &mut |buffer, cuts| {
+                self.submit_cuts(buffer, cuts)
+            });
+            match cut? {
                 Ok(length) if length == range.end - range.start => position = range.end,
                 // it became shorter while it was read
                 Ok(length) => {
@@ -432,72 +420,14 @@ impl<'a> Planner<'a> {
     }
 
     fn submit_cuts(&mut self, buffer: Arc<Vec<u8>>, cuts: Vec<Cut>) -> Result<()> {
-        self.submit(Job::Piece { buffer, cuts })
+        self.submit(Job::Piece { buffer, cuts, reply: None })
     }
+}
 
-    /// Reads to the end, cutting as it comes. How many bytes there were.
-    fn cut_stream(&mut self, reader: &mut dyn Read) -> Result<std::io::Result<u64>> {
-        let max = self.context.chunker.params().max();
-        let mut carried: Vec<u8> = Vec::new();
-        let mut total = 0;
-        loop {
-            if self.context.progress.interrupted() {
-                return Err(Error::interrupted());
-            }
-            let mut buffer = Vec::with_capacity(PIECE + max);
-            buffer.extend_from_slice(&carried);
-            let wanted = (PIECE + max - carried.len()) as u64;
-            let read = match (&mut *reader).take(wanted).read_to_end(&mut buffer) {
-                Ok(read) => read as u64,
-                Err(error) => return Ok(Err(error)),
-            };
-            total += read;
-            let at_end = read < wanted;
-            let (cuts, used) = self.cut_buffer(&buffer, at_end, max);
-            carried = buffer[used..].to_vec();
-            if !cuts.is_empty() {
-                self.submit_cuts(Arc::new(buffer), cuts)?;
-            }
-            if at_end {
-                return Ok(Ok(total));
-            }
-        }
-    }
-
-    /// Cuts that are final whatever follows, and how many bytes they take.
-    fn cut_buffer(&self, buffer: &[u8], at_end: bool, max: usize) -> (Vec<Cut>, usize) {
-        let mut cuts = Vec::new();
-        let mut start = 0;
-        while start < buffer.len() && (at_end || buffer.len() - start >= max) {
-            let length = self.context.chunker.cut(&buffer[start..]);
-            cuts.push(Cut::Data(start..start + length));
-            start += length;
-        }
-        (cuts, start)
-    }
-
-    fn stream(&mut self, mut stream: Stream) -> Result<()> {
-        self.flush_batch()?;
-        let now = self.context.started_ms;
-        let time = Timestamp {
-            seconds: (now / 1000) as i64,
-            nanoseconds: (now % 1000) as u32 * 1_000_000,
-        };
-        let cut = self.cut_stream(&mut *stream.reader)?;
-        // Ctrl-C ends the other side of a pipe too: its end is not the stream's
-        if self.context.progress.interrupted() {
-            return Err(Error::interrupted());
-        }
-        let length = match cut {
-            Ok(length) => length,
-            // a stream that broke off is no snapshot of anything
-            Err(error) => return Err(Error::failed(format!("{}: {error}", stream.name))),
-        };
-        self.context.progress.event(Event::Done { files: 1, bytes: 0 });
-        let metadata =
-            Metadata { mode: 0o600, size: length, mtime: time, ctime: time, ..Metadata::default() };
-        let planned = Planned::stream(stream.name.as_bytes(), metadata);
-        self.answer(WorkResult::FileEnd(Box::new(planned), FileEnd::Read))
+/// What the walk does not find any more. Entries of streams are none of its own.
+fn removed(context: &Context<'_>, entry: &Entry) {
+    if is_of_path(&entry.key) {
+        context.removed(entry);
     }
 }
 

@@ -79,7 +79,17 @@ pub fn work(
                 }
                 WorkResult::Batch(done)
             }
-            Job::Piece { buffer, cuts } => WorkResult::Piece(piece(&mut gather, &buffer, &cuts)?),
+            Job::Piece { buffer, cuts, reply } => {
+                let parts = piece(&mut gather, &buffer, &cuts)?;
+                match reply {
+                    None => WorkResult::Piece(parts),
+                    Some(reply) => {
+                        // nobody listens if the capture was given up
+                        let _ = reply.send((sequence, parts));
+                        continue;
+                    }
+                }
+            }
         };
         if results.send((sequence, result)).is_err() {
             return Ok(());
@@ -290,7 +300,7 @@ fn small_file(
     for attempt in 1..=ATTEMPTS {
         match read_once(planned, buffer) {
             Ok(stable) if stable || attempt == ATTEMPTS => {
-                let parts = cut_small(gather, planned, buffer)?;
+                let parts = cut_small(gather, buffer)?;
                 return Ok(Some((parts, !stable)));
             }
             Ok(_) => {}
@@ -342,7 +352,8 @@ fn read_once(planned: &mut Planned, buffer: &mut Vec<u8>) -> std::io::Result<boo
     Ok(stable)
 }
 
-fn cut_small(gather: &mut Gather<'_>, planned: &Planned, buffer: &[u8]) -> Result<Vec<Part>> {
+/// Cuts what is whole in memory.
+pub fn cut_small(gather: &mut Gather<'_>, buffer: &[u8]) -> Result<Vec<Part>> {
     let mut parts = Vec::new();
     let mut rest = buffer;
     while !rest.is_empty() {
@@ -351,6 +362,5 @@ fn cut_small(gather: &mut Gather<'_>, planned: &Planned, buffer: &[u8]) -> Resul
         parts.push(data(gather, chunk)?);
         rest = after;
     }
-    debug_assert!(planned.found.metadata.size == buffer.len() as u64);
     Ok(parts)
 }

@@ -3,7 +3,12 @@
 
 use std::io::{self, Read};
 
-use crate::format::entry::{EntryKind, Metadata};
+use crate::format::entry::{EntryKind, Metadata, Timestamp};
+use crate::repository::now_ms;
+
+/// Gives all a source has to a sink. What it gave is in the snapshot only if it returns `Ok`; else the source failed,
+/// for the reason returned.
+pub type Capture = Box<dyn FnOnce(&mut dyn Sink) -> Result<(), String> + Send>;
 
 /// A source that is no path.
 pub struct StreamSource {
@@ -11,9 +16,26 @@ pub struct StreamSource {
     pub name: String,
     /// Whether the snapshot is partial without it.
     pub required: bool,
-    /// Gives all the source has. What it gave is in the snapshot only if it returns `Ok`; else the source failed, for
-    /// the reason returned. Several run at once, each on a thread of its own.
-    pub capture: Box<dyn FnOnce(&mut dyn Sink) -> Result<(), String> + Send>,
+    /// Those of several sources run at once, each on a thread of its own.
+    pub capture: Capture,
+}
+
+impl StreamSource {
+    /// A source that is one file: what `reader` gives.
+    pub fn reader(name: &str, mut reader: Box<dyn Read + Send>) -> StreamSource {
+        let capture: Capture = Box::new(move |sink| {
+            sink.file(b"", now(), &mut *reader).map(drop).map_err(|error| error.to_string())
+        });
+        StreamSource { name: name.to_owned(), required: true, capture }
+    }
+}
+
+/// What is said of a file that has nothing but its bytes: it is private, and of now.
+pub fn now() -> Metadata {
+    let ms = now_ms();
+    let now =
+        Timestamp { seconds: (ms / 1000) as i64, nanoseconds: (ms % 1000) as u32 * 1_000_000 };
+    Metadata { mode: 0o600, mtime: now, ctime: now, ..Metadata::default() }
 }
 
 /// Takes entries of one source, in any order. Paths are relative to the source, components separated by `/`; the empty

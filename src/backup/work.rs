@@ -3,6 +3,9 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use crossbeam_channel::Sender;
+
+use super::capture::Captured;
 use crate::files::Found;
 use crate::format::content::{Content, Item};
 use crate::format::entry::{Entry, EntryKind, Metadata};
@@ -39,10 +42,11 @@ pub struct Planned {
 }
 
 impl Planned {
-    pub fn stream(name: &[u8], metadata: Metadata) -> Planned {
+    /// What a stream gave: its content is known already.
+    pub fn captured(key: Vec<u8>, kind: EntryKind, metadata: Metadata) -> Planned {
         let found = Found {
-            path: name.to_vec(),
-            kind: EntryKind::File,
+            path: Vec::new(),
+            kind,
             metadata,
             links: 1,
             device_id: 0,
@@ -50,12 +54,12 @@ impl Planned {
             implied_parent: false,
         };
         Planned {
-            key: name.to_vec(),
+            key,
             found,
             link_group: 0,
             filesystem: None,
             before: None,
-            reading: Reading::Whole,
+            reading: Reading::Nothing,
             sparse: false,
         }
     }
@@ -77,8 +81,9 @@ pub enum Cut {
 pub enum Job {
     /// Small files and everything without content, in path order.
     Batch(Vec<Planned>),
-    /// Consecutive chunks of one long file.
-    Piece { buffer: Arc<Vec<u8>>, cuts: Vec<Cut> },
+    /// Consecutive chunks of one long file. Without `reply` the result goes to the assembler; with it, to whoever
+    /// captures a stream.
+    Piece { buffer: Arc<Vec<u8>>, cuts: Vec<Cut>, reply: Option<Sender<(u64, Vec<Part>)>> },
 }
 
 /// An item with the coordinate it has, if it was in the repository before.
@@ -116,4 +121,6 @@ pub enum Result {
     FileEnd(Box<Planned>, FileEnd),
     /// The pieces since the last end are void.
     Restart,
+    /// A stream was captured, or failed. It has no number: it comes when it is done.
+    Captured(Box<Captured>),
 }

@@ -17,7 +17,7 @@ use super::exit::when;
 use super::progress::Reporter;
 use super::streams::Output;
 use super::{Exit, Outcome, values};
-use crate::backup::{BackupOptions, BackupReport, Stream, backup};
+use crate::backup::{BackupOptions, BackupReport, StreamSource, backup};
 use crate::compression::DEFAULT_LEVEL;
 use crate::files::{Rules, absolute};
 use crate::format::manifest::Outcome as SnapshotOutcome;
@@ -269,6 +269,7 @@ fn options(arguments: &Arguments) -> Result<BackupOptions> {
         read_concurrency: reading.read_concurrency.map_or(0, usize::from),
         checkpoint_bytes: 0,
         leave_out: Vec::new(),
+        ..BackupOptions::default()
     })
 }
 
@@ -304,12 +305,12 @@ fn paths(arguments: &Arguments) -> Result<Vec<PathBuf>> {
     Ok(paths.iter().map(|path| absolute(path, &here)).collect())
 }
 
-fn streams(arguments: &Arguments, reporter: &Reporter) -> Vec<Stream> {
+fn streams(arguments: &Arguments, reporter: &Reporter) -> Vec<StreamSource> {
     if !arguments.stdin {
         return Vec::new();
     }
     let reader = Interruptible { input: io::stdin(), interrupted: reporter.interruption() };
-    vec![Stream { name: arguments.stdin_name.clone(), reader: Box::new(reader) }]
+    vec![StreamSource::reader(&arguments.stdin_name, Box::new(reader))]
 }
 
 /// Standard input that ends with an error soon after a signal, however long

@@ -358,6 +358,11 @@ pub fn display_key(key: &[u8]) -> Vec<u8> {
     rest.iter().map(|byte| if *byte == 0 { b'/' } else { *byte }).collect()
 }
 
+/// Whether a key is one of what was found by its path.
+pub fn is_of_path(key: &[u8]) -> bool {
+    key.strip_prefix(b"files").is_some_and(|rest| rest.first().is_none_or(|byte| *byte == 0))
+}
+
 /// The key of an absolute path in the component `files`.
 pub fn key_of_path(path: &[u8]) -> Vec<u8> {
     let mut key = Vec::with_capacity(path.len() + 6);

@@ -172,6 +172,12 @@ impl Used {
         }
     }
 
+    /// Adds what another part of the run used.
+    pub fn absorb(&mut self, other: Used) {
+        other.set.references().for_each(|reference| self.set.add_reference(&reference));
+        self.pending.extend(other.pending);
+    }
+
     /// Resolves what lies in closed packs by now.
     pub fn resolve(&mut self, packer: &Packer, known: &Known<'_>) -> Result<()> {
         let mut open = Vec::new();
@@ -189,6 +195,11 @@ impl Used {
         }
         self.pending = open;
         Ok(())
+    }
+
+    /// Chunks whose coordinates are not known yet.
+    pub fn unplaced(&self) -> usize {
+        self.pending.len()
     }
 
     pub fn all_resolved(&self) -> bool {

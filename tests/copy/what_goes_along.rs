@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use esker::backup::{Stream, backup};
+use esker::backup::{StreamSource, backup};
 use esker::copy::{CopyOptions, copy};
 use esker::format::manifest::Outcome;
 use esker::format::notes::MarkKind;
@@ -59,7 +59,7 @@ fn metadata_goes_along_and_says_where_it_came_from() {
 #[test]
 fn sources_are_found_by_their_names_in_the_copy() {
     let world = World::new();
-    let stream = Stream { name: "dump.sql".into(), reader: Box::new(&b"select 1"[..]) };
+    let stream = StreamSource::reader("dump.sql", Box::new(&b"select 1"[..]));
     let options = support::options(&world.tree());
     let id = backup(&world.here(), &options, vec![stream], &Silent).unwrap().snapshot.unwrap();
     let copied = world.copy().copied.remove(0);

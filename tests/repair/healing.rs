@@ -1,6 +1,6 @@
 //! The next backup stores again what is damaged or missing.
 
-use esker::backup::Stream;
+use esker::backup::StreamSource;
 use esker::check::mark_damaged;
 use esker::id::SnapshotId;
 
@@ -88,7 +88,7 @@ fn a_stream_whose_chunks_went_missing_is_saved_at_the_first_attempt() {
     let options = BackupOptions { paths: Vec::new(), ..options(fixture.path()) };
     let take = || {
         let reader = Box::new(std::io::Cursor::new(noise("stream", 3 << 20)));
-        let stream = Stream { name: "dump".into(), reader };
+        let stream = StreamSource::reader("dump", reader);
         backup(&open(&fixture.store), &options, vec![stream], &Silent)
     };
     take().unwrap();
