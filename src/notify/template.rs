@@ -75,8 +75,8 @@ pub(super) fn escaped(value: &str, escape: Escape) -> String {
 pub(super) fn line(text: &str) -> String {
     // U+2028 and U+2029 end lines for some
     let breaks = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
-    let pieces: Vec<&str> = text.split(breaks).filter(|piece| !piece.is_empty()).collect();
-    pieces.join(" ")
+    let pieces = text.split(breaks).map(str::trim).filter(|piece| !piece.is_empty());
+    pieces.collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
