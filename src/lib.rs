@@ -17,7 +17,7 @@
 //! | 2 outside world | [`store`], [`files`] | objects by key; walking, reading and writing files |
 //! | 3 repository | [`repository`] | keys, index, packs, commit |
 //! | 4 operations | [`backup`], … | one module each; they do not know each other |
-//! | 5 program | `config`, `cli`, `output` | only here is printed and the environment read |
+//! | 5 program | `config`, `notify`, `suspicion`, `cli`, `output` | only here is printed and the environment read |
 //!
 //! # Where to begin
 //!
@@ -43,6 +43,7 @@ pub mod format;
 pub mod id;
 pub mod keys;
 pub mod list;
+pub mod notify;
 pub mod output;
 pub mod probe;
 pub mod progress;
@@ -55,5 +56,6 @@ pub mod select;
 pub mod stats;
 pub mod status;
 pub mod store;
+pub mod suspicion;
 pub mod tag;
 pub mod undo;

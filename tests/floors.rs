@@ -36,6 +36,8 @@ const FLOORS: &[(&str, u8)] = &[
     ("prune", 4),
     ("forget", 4),
     ("config", 5),
+    ("notify", 5),
+    ("suspicion", 5),
     ("output", 5),
     ("cli", 5),
 ];
