@@ -17,7 +17,7 @@
 //! | 2 outside world | [`store`], [`files`] | objects by key; walking, reading and writing files |
 //! | 3 repository | [`repository`] | keys, index, packs, commit |
 //! | 4 operations | [`backup`], … | one module each; they do not know each other |
-//! | 5 program | `config`, `notify`, `suspicion`, `cli`, `output` | only here is printed and the environment read |
+//! | 5 program | [`config`], `source`, `schedule`, `notify`, …, `cli`, `output` | only `cli` prints and reads the environment |
 //!
 //! # Where to begin
 //!
@@ -53,6 +53,7 @@ pub mod repository;
 pub mod restore;
 pub mod scrub;
 pub mod select;
+pub mod source;
 pub mod stats;
 pub mod status;
 pub mod store;

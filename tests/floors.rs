@@ -38,6 +38,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("config", 5),
     ("notify", 5),
     ("suspicion", 5),
+    ("source", 5),
     ("output", 5),
     ("cli", 5),
 ];

@@ -14,7 +14,7 @@ use super::context::Context;
 use super::cut::{PIECE, cut_stream};
 use super::read::{Gather, bare_entry, cut_small};
 use super::spool::Spool;
-use super::stream::{Sink, StreamSource};
+use super::stream::{Attentive, Sink, StreamSource};
 use super::work::{Cut, Job, Part, Planned};
 use crate::crypto::{SecretKey, keys};
 use crate::format::ChunkKind;
@@ -128,7 +128,9 @@ impl Capture<'_> {
 
     /// Reads a file's bytes to their end. The inner error is the reader's.
     fn content(&mut self, reader: &mut dyn Read) -> Result<io::Result<(Content, u64)>> {
-        let mut begun = Vec::new();
+        let (context, mut begun) = (self.context, Vec::new());
+        let over = || context.progress.interrupted() || context.check_abort().is_err();
+        let reader: &mut dyn Read = &mut Attentive { reader, over: &over };
         if let Err(error) = (&mut *reader).take(PIECE as u64).read_to_end(&mut begun) {
             return Ok(Err(error));
         }

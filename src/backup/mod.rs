@@ -24,7 +24,7 @@ use assemble::{Assembled, Assembler};
 use context::Context;
 use parent::{Previous, StatListWriter};
 use plan::{Planner, WalkEnd};
-pub use stream::{Sink, StreamSource};
+pub use stream::{Attentive, Sink, StreamSource};
 
 use crate::files::{self, Rules};
 use crate::format::content::Root;

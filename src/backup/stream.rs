@@ -45,6 +45,8 @@ pub fn now() -> Metadata {
 /// An error is the reader's own, or says that the run is over or the path impossible; the source should return it.
 pub trait Sink {
     /// A file with what `reader` gives until its end; how many bytes that was. The size in `metadata` does not count.
+    /// A reader that has nothing for a while says `ErrorKind::Interrupted`: between two reads is looked whether the run
+    /// is over, as [`Attentive`] does.
     fn file(&mut self, path: &[u8], metadata: Metadata, reader: &mut dyn Read) -> io::Result<u64>;
 
     /// An entry without content.
@@ -58,4 +60,23 @@ pub trait Sink {
 
     /// Whether the run is to end soon.
     fn interrupted(&self) -> bool;
+}
+
+/// A source's reader with an ear for the end of the run. `read_to_end` and its like pass over `ErrorKind::Interrupted`,
+/// which is what a reader says that waits for a silent command; here it becomes an error once the run is over.
+pub struct Attentive<'a> {
+    pub reader: &'a mut dyn Read,
+    /// Whether the run is to end soon.
+    pub over: &'a dyn Fn() -> bool,
+}
+
+impl Read for Attentive<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self.reader.read(buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted && (self.over)() => {
+                Err(io::Error::other("interrupted"))
+            }
+            result => result,
+        }
+    }
 }
