@@ -51,6 +51,7 @@ pub mod prune;
 pub mod repair;
 pub mod repository;
 pub mod restore;
+pub mod run;
 pub mod scrub;
 pub mod select;
 pub mod source;

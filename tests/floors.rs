@@ -39,6 +39,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("notify", 5),
     ("suspicion", 5),
     ("source", 5),
+    ("run", 5),
     ("output", 5),
     ("cli", 5),
 ];
