@@ -17,7 +17,7 @@
 //! | 2 outside world | [`store`], [`files`] | objects by key; walking, reading and writing files |
 //! | 3 repository | [`repository`] | keys, index, packs, commit |
 //! | 4 operations | [`backup`], … | one module each; they do not know each other |
-//! | 5 program | `config`, `cli`, `output` | only here is printed and the environment read |
+//! | 5 program | `config`, [`schedule`], `cli`, `output` | only here is printed and the environment read |
 //!
 //! # Where to begin
 //!
@@ -50,6 +50,7 @@ pub mod prune;
 pub mod repair;
 pub mod repository;
 pub mod restore;
+pub mod schedule;
 pub mod scrub;
 pub mod select;
 pub mod stats;

@@ -1,0 +1,5 @@
+//! Schedules against the programs that they are to agree with, and the units
+//! that are written.
+
+mod calendar;
+mod units;
