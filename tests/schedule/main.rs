@@ -2,4 +2,5 @@
 //! that are written.
 
 mod calendar;
+mod program;
 mod units;

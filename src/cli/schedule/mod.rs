@@ -15,7 +15,7 @@ use clap::{Args, Subcommand};
 use jiff::tz::TimeZone;
 
 use super::context::Context;
-use super::{Exit, Outcome, exit, signals, streams};
+use super::{Exit, Outcome};
 use crate::config::profile::{File, ProfileKind, ProfileSettings};
 use crate::repository::{Error, ErrorKind, Result};
 use crate::schedule::units::Program;

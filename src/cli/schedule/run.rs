@@ -9,7 +9,8 @@ use jiff::Timestamp;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::super::context::Context;
-use super::{Exit, Outcome, configuration, jobs, program, signals, usage};
+use super::super::signals;
+use super::{Exit, Outcome, configuration, jobs, program, usage};
 use crate::repository::local::CacheRoot;
 use crate::repository::{Error, Result};
 use crate::schedule::lock::{self, Lock};
@@ -43,12 +44,12 @@ pub fn run(context: &Context, arguments: &Arguments) -> Outcome {
     let locks = lock::directory(context.environment.root, &cache);
     let _lock = Lock::scheduler(&locks, &configuration)?;
     let notes = Notes::new(&cache, &configuration);
+    let stop = signals::listen();
     for job in &jobs {
         notes.last_or_first_seen(&job.profile, Timestamp::now())?;
         context.say(&format!("profile {} is scheduled", job.profile));
     }
     let program = program(context)?;
-    let stop = signals::listen();
     let start = |job: &Job| {
         context.say(&format!("profile {}: a run begins", job.profile));
         match start(context, &program, job, &stop) {
