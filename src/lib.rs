@@ -52,6 +52,7 @@ pub mod repair;
 pub mod repository;
 pub mod restore;
 pub mod run;
+pub mod schedule;
 pub mod scrub;
 pub mod select;
 pub mod source;

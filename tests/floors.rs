@@ -40,6 +40,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("suspicion", 5),
     ("source", 5),
     ("run", 5),
+    ("schedule", 5),
     ("output", 5),
     ("cli", 5),
 ];

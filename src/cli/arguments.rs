@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 
 use super::{
     backup, cat, check, completions, copy, diff, dump, find, forget, init, key, ls, man, prune,
-    repair, restore, scrub, snapshots, stats, status, store, tag, undo, values,
+    repair, restore, schedule, scrub, snapshots, stats, status, store, tag, undo, values,
 };
 use crate::store::address::connections;
 
@@ -120,6 +120,7 @@ pub enum Command {
     Repair(repair::Arguments),
     Key(key::Arguments),
     Cat(cat::Arguments),
+    Schedule(schedule::Arguments),
     Store(store::Arguments),
     Completions(completions::Arguments),
     Man(man::Arguments),

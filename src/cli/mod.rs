@@ -103,6 +103,7 @@ fn run(arguments: Arguments) -> Exit {
         Command::Prune(arguments) => prune::run(&context, &arguments),
         Command::Key(arguments) => key::run(&context, &arguments),
         Command::Cat(arguments) => cat::run(&context, &arguments),
+        Command::Schedule(arguments) => schedule::run(&context, &arguments),
         Command::Store(arguments) => store::run(&context, &arguments),
         Command::Completions(arguments) => completions::run(&arguments),
         Command::Man(arguments) => man::run(&arguments),
