@@ -17,7 +17,7 @@
 //! | 2 outside world | [`store`], [`files`] | objects by key; walking, reading and writing files |
 //! | 3 repository | [`repository`] | keys, index, packs, commit |
 //! | 4 operations | [`backup`], … | one module each; they do not know each other |
-//! | 5 program | `config`, `cli`, `output` | only here is printed and the environment read |
+//! | 5 program | `config`, `wayback`, `cli`, `output` | only here is printed and the environment read |
 //!
 //! # Where to begin
 //!
@@ -57,3 +57,4 @@ pub mod status;
 pub mod store;
 pub mod tag;
 pub mod undo;
+pub mod wayback;

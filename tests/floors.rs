@@ -36,6 +36,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("prune", 4),
     ("forget", 4),
     ("config", 5),
+    ("wayback", 5),
     ("output", 5),
     ("cli", 5),
 ];
