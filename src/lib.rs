@@ -62,3 +62,4 @@ pub mod store;
 pub mod suspicion;
 pub mod tag;
 pub mod undo;
+pub mod wayback;

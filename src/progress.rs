@@ -16,6 +16,8 @@ pub enum Event<'a> {
     Note { path: &'a [u8], text: &'a str },
     /// Something about the repository that its owner should know.
     Warning(&'a str),
+    /// A line that a command printed on its standard error; `name` is whose it is.
+    Said { name: &'a str, line: &'a str },
     /// One line of a listing that was asked for.
     Line { kind: &'a str, path: &'a [u8], bytes: u64 },
 }

@@ -41,6 +41,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("source", 5),
     ("run", 5),
     ("schedule", 5),
+    ("wayback", 5),
     ("output", 5),
     ("cli", 5),
 ];

@@ -24,6 +24,8 @@ pub struct Environment {
     pub xdg_cache: Option<PathBuf>,
     pub xdg_data: Option<PathBuf>,
     pub home: Option<PathBuf>,
+    /// Where programs are looked for.
+    pub path: Option<OsString>,
     /// The home directory that the system's list of accounts gives.
     pub account_home: Option<PathBuf>,
     pub root: bool,
@@ -104,6 +106,7 @@ impl Environment {
             xdg_cache: absolute("XDG_CACHE_HOME"),
             xdg_data: absolute("XDG_DATA_HOME"),
             home: absolute("HOME").or_else(|| account_home.clone().filter(|_| !root)),
+            path: text("PATH"),
             account_home,
             root,
             stores: StoreEnvironment::read(),

@@ -10,6 +10,8 @@
 //! | `streams`, `progress`, `terminal` | standard output and error; progress as it is shown; asking |
 //! | `values` | sizes, times and the like, as people type them |
 //! | `snapshot_name` | snapshots and places inside, as people type them |
+//! | `sources` | which sources of a snapshot are meant |
+//! | `wayback` | what `restore` feeds to commands, or prints |
 //! | `status_words` | what became of a snapshot or run, in words |
 //! | `exit`, `signals` | exit codes; Ctrl-C |
 //!
@@ -47,12 +49,14 @@ mod restore;
 mod scrub;
 mod snapshot_name;
 mod snapshots;
+mod sources;
 mod stats;
 mod status;
 mod status_words;
 mod store;
 mod tag;
 mod undo;
+mod wayback;
 
 use std::process::ExitCode;
 

@@ -213,6 +213,12 @@ impl Progress for Reporter {
                 let line = format!("esker: warning: {message}");
                 self.remark(&line, "warning", || json!({ "message": message }));
             }
+            // its error says it again if it fails
+            Event::Said { .. } if matches!(self.look, Look::Quiet) => {}
+            Event::Said { name, line } => {
+                let members = || json!({ "name": name, "line": line });
+                self.remark(&format!("{name}: {line}"), "said", members);
+            }
             Event::Line { kind, path, bytes } => {
                 self.aside(|| data(&self.listed(kind, path, bytes)))
             }

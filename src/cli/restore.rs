@@ -10,9 +10,10 @@ use serde_json::{Value, json};
 use super::context::Context;
 use super::exit::when;
 use super::other::Other;
-use super::snapshot_name::{self, Narrow};
+use super::snapshot_name::{self, Narrow, SnapshotPath};
 use super::streams::{Output, talk};
-use super::{Exit, Outcome, terminal};
+use super::wayback::{self, Asking};
+use super::{Exit, Outcome, sources, terminal};
 use crate::files::{Owners, Rules};
 use crate::format::manifest::Failure;
 use crate::output;
@@ -30,14 +31,31 @@ const SHOWN_DELETIONS: usize = 20;
 /// Restore a snapshot, or a part of it
 ///
 /// `restore latest out` makes full paths beneath out; `latest:/etc out` puts the contents of /etc
-/// into out; a file lands in out under its name; `restore latest /` restores in place.
+/// into out; a file lands in out under its name; `restore latest /` restores in place. `restore latest
+/// --source db --to-command -- psql shop` feeds a stream to a program; `restore --profile web latest`
+/// brings all of a snapshot back as its profile says.
 #[derive(Args)]
 pub struct Arguments {
     #[arg(value_name = "SNAPSHOT[:PATH]")]
     snapshot: OsString,
 
     /// The directory to restore beneath; made if it is missing
-    target: PathBuf,
+    target: Option<PathBuf>,
+
+    /// Feed one source, or PATH, to the command behind --: the bytes of a file, a directory as a tar stream
+    #[arg(long, requires = "command")]
+    #[arg(conflicts_with_all = ["target", "to_tar", "overwrite", "delete", "include", "exclude", "dry_run"])]
+    #[arg(conflicts_with_all = ["verify", "numeric_owner", "second"])]
+    to_command: bool,
+
+    /// The program of --to-command and its arguments
+    #[arg(last = true, value_name = "COMMAND", requires = "to_command")]
+    command: Vec<OsString>,
+
+    /// Print a tar stream of what is chosen
+    #[arg(long)]
+    #[arg(conflicts_with_all = ["target", "overwrite", "delete", "dry_run", "verify", "numeric_owner", "second"])]
+    to_tar: bool,
 
     /// What happens to files that are there already
     #[arg(long, value_enum, default_value_t = OverwriteArgument::IfChanged)]
@@ -48,7 +66,7 @@ pub struct Arguments {
     delete: bool,
 
     /// Do not ask
-    #[arg(long, requires = "delete")]
+    #[arg(long)]
     yes: bool,
 
     /// Only what matches, as in a .gitignore; a leading / is the root of the snapshot
@@ -153,9 +171,27 @@ impl From<OverwriteArgument> for Overwrite {
 
 pub fn run(context: &Context, arguments: &Arguments) -> Outcome {
     let named = snapshot_name::parse(&arguments.snapshot)?;
-    let options = RestoreOptions {
-        target: std::path::absolute(&arguments.target)?,
+    if arguments.to_command {
+        let asking = Asking::new(arguments.yes, "--to-command")?;
+        let what = (&named, &arguments.narrow);
+        return wayback::to_command(context, what, &arguments.command, asking);
+    }
+    if arguments.to_tar {
+        let choice = (rules(&arguments.include)?, rules(&arguments.exclude)?);
+        return wayback::to_tar(context, (&named, &arguments.narrow), choice);
+    }
+    let Some(target) = &arguments.target else {
+        return everything(context, arguments, &named);
+    };
+    if arguments.yes && !arguments.delete {
+        return Err(
+            usage("--yes answers what --delete and --to-command ask: neither is here").into()
+        );
+    }
+    let mut options = RestoreOptions {
+        target: std::path::absolute(target)?,
         path: named.key(),
+        sources: Vec::new(),
         include: rules(&arguments.include)?,
         exclude: rules(&arguments.exclude)?,
         overwrite: arguments.overwrite.into(),
@@ -167,6 +203,8 @@ pub fn run(context: &Context, arguments: &Arguments) -> Outcome {
     let repository = context.open()?;
     let snapshots = context.readable_snapshots(&repository)?;
     let snapshot = context.select(&repository, &snapshots, &named.wanted, &arguments.narrow)?;
+    options.sources =
+        sources::chosen(context, &repository, snapshot, &named, &arguments.narrow)?.keys();
     let second = arguments.second.find(context, &repository, snapshot)?;
     let reporter = context.reporter();
     if options.delete && !options.dry_run && !arguments.yes {
@@ -205,6 +243,29 @@ pub fn run(context: &Context, arguments: &Arguments) -> Outcome {
     Ok(when(report.outcome() == RestoreOutcome::Nothing, Exit::Failed)
         .and(when(report.damaged_count > 0, Exit::Damage))
         .and(when(report.failures_count > 0, Exit::Partial)))
+}
+
+fn usage(message: &str) -> Error {
+    Error::new(ErrorKind::Usage, message)
+}
+
+/// Without a target: all that the profile's snapshot says of its way back.
+fn everything(context: &Context, arguments: &Arguments, named: &SnapshotPath) -> Outcome {
+    let Arguments { narrow, delete, dry_run, verify, numeric_owner, .. } = arguments;
+    let plain = !(*delete || *dry_run || *verify || *numeric_owner)
+        && arguments.include.is_empty()
+        && arguments.exclude.is_empty()
+        && matches!(arguments.overwrite, OverwriteArgument::IfChanged)
+        && arguments.second.second.is_none()
+        && named.path.is_none()
+        && narrow.source.is_empty();
+    if narrow.profile.is_empty() || !plain {
+        let message = "restore where to? Name a directory; `restore --profile NAME SNAPSHOT`, \
+                       without more, brings back all that a profile saved";
+        return Err(usage(message).into());
+    }
+    let asking = Asking::new(arguments.yes, "a restore in place")?;
+    wayback::everything(context, named, narrow, asking)
 }
 
 fn rules(patterns: &[String]) -> Result<Option<Rules>> {

@@ -20,7 +20,7 @@ pub struct Narrow {
     #[arg(long, value_name = "NAME")]
     pub profile: Vec<String>,
 
-    /// Only snapshots that save this path or stream
+    /// Only snapshots that save this path or stream; `restore` takes only that from them
     #[arg(long, value_name = "PATH|NAME")]
     pub source: Vec<OsString>,
 
@@ -38,6 +38,20 @@ impl Narrow {
             tags: self.tag.clone(),
         }
     }
+}
+
+/// The tree key of a source: below `files` for an absolute path, else its name.
+pub fn source_key(source: &OsStr) -> repository::Result<Vec<u8>> {
+    let bytes = source.as_bytes();
+    if bytes.first() == Some(&b'/') {
+        return Ok(inside(b"files", bytes));
+    }
+    if bytes.is_empty() || bytes == b"files" || bytes.contains(&b'/') {
+        let message =
+            format!("{source:?} is no source: write an absolute path, or a stream's name");
+        return Err(Error::new(ErrorKind::Usage, message));
+    }
+    Ok(bytes.to_vec())
 }
 
 /// A snapshot, and perhaps a place inside it.
@@ -161,6 +175,17 @@ mod tests {
         check("latest@1970-01-01T00:00:01Z", time.clone(), None);
         check("latest@1970-01-01T00:00:01Z:/etc", time.clone(), Some("files|etc"));
         check("latest@1970-01-01T00:00:01Z:db:/x", time, Some("db|x"));
+    }
+
+    #[test]
+    fn sources_have_keys() {
+        let key = |text: &str| source_key(OsStr::new(text)).ok();
+        assert_eq!(key("/etc/ssh/"), Some(b"files\0etc\0ssh".to_vec()));
+        assert_eq!(key("/"), Some(b"files".to_vec()));
+        assert_eq!(key("db"), Some(b"db".to_vec()));
+        for text in ["", "files", "a/b"] {
+            assert_eq!(key(text), None, "{text}");
+        }
     }
 
     #[test]

@@ -2,12 +2,12 @@
 //! (`| head`) ends the command quietly. Standard error is talk; that nobody
 //! listens is no reason to stop.
 
-use std::io::{self, BufWriter, Stdout, Write};
+use std::io::{self, BufWriter, IsTerminal, Stdout, Write};
 
 use serde_json::Value;
 
 use crate::output;
-use crate::repository::Error;
+use crate::repository::{Error, ErrorKind};
 
 /// Why a command stops before its end.
 pub enum Stop {
@@ -61,6 +61,63 @@ impl Output {
 
     pub fn finish(mut self) -> io::Result<()> {
         self.writer.flush()
+    }
+}
+
+/// Refuses bytes where text is expected; `what` prints them.
+pub fn check_raw_output(json: bool, what: &str) -> Result<(), Error> {
+    let usage = |message| Err(Error::new(ErrorKind::Usage, message));
+    if json {
+        return usage(format!("{what} prints bytes: there is no --json of them"));
+    }
+    if io::stdout().is_terminal() {
+        return usage(format!("{what} prints raw bytes: send them into a file or a program"));
+    }
+    Ok(())
+}
+
+/// Bytes for standard output. That its reader went away is told from all else that may
+/// go wrong.
+pub fn raw_output(write: impl FnOnce(&mut dyn Write) -> Result<(), Error>) -> Result<(), Stop> {
+    let mut raw = Raw { out: BufWriter::with_capacity(1 << 20, io::stdout()), failed: None };
+    let written = write(&mut raw);
+    let flushed = raw.flush();
+    match raw.failed {
+        Some(error) => Err(Stop::from(error)),
+        None => {
+            written?;
+            Ok(flushed?)
+        }
+    }
+}
+
+/// Standard output for bytes that are no text; it remembers why it took no more.
+struct Raw {
+    out: BufWriter<Stdout>,
+    failed: Option<io::Error>,
+}
+
+impl Write for Raw {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.out.write(bytes);
+        self.noted(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let flushed = self.out.flush();
+        self.noted(flushed)
+    }
+}
+
+impl Raw {
+    fn noted<T>(&mut self, result: io::Result<T>) -> io::Result<T> {
+        result.map_err(|error| {
+            let kind = error.kind();
+            if kind != io::ErrorKind::Interrupted {
+                self.failed.get_or_insert(error);
+            }
+            kind.into()
+        })
     }
 }
 

@@ -1,4 +1,4 @@
-//! A directory of a snapshot as a tar stream: POSIX.1-2001 with PAX records for
+//! A part of a snapshot as a tar stream: POSIX.1-2001 with PAX records for
 //! whatever the plain header cannot say, extended attributes as
 //! `SCHILY.xattr.*`, as GNU tar, bsdtar and star read them. Holes are written
 //! out as the zeros they read as.
@@ -8,9 +8,9 @@ use std::collections::HashMap;
 use tar::{EntryType, Header};
 
 use super::ordered::Emitter;
-use super::scope::{Chosen, Scope, Step};
-use crate::format::content::Root;
+use super::scope::{Chosen, Scope, Step, is_below};
 use crate::format::entry::{Entry, EntryKind, Metadata};
+use crate::progress::{Event, Progress};
 use crate::repository::{Error, ErrorKind, Repository, Result};
 
 const BLOCK: u64 = 512;
@@ -19,20 +19,37 @@ const MAX_OCTAL_7: u64 = 0o7_777_777;
 const MAX_OCTAL_11: u64 = 0o77_777_777_777;
 const MAX_XATTR: u64 = 64 << 10;
 
+/// Emits what is chosen of a tree. Names are the paths that a restore makes beneath
+/// its target.
 pub(super) fn emit_archive(
     repository: &Repository,
-    tree: Root,
-    key: &[u8],
+    chosen: Chosen<'_>,
+    scope: &Scope,
+    progress: &dyn Progress,
     emitter: &mut Emitter<'_>,
 ) -> Result<()> {
-    let scope = Scope::Directory(key.to_vec());
-    let mut links: HashMap<u64, Vec<u8>> = HashMap::new();
+    let mut archive = Archive {
+        repository,
+        progress,
+        links: HashMap::new(),
+        on_the_way: Vec::new(),
+        top_names: HashMap::new(),
+    };
     let mut damage = None;
-    for step in Chosen::new(repository, tree, &scope, Default::default()) {
+    for step in chosen {
         match step {
-            Step::Entry { entry, .. } => {
+            Step::Entry { entry, only_on_the_way } => {
                 let name = scope.target_path(&entry.key);
-                emit_entry(repository, entry, name, &mut links, emitter)?;
+                archive.check_name(&entry.key, &name)?;
+                archive.on_the_way.retain(|(above, _)| is_below(&entry.key, &above.key));
+                if only_on_the_way {
+                    archive.on_the_way.push((entry, name));
+                    continue;
+                }
+                for (above, name) in std::mem::take(&mut archive.on_the_way) {
+                    archive.emit(above, name, emitter)?;
+                }
+                archive.emit(entry, name, emitter)?;
             }
             // what can be read is worth having; the end tells
             Step::Damage(error) if error.kind == ErrorKind::Damage => damage = Some(error),
@@ -43,43 +60,78 @@ pub(super) fn emit_archive(
     damage.map_or(Ok(()), Err)
 }
 
-fn emit_entry(
-    repository: &Repository,
-    mut entry: Entry,
-    mut name: Vec<u8>,
-    links: &mut HashMap<u64, Vec<u8>>,
-    emitter: &mut Emitter<'_>,
-) -> Result<()> {
-    for (xattr, content) in std::mem::take(&mut entry.long_xattrs) {
-        let value = repository.read_value(&content, MAX_XATTR)?;
-        entry.metadata.xattrs.push((xattr, value));
+struct Archive<'a> {
+    repository: &'a Repository,
+    progress: &'a dyn Progress,
+    /// Name of the first member of each hard-linked file.
+    links: HashMap<u64, Vec<u8>>,
+    /// Directories that are a member only if something beneath them is.
+    on_the_way: Vec<(Entry, Vec<u8>)>,
+    /// First name of a member → component of the tree it is from.
+    top_names: HashMap<Vec<u8>, Vec<u8>>,
+}
+
+impl Archive<'_> {
+    /// Two components of a tree may want the same name: a reader of the stream would
+    /// have the second over the first.
+    fn check_name(&mut self, key: &[u8], name: &[u8]) -> Result<()> {
+        let top = name.split(|byte| *byte == b'/').next().unwrap_or_default();
+        if top.is_empty() || self.top_names.get(top).is_some_and(|from| is_at_or_below(key, from)) {
+            return Ok(());
+        }
+        let component = key.split(|byte| *byte == 0).next().unwrap_or_default();
+        if self.top_names.insert(top.to_vec(), component.to_vec()).is_some() {
+            let top = String::from_utf8_lossy(top);
+            return Err(Error::failed(format!(
+                "{top}: two parts of the snapshot have this name: name one with --source"
+            )));
+        }
+        Ok(())
     }
-    if entry.kind == EntryKind::Directory {
-        name.extend_from_slice(if name.is_empty() { b"./" } else { b"/" });
+
+    fn emit(
+        &mut self,
+        mut entry: Entry,
+        mut name: Vec<u8>,
+        emitter: &mut Emitter<'_>,
+    ) -> Result<()> {
+        for (xattr, content) in std::mem::take(&mut entry.long_xattrs) {
+            let value = self.repository.read_value(&content, MAX_XATTR)?;
+            entry.metadata.xattrs.push((xattr, value));
+        }
+        if entry.kind == EntryKind::Directory {
+            name.extend_from_slice(if name.is_empty() { b"./" } else { b"/" });
+        }
+        let group = entry.link_group;
+        if let Some(first) = self.links.get(&group).filter(|_| group != 0) {
+            return emitter.bytes(headers(&entry.metadata, EntryType::Link, &name, first, 0)?);
+        }
+        if group != 0 {
+            self.links.insert(group, name.clone());
+        }
+        let (kind, size) = match entry.kind {
+            EntryKind::File => (EntryType::Regular, entry.metadata.size),
+            EntryKind::Directory => (EntryType::Directory, 0),
+            EntryKind::Symlink => (EntryType::Symlink, 0),
+            EntryKind::CharDevice => (EntryType::Char, 0),
+            EntryKind::BlockDevice => (EntryType::Block, 0),
+            EntryKind::Fifo => (EntryType::Fifo, 0),
+        };
+        let target = std::mem::take(&mut entry.metadata.target);
+        emitter.bytes(headers(&entry.metadata, kind, &name, &target, size)?)?;
+        if size > 0 {
+            emitter.content(&entry.content)?;
+            emitter.bytes(vec![0; padding(size)])?;
+        }
+        if entry.kind == EntryKind::File {
+            self.progress.event(Event::Done { files: 1, bytes: 0 });
+        }
+        Ok(())
     }
-    let group = entry.link_group;
-    let first = links.get(&group).filter(|_| group != 0).cloned();
-    if let Some(first) = first {
-        return emitter.bytes(headers(&entry.metadata, EntryType::Link, &name, &first, 0)?);
-    }
-    if group != 0 {
-        links.insert(group, name.clone());
-    }
-    let (kind, size) = match entry.kind {
-        EntryKind::File => (EntryType::Regular, entry.metadata.size),
-        EntryKind::Directory => (EntryType::Directory, 0),
-        EntryKind::Symlink => (EntryType::Symlink, 0),
-        EntryKind::CharDevice => (EntryType::Char, 0),
-        EntryKind::BlockDevice => (EntryType::Block, 0),
-        EntryKind::Fifo => (EntryType::Fifo, 0),
-    };
-    let target = std::mem::take(&mut entry.metadata.target);
-    emitter.bytes(headers(&entry.metadata, kind, &name, &target, size)?)?;
-    if size > 0 {
-        emitter.content(&entry.content)?;
-        emitter.bytes(vec![0; padding(size)])?;
-    }
-    Ok(())
+}
+
+fn is_at_or_below(key: &[u8], component: &[u8]) -> bool {
+    key == component || is_below(key, component)
 }
 
 fn padding(size: u64) -> usize {

@@ -54,7 +54,7 @@ pub fn plan_delete(
     }
     repository.prepare_reading(progress)?;
     let tree = repository.private_part(snapshot)?.tree;
-    let scope = Scope::find(repository, tree, options.path.as_deref())?;
+    let scope = Scope::find(repository, tree, options.selection())?;
     let context = Context::new(repository, options, progress, Some(super::open(options)?));
     plan(&context, snapshot, tree, &scope)
 }
@@ -80,13 +80,18 @@ pub(super) fn plan(
     let mut pass = Pass {
         context,
         target,
+        scope,
         sources: sources(context, &private.paths),
         kept: Kept::new(context, &private),
         open: Vec::new(),
         plan: DeletePlan::default(),
     };
     // Everything the snapshot has counts here, chosen or not.
-    let all = Chosen::new(context.repository, tree, scope, Default::default());
+    let everything = match scope {
+        Scope::Parts(_) => &Scope::Whole,
+        one => one,
+    };
+    let all = Chosen::new(context.repository, tree, everything, Default::default());
     // components that lie beside the contents of `files` come before it
     let mut beside = Vec::new();
     for step in all {
@@ -175,6 +180,7 @@ struct Open {
 struct Pass<'a> {
     context: &'a Context<'a>,
     target: &'a Target,
+    scope: &'a Scope,
     sources: Vec<Vec<u8>>,
     kept: Kept,
     open: Vec<Open>,
@@ -184,6 +190,9 @@ struct Pass<'a> {
 impl Pass<'_> {
     fn is_restored(&self, key: &[u8]) -> bool {
         let is_file_tree = key == b"files" || is_below(key, b"files");
+        if matches!(self.scope, Scope::Parts(_)) && !self.scope.contains(key) {
+            return false;
+        }
         !is_file_tree || self.sources.iter().any(|source| key == source || is_below(key, source))
     }
 

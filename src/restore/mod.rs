@@ -14,7 +14,8 @@
 //! | `measure` | how much there is, and whether there is room for it |
 //! | `second` | the same snapshot in another repository, for what is lost here |
 //! | `delete` | what the snapshot does not have |
-//! | `dump`, `archive`, `ordered` | one file, or a directory as a tar stream |
+//! | `present` | whether all that is needed is there, before anything is touched |
+//! | `dump`, `archive`, `ordered` | one file, or a part of the tree as a tar stream |
 //!
 //! A file's modification time is set last, after its content is complete: what
 //! has size and time of the snapshot is whole. So an interrupted restore is
@@ -33,6 +34,7 @@ mod link;
 mod measure;
 mod ordered;
 mod plan;
+mod present;
 mod report;
 mod scope;
 mod second;
@@ -41,8 +43,10 @@ mod window;
 use std::path::PathBuf;
 
 pub use self::delete::{DeletePlan, Deletion, plan_delete};
-pub use self::dump::dump;
+pub use self::dump::{archive, dump};
+pub use self::present::{Present, present};
 pub use self::report::{RestoreOutcome, RestoreReport};
+pub use self::scope::Selection;
 pub use self::second::{counterpart, restore_with_second};
 
 use self::context::Context;
@@ -75,6 +79,9 @@ pub struct RestoreOptions {
     /// Tree key of what to restore: of a directory the contents go into the
     /// target, anything else lands in it under its name. All without it.
     pub path: Option<Vec<u8>>,
+    /// Without a path: tree keys of sources. Only they are restored, each where it
+    /// lies in the whole. All without any.
+    pub sources: Vec<Vec<u8>>,
     /// Only what these match, with all beneath. Patterns are in the language of
     /// exclude rules and matched against the absolute path in the snapshot.
     pub include: Option<Rules>,
@@ -92,8 +99,18 @@ pub struct RestoreOptions {
 }
 
 impl RestoreOptions {
+    /// What is to be restored.
+    pub fn selection(&self) -> Selection<'_> {
+        Selection {
+            path: self.path.as_deref(),
+            sources: &self.sources,
+            include: self.include.as_ref(),
+            exclude: self.exclude.as_ref(),
+        }
+    }
+
     fn choice(&self) -> Choice<'_> {
-        Choice { include: self.include.as_ref(), exclude: self.exclude.as_ref() }
+        self.selection().choice()
     }
 }
 
@@ -110,7 +127,7 @@ pub fn restore(
     progress.event(Event::Stage("reading the snapshot"));
     repository.prepare_reading(progress)?;
     let tree = repository.private_part(snapshot)?.tree;
-    let scope = Scope::find(repository, tree, options.path.as_deref())?;
+    let scope = Scope::find(repository, tree, options.selection())?;
     let chosen = || Chosen::new(repository, tree, &scope, options.choice());
     let was_there = options.target.is_dir();
     let opened = if was_there || !options.dry_run { Some(open(options)?) } else { None };

@@ -192,7 +192,10 @@ impl<'a> Planner<'a> {
     /// Two components of a tree may want the same name in the target: the
     /// first has it.
     fn name_is_taken(&mut self, entry: &Entry, path: &[u8]) -> bool {
-        if !matches!(self.scope, Scope::Whole) || path.is_empty() || path.contains(&b'/') {
+        if !matches!(self.scope, Scope::Whole | Scope::Parts(_))
+            || path.is_empty()
+            || path.contains(&b'/')
+        {
             return false;
         }
         if self.top_names.insert(path.to_vec()) {

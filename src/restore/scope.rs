@@ -16,6 +16,8 @@ pub(super) enum Scope {
     Directory(Vec<u8>),
     /// One thing that is no directory.
     Single(Vec<u8>),
+    /// Some of everything, each with all beneath it, where [`Scope::Whole`] puts it.
+    Parts(Vec<Vec<u8>>),
 }
 
 const FILES: &[u8] = b"files";
@@ -30,51 +32,112 @@ fn path_of(key: &[u8]) -> Vec<u8> {
 }
 
 impl Scope {
-    pub fn find(repository: &Repository, tree: Root, path: Option<&[u8]>) -> Result<Scope> {
-        let Some(key) = path else { return Ok(Scope::Whole) };
-        match repository.tree(tree, key).next() {
-            Some(Err(error)) => Err(error),
-            Some(Ok(entry)) if entry.key == key && entry.kind != EntryKind::Directory => {
-                Ok(Scope::Single(key.to_vec()))
-            }
-            Some(Ok(entry)) if entry.key == key || is_below(&entry.key, key) => {
-                Ok(Scope::Directory(key.to_vec()))
-            }
-            _ => {
-                let path = String::from_utf8_lossy(&display_key(key)).into_owned();
-                Err(Error::new(ErrorKind::Failed, format!("{path}: is not in this snapshot")))
-            }
+    /// The part that is asked for; it is an error if the snapshot does not have it.
+    pub fn find(repository: &Repository, tree: Root, selection: Selection<'_>) -> Result<Scope> {
+        if let Some(key) = selection.path {
+            return match find(repository, tree, key)? {
+                EntryKind::Directory => Ok(Scope::Directory(key.to_vec())),
+                _ => Ok(Scope::Single(key.to_vec())),
+            };
         }
+        if selection.sources.is_empty() {
+            return Ok(Scope::Whole);
+        }
+        let mut parts = selection.sources.to_vec();
+        parts.sort_unstable();
+        parts.dedup();
+        for key in &parts {
+            find(repository, tree, key)?;
+        }
+        Ok(Scope::Parts(parts))
     }
 
     /// The first key that may be meant.
     pub fn start(&self) -> &[u8] {
         match self {
-            Scope::Whole => b"",
+            Scope::Whole | Scope::Parts(_) => b"",
             Scope::Directory(key) | Scope::Single(key) => key,
         }
     }
 
-    fn contains(&self, key: &[u8]) -> bool {
+    /// Whether a key is meant.
+    pub fn contains(&self, key: &[u8]) -> bool {
         match self {
             Scope::Whole => true,
             Scope::Directory(top) => key == top || is_below(key, top),
             Scope::Single(only) => key == only,
+            Scope::Parts(parts) => parts.iter().any(|part| key == part || is_below(key, part)),
         }
+    }
+
+    /// Whether something that is meant lies beneath a key that is not.
+    fn leads_on(&self, key: &[u8]) -> bool {
+        matches!(self, Scope::Parts(parts) if parts.iter().any(|part| is_below(part, key)))
+    }
+
+    /// The first key behind `key` that is meant or leads there.
+    fn next_after(&self, key: &[u8]) -> Option<Vec<u8>> {
+        let Scope::Parts(parts) = self else { return None };
+        parts
+            .iter()
+            .flat_map(|part| above_and_itself(part))
+            .filter(|next| *next > key)
+            .min()
+            .map(<[u8]>::to_vec)
     }
 
     /// The path beneath the target, with `/` between components; empty for the
     /// target itself.
     pub fn target_path(&self, key: &[u8]) -> Vec<u8> {
         let top = match self {
-            Scope::Whole if key == FILES || is_below(key, FILES) => FILES,
-            Scope::Whole => return path_of(key),
+            Scope::Whole | Scope::Parts(_) if key == FILES || is_below(key, FILES) => FILES,
+            Scope::Whole | Scope::Parts(_) => return path_of(key),
             Scope::Directory(top) => top,
             Scope::Single(only) => {
                 return only.rsplit(|byte| *byte == 0).next().unwrap_or_default().to_vec();
             }
         };
         path_of(key.get(top.len() + 1..).unwrap_or_default())
+    }
+}
+
+/// What kind of thing lies at a key; a directory also where only what is beneath
+/// it was saved.
+fn find(repository: &Repository, tree: Root, key: &[u8]) -> Result<EntryKind> {
+    match repository.tree(tree, key).next() {
+        Some(Err(error)) => Err(error),
+        Some(Ok(entry)) if entry.key == key => Ok(entry.kind),
+        Some(Ok(entry)) if is_below(&entry.key, key) => Ok(EntryKind::Directory),
+        _ => {
+            let path = String::from_utf8_lossy(&display_key(key)).into_owned();
+            Err(Error::new(ErrorKind::Failed, format!("{path}: is not in this snapshot")))
+        }
+    }
+}
+
+/// The directories above a key, and the key.
+fn above_and_itself(key: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let ends = key.iter().enumerate().filter(|(_, byte)| **byte == 0).map(|(at, _)| at);
+    ends.chain([key.len()]).map(|end| &key[..end])
+}
+
+/// Which part of a snapshot is meant.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Selection<'a> {
+    /// Tree key of the one thing that is meant, with all beneath it.
+    pub path: Option<&'a [u8]>,
+    /// Without a path: tree keys of sources, each with all beneath it. All without
+    /// any.
+    pub sources: &'a [Vec<u8>],
+    /// Only what these match, with all beneath.
+    pub include: Option<&'a Rules>,
+    /// Nothing that these match.
+    pub exclude: Option<&'a Rules>,
+}
+
+impl<'a> Selection<'a> {
+    pub(super) fn choice(&self) -> Choice<'a> {
+        Choice { include: self.include, exclude: self.exclude }
     }
 }
 
@@ -119,6 +182,8 @@ pub(super) enum Step {
 
 /// The chosen entries in path order, what is unreadable passed over.
 pub(super) struct Chosen<'a> {
+    repository: &'a Repository,
+    tree: Root,
     walk: TreeWalk<'a>,
     scope: &'a Scope,
     choice: Choice<'a>,
@@ -136,7 +201,7 @@ impl<'a> Chosen<'a> {
         choice: Choice<'a>,
     ) -> Chosen<'a> {
         let walk = repository.tree(tree, scope.start());
-        Chosen { walk, scope, choice, left_out: None, taken: None }
+        Chosen { repository, tree, walk, scope, choice, left_out: None, taken: None }
     }
 
     /// Whether an entry is given out, and if so whether only on the way.
@@ -177,10 +242,14 @@ impl Iterator for Chosen<'_> {
                     return Some(Step::Damage(error));
                 }
             };
-            if !self.scope.contains(&entry.key) {
-                return None;
+            let leads_on = !self.scope.contains(&entry.key);
+            if leads_on && !self.scope.leads_on(&entry.key) {
+                let next = self.scope.next_after(&entry.key)?;
+                self.walk = self.repository.tree(self.tree, &next);
+                continue;
             }
             if let Some(only_on_the_way) = self.judge(&entry) {
+                let only_on_the_way = only_on_the_way || leads_on;
                 return Some(Step::Entry { entry, only_on_the_way });
             }
         }

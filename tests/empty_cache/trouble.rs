@@ -86,7 +86,7 @@ fn read_long(repository: &Repository) -> esker::repository::Result<Vec<u8>> {
     let path = base().path().join("long");
     let key = format!("files{}", path.to_str().unwrap()).replace('/', "\0").into_bytes();
     let mut bytes = Vec::new();
-    dump(repository, &snapshot, &key, &mut bytes).map(|()| bytes)
+    dump(repository, &snapshot, &key, &mut bytes, &esker::progress::Silent).map(|()| bytes)
 }
 
 /// The pack that holds an invented chunk, as it can be listed again.

@@ -125,7 +125,8 @@ fn a_dump_ends_where_the_damage_is() {
     let repository = fixture.open();
     let mut out = Vec::new();
     let long = key(&fixture.source().join("long"));
-    let error = dump(&repository, &fixture.newest(&repository), &long, &mut out).unwrap_err();
+    let error =
+        dump(&repository, &fixture.newest(&repository), &long, &mut out, &Silent).unwrap_err();
     assert_eq!(error.kind, ErrorKind::Damage);
     // two workers fill the pack, so the order of blocks is only roughly the file's
     assert!(out.len() > 4 << 20 && bytes.starts_with(&out), "{} bytes", out.len());

@@ -5,6 +5,7 @@ use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
+use esker::progress::Silent;
 use esker::restore::dump;
 use rustix::fs::{XattrFlags, setxattr};
 
@@ -14,7 +15,7 @@ fn dumped(fixture: &Fixture, name: &str) -> Vec<u8> {
     let repository = fixture.open();
     let mut out = Vec::new();
     let key = key(&fixture.source().join(name));
-    dump(&repository, &fixture.newest(&repository), &key, &mut out).unwrap();
+    dump(&repository, &fixture.newest(&repository), &key, &mut out, &Silent).unwrap();
     out
 }
 

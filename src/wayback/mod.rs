@@ -1,0 +1,245 @@
+//! The way back of a whole snapshot: paths into directories and streams into
+//! commands, in order. All that is needed is seen to be there before the first of
+//! them is touched.
+//!
+//! | file | what lives there |
+//! |---|---|
+//! | `command` | a command that is fed a stream |
+//! | `commands` | restore commands, as they travel in a snapshot |
+
+pub mod command;
+pub mod commands;
+
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
+use std::time::Instant;
+
+use self::command::{Command, feed};
+use self::commands::{RestoreCommand, parse_all};
+use crate::format::content::Root;
+use crate::format::entry::key_of_path;
+use crate::progress::{Event, Progress};
+use crate::repository::snapshots::Snapshot;
+use crate::repository::{Error, Repository, Result};
+use crate::restore::{
+    Present, RestoreOptions, RestoreOutcome, RestoreReport, Selection, dump, present, restore,
+};
+
+/// One thing that is put back.
+#[derive(Debug)]
+pub struct Step<'a> {
+    /// What it is called in events, errors and reports: a source's name.
+    pub name: String,
+    pub snapshot: &'a Snapshot,
+    pub what: What,
+}
+
+#[derive(Debug)]
+pub enum What {
+    /// Files into a directory.
+    Files(Box<RestoreOptions>),
+    /// What lies at a tree key into a command: the bytes of a file, a directory as a
+    /// tar stream whose names are relative to it.
+    Command { key: Vec<u8>, command: Command },
+}
+
+impl Step<'_> {
+    fn present(&self, repository: &Repository, progress: &dyn Progress) -> Result<Present> {
+        let selection = match &self.what {
+            What::Files(options) => options.selection(),
+            What::Command { key, .. } => Selection { path: Some(key), ..Selection::default() },
+        };
+        present(repository, self.snapshot, selection, progress)
+    }
+
+    fn run(
+        &self,
+        repository: &Repository,
+        present: &Present,
+        progress: &dyn Progress,
+    ) -> Result<Done> {
+        match &self.what {
+            What::Files(options) => {
+                restore(repository, self.snapshot, options, progress).map(Done::Files)
+            }
+            What::Command { key, command } => {
+                progress.event(Event::Stage("restoring"));
+                let Present { files, bytes } = *present;
+                progress.event(Event::Expect { files, bytes });
+                let fed = feed(&self.name, command, progress, |out| {
+                    dump(repository, self.snapshot, key, out, progress)
+                });
+                fed.map(|bytes| Done::Fed { bytes })
+            }
+        }
+    }
+}
+
+/// What a step did.
+#[derive(Debug)]
+pub enum Done {
+    Files(RestoreReport),
+    /// So many bytes were taken by a command, which ended well.
+    Fed {
+        bytes: u64,
+    },
+}
+
+/// What became of a step.
+#[derive(Debug)]
+pub enum Outcome {
+    Done(Done),
+    Failed(Error),
+    /// A step before it failed.
+    NotBegun,
+}
+
+#[derive(Debug)]
+pub struct StepReport {
+    pub name: String,
+    pub outcome: Outcome,
+    pub milliseconds: u64,
+}
+
+impl StepReport {
+    /// Whether the steps behind this one may follow. Files that could not be written
+    /// are told; what lacks data, or was not done at all, is not built upon.
+    fn is_done(&self) -> bool {
+        match &self.outcome {
+            Outcome::Done(Done::Files(report)) => {
+                matches!(report.outcome(), RestoreOutcome::Complete | RestoreOutcome::Incomplete)
+            }
+            Outcome::Done(Done::Fed { .. }) => true,
+            Outcome::Failed(_) | Outcome::NotBegun => false,
+        }
+    }
+}
+
+/// Runs steps in order. First it is seen that the programs and all data of all steps
+/// are there; then `ask`, which is given what was found of each, may still refuse;
+/// only then the first one begins. After one that fails none follows.
+///
+/// `path` is the list of directories that programs are looked for in. An error means
+/// that nothing was touched.
+pub fn run(
+    repository: &Repository,
+    steps: &[Step<'_>],
+    path: Option<&OsStr>,
+    ask: &mut dyn FnMut(&[Present]) -> Result<()>,
+    progress: &dyn Progress,
+) -> Result<Vec<StepReport>> {
+    for step in steps {
+        if let What::Command { command, .. } = &step.what {
+            let named = |error: Error| Error::new(error.kind, format!("{}: {error}", step.name));
+            command.check(path).map_err(named)?;
+        }
+    }
+    let found: Vec<Present> =
+        steps.iter().map(|step| step.present(repository, progress)).collect::<Result<_>>()?;
+    ask(&found)?;
+    let mut reports: Vec<StepReport> = Vec::new();
+    for (step, present) in steps.iter().zip(&found) {
+        let started = Instant::now();
+        let outcome = match reports.last().is_none_or(StepReport::is_done) {
+            true => match step.run(repository, present, progress) {
+                Ok(done) => Outcome::Done(done),
+                Err(error) => Outcome::Failed(error),
+            },
+            false => Outcome::NotBegun,
+        };
+        let milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        reports.push(StepReport { name: step.name.clone(), outcome, milliseconds });
+    }
+    Ok(reports)
+}
+
+/// All that a snapshot says of its way back.
+#[derive(Debug)]
+pub struct WayBack<'a> {
+    pub steps: Vec<Step<'a>>,
+    /// Sources that nothing brings back: streams without a restore command.
+    pub left: Vec<String>,
+}
+
+/// The steps that bring all of a snapshot back: paths to where they were beneath
+/// `root`, then what its restore commands name, unless those give paths an order of
+/// their own. `environment` gives the variables that a source's commands need.
+pub fn steps<'a>(
+    repository: &Repository,
+    snapshot: &'a Snapshot,
+    root: &Path,
+    environment: &dyn Fn(&str) -> Result<Vec<(OsString, OsString)>>,
+) -> Result<WayBack<'a>> {
+    repository.keyring().require_read()?;
+    repository.prepare_reading(&crate::progress::Silent)?;
+    let private = repository.private_part(snapshot)?;
+    let id = &snapshot.id.to_hex()[..8];
+    let commands = parse_all(&private.restore_commands)
+        .map_err(|error| Error::new(error.kind, format!("snapshot {id}: {error}")))?;
+    let files = |name: &str, keys: Vec<Vec<u8>>| Step {
+        name: name.to_owned(),
+        snapshot,
+        what: What::Files(Box::new(RestoreOptions {
+            target: root.to_owned(),
+            sources: keys,
+            ..RestoreOptions::default()
+        })),
+    };
+    let mut steps = Vec::new();
+    let mut paths: Vec<Vec<u8>> = Vec::new();
+    for path in private.paths.iter().filter(|path| path.starts_with(b"/")) {
+        let key = key_of_path(path);
+        // one that was missing has nothing to bring back
+        if !commands.iter().any(|command| command.key() == key)
+            && has(repository, private.tree, &key)?
+        {
+            paths.push(key);
+        }
+    }
+    if !paths.is_empty() {
+        steps.push(files("paths", paths));
+    }
+    for restored in &commands {
+        let RestoreCommand { source, command: words, .. } = restored;
+        if words.is_empty() {
+            steps.push(files(source, vec![restored.key()]));
+            continue;
+        }
+        let command = Command {
+            words: words.iter().map(OsString::from).collect(),
+            environment: environment(source)?,
+            prints_aside: true,
+        };
+        let what = What::Command { key: restored.key(), command };
+        steps.push(Step { name: source.clone(), snapshot, what });
+    }
+    let mut left = source_names(repository, snapshot)?;
+    left.retain(|name| !commands.iter().any(|command| command.source == *name));
+    Ok(WayBack { steps, left })
+}
+
+fn has(repository: &Repository, tree: Root, key: &[u8]) -> Result<bool> {
+    match repository.tree(tree, key).next() {
+        Some(Ok(entry)) => Ok(entry.key == key || entry.key.starts_with(&[key, b"\0"].concat())),
+        Some(Err(error)) => Err(error),
+        None => Ok(false),
+    }
+}
+
+/// Names of a snapshot's sources that are no paths: the first components of its
+/// tree, but for `files`.
+pub fn source_names(repository: &Repository, snapshot: &Snapshot) -> Result<Vec<String>> {
+    let tree = repository.private_part(snapshot)?.tree;
+    let mut names = Vec::new();
+    let mut from = Vec::new();
+    while let Some(entry) = repository.tree(tree, &from).next() {
+        let entry = entry?;
+        let name = entry.key.split(|byte| *byte == 0).next().unwrap_or_default();
+        if name != b"files" {
+            names.push(String::from_utf8_lossy(name).into_owned());
+        }
+        // behind all that lies beneath it
+        from = [name, b"\x01"].concat();
+    }
+    Ok(names)
+}
