@@ -46,6 +46,7 @@ mod man;
 mod prune;
 mod repair;
 mod restore;
+mod schedule;
 mod scrub;
 mod snapshot_name;
 mod snapshots;

@@ -134,7 +134,7 @@ fn with_hooks(
     let facts = Facts { source: Some(stream.name.clone()), ..facts.clone() };
     let StreamSource { name, required, capture } = stream;
     let capture = move |sink: &mut dyn Sink| {
-        let mut run = |moment, facts: &Facts, sink: &dyn Sink| {
+        let run = |moment, facts: &Facts, sink: &dyn Sink| {
             let over = || sink.interrupted();
             hooks::run(&around, moment, facts, &log, &over, &mut |text| warn(text))
         };

@@ -37,7 +37,8 @@ impl Done {
 
     /// Whether a step is due: it was never done, or `every` is over since. A clock that was set back makes it due.
     pub fn is_due(&self, step: &str, repository: &str, every: Option<Period>, now: u64) -> bool {
-        let (Some(every), Some(last)) = (every, self.times.steps.get(&key(step, repository))) else {
+        let (Some(every), Some(last)) = (every, self.times.steps.get(&key(step, repository)))
+        else {
             return true;
         };
         // a nightly run that begins a little sooner than the last one is not put off by a day
@@ -65,7 +66,12 @@ pub struct Step {
 }
 
 /// What follows the backup in every repository of a profile, in its order.
-pub fn steps(settings: &ProfileSettings, host: &str, profile: &str, is_maintenance: bool) -> Vec<Step> {
+pub fn steps(
+    settings: &ProfileSettings,
+    host: &str,
+    profile: &str,
+    is_maintenance: bool,
+) -> Vec<Step> {
     let retention = settings.retention.as_ref().map(|retention| {
         let own = retention.only_own.unwrap_or(!is_maintenance);
         forget(retention, own.then_some((host, profile)))

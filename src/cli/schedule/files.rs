@@ -119,7 +119,8 @@ fn write_whole(path: &Path, text: &str) -> Result<()> {
     let temporary = path.with_file_name(format!(".{name}.{}~", std::process::id()));
     let write = || {
         let mut options = fs::OpenOptions::new();
-        let mut file = options.write(true).create(true).truncate(true).mode(0o644).open(&temporary)?;
+        let mut file =
+            options.write(true).create(true).truncate(true).mode(0o644).open(&temporary)?;
         io::Write::write_all(&mut file, text.as_bytes())?;
         file.set_permissions(fs::Permissions::from_mode(0o644))?;
         file.sync_all()?;

@@ -90,7 +90,9 @@ fn job(file: &File, name: &str, settings: &ProfileSettings, local: &TimeZone) ->
 }
 
 fn read(path: &Path) -> Result<File> {
-    let wrong = |reason: &dyn std::fmt::Display| usage(format!("configuration {}: {reason}", path.display()));
+    let wrong = |reason: &dyn std::fmt::Display| {
+        usage(format!("configuration {}: {reason}", path.display()))
+    };
     let text = std::fs::read_to_string(path).map_err(|error| wrong(&error))?;
     toml::from_str(&text).map_err(|error| {
         let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or("");
@@ -102,7 +104,8 @@ fn read(path: &Path) -> Result<File> {
 /// Where the configuration file is, from the root on.
 fn configuration(context: &Context) -> Result<PathBuf> {
     let file = context.config_file();
-    let file = file.ok_or_else(|| usage("no place for a configuration: set ESKER_CONFIG".to_owned()))?;
+    let file =
+        file.ok_or_else(|| usage("no place for a configuration: set ESKER_CONFIG".to_owned()))?;
     std::path::absolute(&file).map_err(|error| usage(format!("{}: {error}", file.display())))
 }
 

@@ -27,9 +27,12 @@ pub fn run(context: &Context, arguments: &Arguments) -> Outcome {
     let absent = |name: &&String| !found.iter().any(|file| file.profile == **name);
     if let Some(name) = arguments.profiles.iter().find(absent) {
         let directory = directory.display();
-        return Err(usage(format!("nothing of profile {name:?} is installed in {directory}")).into());
+        return Err(
+            usage(format!("nothing of profile {name:?} is installed in {directory}")).into()
+        );
     }
-    found.retain(|file| arguments.profiles.is_empty() || arguments.profiles.contains(&file.profile));
+    found
+        .retain(|file| arguments.profiles.is_empty() || arguments.profiles.contains(&file.profile));
     let timers: Vec<String> =
         found.iter().filter(|file| file.is_timer()).map(Installed::name).collect();
     let mut disable = vec!["disable", "--now"];

@@ -36,10 +36,13 @@ pub fn run(context: &Context, arguments: &Arguments) -> Outcome {
             let times: Vec<String> = times.iter().map(|time| time.to_string()).collect();
             let expressions: Vec<&str> = job.expressions.iter().map(|one| one.text()).collect();
             let jitter = job.jitter.as_secs();
-            output.json("schedule", json!({
-                "profile": job.profile, "expressions": expressions, "next": times,
-                "jitter_seconds": jitter, "catch_up": job.catch_up,
-            }))?;
+            output.json(
+                "schedule",
+                json!({
+                    "profile": job.profile, "expressions": expressions, "next": times,
+                    "jitter_seconds": jitter, "catch_up": job.catch_up,
+                }),
+            )?;
             continue;
         }
         let later = match u64::try_from(job.jitter.as_millis()) {

@@ -18,7 +18,8 @@ impl Commands {
     /// systemd looks, or where it does not run.
     pub fn new(place: &Place, commands: &[&[&str]]) -> Commands {
         let front: &[&str] = if place.user { &["systemctl", "--user"] } else { &["systemctl"] };
-        let whole = |rest: &&[&str]| front.iter().chain(*rest).map(|word| word.to_string()).collect();
+        let whole =
+            |rest: &&[&str]| front.iter().chain(*rest).map(|word| word.to_string()).collect();
         // sd_booted(3)
         let booted = Path::new("/run/systemd/system").is_dir();
         Commands {
