@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 
 use super::{
     backup, cat, check, completions, copy, diff, dump, find, forget, init, key, ls, man, prune,
-    repair, restore, schedule, scrub, snapshots, stats, status, store, tag, undo, values,
+    repair, restore, run, schedule, scrub, snapshots, stats, status, store, tag, undo, values,
 };
 use crate::store::address::connections;
 
@@ -32,7 +32,7 @@ pub struct Arguments {
     pub command: Command,
 }
 
-#[derive(Args, Default)]
+#[derive(Args, Clone, Default)]
 #[command(next_help_heading = "Global options")]
 pub struct Global {
     /// The repository: a directory, or s3://, azblob://, gcs://, sftp://, ftp://, ftps://, webdav://
@@ -120,6 +120,7 @@ pub enum Command {
     Repair(repair::Arguments),
     Key(key::Arguments),
     Cat(cat::Arguments),
+    Run(run::Arguments),
     Schedule(schedule::Arguments),
     Store(store::Arguments),
     Completions(completions::Arguments),

@@ -213,7 +213,7 @@ pub fn run(context: &Context, arguments: Arguments) -> Outcome {
 
 /// Names the new snapshot. It is good without a name too: that it got none is
 /// told, and changes nothing else.
-fn give_name(
+pub fn give_name(
     context: &Context,
     repository: &Repository,
     report: &BackupReport,
@@ -338,14 +338,14 @@ impl Read for Interruptible {
 }
 
 /// What is never saved: the repository itself, and the cache.
-fn leave_out(context: &Context, repository: &Repository) -> Vec<PathBuf> {
+pub fn leave_out(context: &Context, repository: &Repository) -> Vec<PathBuf> {
     let store = repository.store().local_path().map(PathBuf::from);
     let cache = repository.local().directory().and_then(|directory| directory.parent());
     let cache = cache.map(PathBuf::from).or_else(|| context.environment.cache_directory());
     store.into_iter().chain(cache).collect()
 }
 
-fn summary(
+pub fn summary(
     repository: &Repository,
     options: &BackupOptions,
     report: &BackupReport,

@@ -46,6 +46,7 @@ mod man;
 mod prune;
 mod repair;
 mod restore;
+mod run;
 mod schedule;
 mod scrub;
 mod snapshot_name;
@@ -87,36 +88,41 @@ pub fn main() -> ExitCode {
 
 fn run(arguments: Arguments) -> Exit {
     let context = Context::new(arguments.global, Environment::read());
-    let outcome = match arguments.command {
-        Command::Init(arguments) => init::run(&context, &arguments),
-        Command::Backup(arguments) => backup::run(&context, *arguments),
-        Command::Snapshots(arguments) => snapshots::run(&context, &arguments),
-        Command::Status(arguments) => status::run(&context, &arguments),
-        Command::Tag(arguments) => tag::run(&context, &arguments),
-        Command::Ls(arguments) => ls::run(&context, &arguments),
-        Command::Restore(arguments) => restore::run(&context, &arguments),
-        Command::Dump(arguments) => dump::run(&context, &arguments),
-        Command::Find(arguments) => find::run(&context, &arguments),
-        Command::Diff(arguments) => diff::run(&context, &arguments),
-        Command::Stats(arguments) => stats::run(&context, &arguments),
-        Command::Forget(arguments) => forget::run(&context, &arguments),
-        Command::Copy(arguments) => copy::run(&context, &arguments),
-        Command::Check(arguments) => check::run(&context, &arguments),
-        Command::Repair(arguments) => repair::run(&context, &arguments),
-        Command::Scrub(arguments) => scrub::run(&context, &arguments),
-        Command::Undo(arguments) => undo::run(&context, &arguments),
-        Command::Prune(arguments) => prune::run(&context, &arguments),
-        Command::Key(arguments) => key::run(&context, &arguments),
-        Command::Cat(arguments) => cat::run(&context, &arguments),
-        Command::Schedule(arguments) => schedule::run(&context, &arguments),
-        Command::Store(arguments) => store::run(&context, &arguments),
-        Command::Completions(arguments) => completions::run(&arguments),
-        Command::Man(arguments) => man::run(&arguments),
-    };
-    match outcome {
+    match dispatch(&context, arguments.command) {
         Ok(exit) => exit,
         Err(Stop::ClosedPipe) => Exit::Ok,
         Err(Stop::Error(error)) => report(&error, Exit::of(error.kind), context.json()),
+    }
+}
+
+/// One command.
+fn dispatch(context: &Context, command: Command) -> Outcome {
+    match command {
+        Command::Init(arguments) => init::run(context, &arguments),
+        Command::Backup(arguments) => backup::run(context, *arguments),
+        Command::Snapshots(arguments) => snapshots::run(context, &arguments),
+        Command::Status(arguments) => status::run(context, &arguments),
+        Command::Tag(arguments) => tag::run(context, &arguments),
+        Command::Ls(arguments) => ls::run(context, &arguments),
+        Command::Restore(arguments) => restore::run(context, &arguments),
+        Command::Dump(arguments) => dump::run(context, &arguments),
+        Command::Find(arguments) => find::run(context, &arguments),
+        Command::Diff(arguments) => diff::run(context, &arguments),
+        Command::Stats(arguments) => stats::run(context, &arguments),
+        Command::Forget(arguments) => forget::run(context, &arguments),
+        Command::Copy(arguments) => copy::run(context, &arguments),
+        Command::Check(arguments) => check::run(context, &arguments),
+        Command::Repair(arguments) => repair::run(context, &arguments),
+        Command::Scrub(arguments) => scrub::run(context, &arguments),
+        Command::Undo(arguments) => undo::run(context, &arguments),
+        Command::Prune(arguments) => prune::run(context, &arguments),
+        Command::Key(arguments) => key::run(context, &arguments),
+        Command::Cat(arguments) => cat::run(context, &arguments),
+        Command::Run(arguments) => run::run(context, &arguments),
+        Command::Schedule(arguments) => schedule::run(context, &arguments),
+        Command::Store(arguments) => store::run(context, &arguments),
+        Command::Completions(arguments) => completions::run(&arguments),
+        Command::Man(arguments) => man::run(&arguments),
     }
 }
 

@@ -46,6 +46,11 @@ impl Done {
         now < *last || now - last >= every.ms - slack
     }
 
+    /// When a step was done last, in ms since 1970.
+    pub fn last(&self, step: &str, repository: &str) -> Option<u64> {
+        self.times.steps.get(&key(step, repository)).copied()
+    }
+
     pub fn done(&mut self, step: &str, repository: &str, now: u64) -> Result<()> {
         self.times.steps.insert(key(step, repository), now);
         let bytes = serde_json::to_vec(&self.times).unwrap_or_default();

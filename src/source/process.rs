@@ -40,7 +40,7 @@ impl Log {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect()
     }
 
-    fn add(&self, bytes: &[u8]) {
+    pub fn add(&self, bytes: &[u8]) {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         kept.extend(bytes);
         let surplus = kept.len().saturating_sub(MAX_LOG);
