@@ -28,7 +28,10 @@ pub fn run(context: &Context, repository: &str, words: &[String]) -> Ended {
         }
     };
     let global = Global { repository: Some(repository.into()), ..context.global.clone() };
-    let inner = context.for_step(global);
+    let inner = match context.for_step(global) {
+        Ok(inner) => inner,
+        Err(error) => return failed(context, error),
+    };
     match dispatch(&inner, parsed.command) {
         Ok(exit) => Ended { exit, error: None },
         Err(Stop::ClosedPipe) => Ended { exit: Exit::Ok, error: None },
