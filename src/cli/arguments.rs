@@ -7,8 +7,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::{
-    backup, cat, check, completions, config, copy, diff, dump, find, forget, init, key, ls, man, prune,
-    repair, restore, run, schedule, scrub, snapshots, stats, status, store, tag, undo, values,
+    backup, cat, check, completions, config, copy, diff, dump, find, forget, init, key, ls, man,
+    prune, repair, restore, run, schedule, scrub, snapshots, stats, status, store, tag, undo,
+    values,
 };
 use crate::store::address::connections;
 

@@ -208,11 +208,15 @@ impl Step {
             Verdict::Opens(_, true) => ("ok", String::new()),
             Verdict::Opens(role, false) => {
                 let (role, keys) = (role.name(), right.keys());
-                let told = format!("the key is a {role} key, and {step} needs a {keys} key: give the profile one, or let a profile of somebody who has one do it, on {repository:?}");
+                let told = format!(
+                    "the key is a {role} key, and {step} needs a {keys} key: give the profile one, or let a profile of somebody who has one do it, on {repository:?}"
+                );
                 ("error", told)
             }
             Verdict::Unattended => {
-                let told = format!("nothing opens {repository:?} when nobody is there to type a password: give it `key_file` or `password`");
+                let told = format!(
+                    "nothing opens {repository:?} when nobody is there to type a password: give it `key_file` or `password`"
+                );
                 ("warning", told)
             }
             Verdict::Removed(reason) => ("removed", reason.clone()),

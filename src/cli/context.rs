@@ -1,12 +1,12 @@
 //! What was typed, the environment and the configuration, brought together:
 //! which repository is meant, what opens it, where its cache is.
 
-use std::cell::OnceCell;
 use std::ffi::{OsStr, OsString};
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::OnceLock;
 
 use super::arguments::Global;
 use super::environment::{Environment, StoreEnvironment};
@@ -32,7 +32,7 @@ pub struct Context {
     /// of all stores together
     limits: Arc<Limits>,
     /// read when it is first asked for
-    configuration: OnceCell<Configuration>,
+    configuration: OnceLock<Configuration>,
 }
 
 impl Context {
@@ -40,7 +40,7 @@ impl Context {
         let upload = Pace::new(global.limit_upload);
         let download = Pace::new(global.limit_download);
         let limits = Arc::new(Limits { upload, download });
-        Context { global, environment, limits, configuration: OnceCell::new() }
+        Context { global, environment, limits, configuration: OnceLock::new() }
     }
 
     /// How stores on other machines are reached.

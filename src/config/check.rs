@@ -83,7 +83,8 @@ fn repositories(configuration: &Configuration, place: PlaceCheck<'_>, findings: 
         let at = |key: &str| configuration.tree.place(&["repositories", name, key]);
         let called = |key: &str| format!("`repositories.{name}.{key}`");
         if name.is_empty() || name.contains(['/', ':']) {
-            let sentence = format!("a repository cannot be called {name:?}: `/` and `:` are of places");
+            let sentence =
+                format!("a repository cannot be called {name:?}: `/` and `:` are of places");
             findings.push(Finding::error(at(""), sentence));
         }
         if let Some(reason) = place(&settings.url) {
@@ -96,7 +97,8 @@ fn repositories(configuration: &Configuration, place: PlaceCheck<'_>, findings: 
         ];
         let given: Vec<&str> = keys.iter().filter(|key| key.1).map(|key| key.0).collect();
         if let [first, second, ..] = given.as_slice() {
-            let sentence = format!("{first} and {second} both open `repositories.{name}`: keep one of them");
+            let sentence =
+                format!("{first} and {second} both open `repositories.{name}`: keep one of them");
             findings.push(Finding::error(at(second), sentence));
         }
         for variable in settings.environment.keys() {
@@ -107,7 +109,8 @@ fn repositories(configuration: &Configuration, place: PlaceCheck<'_>, findings: 
                     None => format!("they read {}", one_of(STORE_VARIABLES)),
                 };
                 let at = configuration.tree.place(&["repositories", name, "environment", variable]);
-                let sentence = format!("{}: no store reads {variable}: {told}", called("environment"));
+                let sentence =
+                    format!("{}: no store reads {variable}: {told}", called("environment"));
                 findings.push(Finding::error(at, sentence));
             }
         }
@@ -129,7 +132,9 @@ fn unknown_repository(
     let names = configuration.file.repositories.keys().map(String::as_str);
     Some(match nearest(name, names) {
         Some(near) => format!("there is no repository {name:?}: did you mean {near:?}?"),
-        None => format!("{name:?} is neither in [repositories] nor a place: write a path with `/`, or an address"),
+        None => format!(
+            "{name:?} is neither in [repositories] nor a place: write a path with `/`, or an address"
+        ),
     })
 }
 
@@ -174,7 +179,9 @@ impl Checker<'_> {
         let names = self.profile.repositories();
         if names.is_empty() {
             let name = &self.profile.name;
-            let sentence = format!("profile `{name}` has no repository: name one with `repositories = [\"…\"]`, or `repository = \"…\"` for all");
+            let sentence = format!(
+                "profile `{name}` has no repository: name one with `repositories = [\"…\"]`, or `repository = \"…\"` for all"
+            );
             self.error(&["repositories"], sentence);
         }
         for (index, name) in names.iter().enumerate() {
@@ -207,7 +214,10 @@ impl Checker<'_> {
             _ => {}
         }
         if kind != ProfileKind::Backup && !settings.sources.is_empty() {
-            self.error(&["sources"], format!("profile `{name}` takes no snapshots, by its kind, and has sources"));
+            self.error(
+                &["sources"],
+                format!("profile `{name}` takes no snapshots, by its kind, and has sources"),
+            );
         }
         if kind != ProfileKind::Standby && settings.standby.is_some() {
             self.warning(&["standby"], format!("profile `{name}` is no standby: say kind = \"standby\", or [profiles.{name}.standby] does nothing"));
@@ -218,7 +228,12 @@ impl Checker<'_> {
             && settings.copy.is_none()
             && settings.drill.is_none();
         if kind == ProfileKind::Maintenance && idle {
-            self.error(&["kind"], format!("profile `{name}` does nothing: give it retention, prune, check, copy or drill"));
+            self.error(
+                &["kind"],
+                format!(
+                    "profile `{name}` does nothing: give it retention, prune, check, copy or drill"
+                ),
+            );
         }
     }
 
@@ -230,7 +245,10 @@ impl Checker<'_> {
             if let Some(name) = &source.name
                 && !names.insert(name.as_str())
             {
-                self.error(&["sources", &index, "name"], format!("two sources are called {name:?}"));
+                self.error(
+                    &["sources", &index, "name"],
+                    format!("two sources are called {name:?}"),
+                );
             }
         }
     }
@@ -248,7 +266,9 @@ impl Checker<'_> {
             [] => self.error(&here, "a source needs one of paths, command, tar and preset"),
             [only] => self.source_of_kind(index, source, only),
             [first, second, ..] => {
-                let sentence = format!("a source is one of paths, command, tar and preset: this has {first} and {second}");
+                let sentence = format!(
+                    "a source is one of paths, command, tar and preset: this has {first} and {second}"
+                );
                 self.error(&["sources", index, second], sentence);
             }
         }
@@ -263,12 +283,17 @@ impl Checker<'_> {
         match (&source.name, kind) {
             (None, "paths") => {}
             (None, _) => {
-                let sentence = format!("a source that is a {kind} needs a `name`: it is a directory or file of the snapshot");
+                let sentence = format!(
+                    "a source that is a {kind} needs a `name`: it is a directory or file of the snapshot"
+                );
                 self.error(&["sources", index], sentence);
             }
             (Some(name), _) => {
                 if let Some(reason) = wrong_name(name) {
-                    self.error(&at("name"), format!("a source cannot be called {name:?}: {reason}"));
+                    self.error(
+                        &at("name"),
+                        format!("a source cannot be called {name:?}: {reason}"),
+                    );
                 }
             }
         }
@@ -280,8 +305,10 @@ impl Checker<'_> {
         ];
         let of_streams =
             [("ends_with", source.ends_with.is_some()), ("restore", source.restore.is_some())];
-        let of_programs =
-            [("timeout", source.timeout.is_some()), ("environment", !source.environment.is_empty())];
+        let of_programs = [
+            ("timeout", source.timeout.is_some()),
+            ("environment", !source.environment.is_empty()),
+        ];
         let strange: Vec<(&str, bool)> = match kind {
             "paths" => [of_streams, of_programs].concat(),
             "preset" => [&of_paths[..], &of_streams[..1]].concat(),
@@ -312,16 +339,28 @@ impl Checker<'_> {
             }
             Some(Preset::Ndb(ndb)) => {
                 if ndb.directories.is_empty() {
-                    self.error(&at("directories"), "`directories` is empty: name those of the data nodes");
+                    self.error(
+                        &at("directories"),
+                        "`directories` is empty: name those of the data nodes",
+                    );
                 }
                 if ndb.nodes.is_empty() {
-                    self.error(&at("nodes"), "`nodes` is empty: without it nobody knows that a node is missing");
+                    self.error(
+                        &at("nodes"),
+                        "`nodes` is empty: without it nobody knows that a node is missing",
+                    );
                 }
             }
             Some(Preset::Elasticsearch(search)) => {
                 let web = search.url.starts_with("http://") || search.url.starts_with("https://");
                 if !web {
-                    self.error(&at("url"), format!("`url` is {:?}, and must begin with http:// or https://", search.url));
+                    self.error(
+                        &at("url"),
+                        format!(
+                            "`url` is {:?}, and must begin with http:// or https://",
+                            search.url
+                        ),
+                    );
                 }
             }
             _ => {}
@@ -331,7 +370,9 @@ impl Checker<'_> {
     fn absolute(&mut self, path: &[&str], key: &str, file: &Path) {
         if !file.is_absolute() {
             let file = file.display();
-            let sentence = format!("`{key}`: {file} counts from wherever esker is started: write the whole path");
+            let sentence = format!(
+                "`{key}`: {file} counts from wherever esker is started: write the whole path"
+            );
             self.warning(path, sentence);
         }
     }
@@ -343,7 +384,9 @@ impl Checker<'_> {
         }
         if !set.parts.contains(&set.part) {
             let sentence = match nearest(&set.part, set.parts.iter().map(String::as_str)) {
-                Some(near) => format!("`part` {:?} is none of `parts`: did you mean {near:?}?", set.part),
+                Some(near) => {
+                    format!("`part` {:?} is none of `parts`: did you mean {near:?}?", set.part)
+                }
                 None => format!("`part` {:?} is none of `parts`", set.part),
             };
             self.error(&["set", "part"], sentence);
@@ -362,7 +405,9 @@ impl Checker<'_> {
             }
         }
         let unscheduled = self.profile.schedule().is_empty();
-        for (key, given) in [("jitter", settings.jitter.is_some()), ("zone", settings.zone.is_some())] {
+        for (key, given) in
+            [("jitter", settings.jitter.is_some()), ("zone", settings.zone.is_some())]
+        {
             if unscheduled && given {
                 self.warning(&[key], format!("`{key}` says nothing without a `schedule`"));
             }
@@ -401,7 +446,11 @@ impl Checker<'_> {
         for (index, word) in retention.group_by.iter().flatten().enumerate() {
             if !GROUPS.contains(&word.as_str()) {
                 let near = nearest(word, GROUPS).map(|near| format!(": did you mean {near:?}?"));
-                let sentence = format!("`group_by` has {word:?}, and may have {}{}", one_of(GROUPS), near.unwrap_or_default());
+                let sentence = format!(
+                    "`group_by` has {word:?}, and may have {}{}",
+                    one_of(GROUPS),
+                    near.unwrap_or_default()
+                );
                 self.error(&["retention", "group_by", &index.to_string()], sentence);
             }
         }
@@ -414,7 +463,10 @@ impl Checker<'_> {
                 self.error(&path, format!("`copy`: {reason}"));
             }
             if self.profile.repositories().contains(&copy.to) {
-                self.error(&path, format!("`copy` goes to {:?}, where the profile writes anyway", copy.to));
+                self.error(
+                    &path,
+                    format!("`copy` goes to {:?}, where the profile writes anyway", copy.to),
+                );
             }
         }
     }
@@ -562,13 +614,23 @@ repositories = ['main']
             assert_eq!((found.len(), found[0].at.line), (1, line), "{found:#?}");
             assert!(words.iter().all(|word| found[0].sentence.contains(word)), "{found:#?}");
         };
-        check("[repositories.main]\nurl = '/r'\n[profiles.a]\nrepositories = ['mian']", 4, &["\"main\""]);
+        check(
+            "[repositories.main]\nurl = '/r'\n[profiles.a]\nrepositories = ['mian']",
+            4,
+            &["\"main\""],
+        );
         check("[profiles.a]\nrepositories = ['gopher://x']", 2, &["no such store"]);
         check("[profiles.a]\nrepositories = ['elsewhere']", 2, &["neither"]);
         check("[profiles.a]\nrepositories = ['/x', '/x']", 2, &["twice"]);
         check("[profiles.a]", 1, &["no repository"]);
-        check("[profiles.a]\nrepositories = ['/x']\ncopy = [{ to = '/x' }]", 3, &["`copy`", "anyway"]);
-        let repository = |more: &str| format!("[repositories.r]\nurl = '/r'\n{more}\n[profiles.a]\nrepositories = ['r']");
+        check(
+            "[profiles.a]\nrepositories = ['/x']\ncopy = [{ to = '/x' }]",
+            3,
+            &["`copy`", "anyway"],
+        );
+        let repository = |more: &str| {
+            format!("[repositories.r]\nurl = '/r'\n{more}\n[profiles.a]\nrepositories = ['r']")
+        };
         check(&repository("key_file = '/k'\npassword = 'x'"), 4, &["key_file and password"]);
         check(&repository("environment = { AWS_SECRET_KEY = 'x' }"), 3, &["AWS_SECRET_ACCESS_KEY"]);
     }
@@ -581,7 +643,11 @@ repositories = ['main']
         with_paths("schedule = ['02:00 Europe/Berlinn']", 6, &["no time zone"]);
         with_paths("schedule = ['']", 6, &["never"]);
         with_paths("jitter = '5min'", 6, &["`jitter`", "`schedule`"]);
-        with_paths("set = { name = 's', part = 'db', parts = ['bd', 'web'] }", 6, &["`part`", "\"bd\""]);
+        with_paths(
+            "set = { name = 's', part = 'db', parts = ['bd', 'web'] }",
+            6,
+            &["`part`", "\"bd\""],
+        );
         with_paths("set = { name = 's', part = 'a', parts = ['a', 'a'] }", 6, &["twice"]);
         with_paths("hooks = { before = [{ run = [] }] }", 6, &["`run` is empty"]);
         with_paths("prune = { every = '0s' }", 6, &["longer than nothing"]);

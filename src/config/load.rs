@@ -59,7 +59,9 @@ impl Configuration {
                 }
                 (Some(_), _) => ": it is a template, there to be extended".to_owned(),
                 (None, Some(near)) => format!(": did you mean {near}?"),
-                (None, None) if self.profiles.is_empty() => ", and no other: a configuration file has them as [profiles.NAME]".to_owned(),
+                (None, None) if self.profiles.is_empty() => {
+                    ", and no other: a configuration file has them as [profiles.NAME]".to_owned()
+                }
                 (None, None) => format!(": there are {}", names().collect::<Vec<_>>().join(", ")),
             };
             Error::new(ErrorKind::Usage, format!("there is no profile {name}{told}"))
@@ -154,7 +156,8 @@ fn join(tree: &mut Node, more: Node, depth: usize, findings: &mut Vec<Finding>) 
         match members.iter_mut().find(|there| there.name == member.name) {
             Some(there) if shared => join(&mut there.node, member.node, 1, findings),
             Some(there) => {
-                let sentence = format!("`{}` is given twice: here and in {}", member.name, there.at);
+                let sentence =
+                    format!("`{}` is given twice: here and in {}", member.name, there.at);
                 findings.push(Finding::error(&member.at, sentence));
             }
             None => members.push(member),
@@ -168,7 +171,8 @@ fn whole(tree: &Node, findings: &mut Vec<Finding>) -> Configuration {
     file.repository = tree.get("repository").and_then(Node::text).map(str::to_owned);
     file.key_file = tree.get("key_file").and_then(Node::text).map(PathBuf::from);
     let shape = |name: &str| Shape::file().member(name);
-    file.notify = tree.member("notify").and_then(|member| typed(member, shape("notify")?, findings));
+    file.notify =
+        tree.member("notify").and_then(|member| typed(member, shape("notify")?, findings));
     let repository = shape("repositories").and_then(|shape| shape.member(""));
     for member in tree.get("repositories").map(Node::members).unwrap_or_default() {
         let settings = repository.and_then(|shape| typed(member, shape, findings));
@@ -260,7 +264,11 @@ mod tests {
             &["`databses`", "`databases`", "preset"],
         );
         check("[[profiles.a.hooks.before]]\nrun = 'x'\non_failur = 'warn'", 3, &["`on_failure`"]);
-        check("[notify.mail]\nserver = 's'\nfrom = 'f'\nto = []\npasword = 'x'", 5, &["`password`"]);
+        check(
+            "[notify.mail]\nserver = 's'\nfrom = 'f'\nto = []\npasword = 'x'",
+            5,
+            &["`password`"],
+        );
         check("[repositories.a]\nurl = '/x'\npassword = { fle = 'x' }", 3, &["`fle`", "`file`"]);
         check("xyz = 1", 1, &["`xyz`", "its keys are repository, key_file"]);
     }
@@ -272,14 +280,30 @@ mod tests {
         check("[profiles.a]\nsources = 3", 2, &["must be a list"]);
         check("[profiles.a]\ncatch_up = 'yes'", 2, &["must be true or false"]);
         check("[profiles.a]\nretention = 7", 2, &["must be a table"]);
-        check("[profiles.a]\nkind = 'standbye'", 2, &["backup, standby, maintenance or template", "\"standby\""]);
-        check("[[profiles.a.sources]]\npreset = { kind = 'postgres' }", 2, &["\"postgresql\"", "mariadb"]);
-        check("[[profiles.a.sources]]\npreset = { user = 'x' }", 2, &["`kind` is missing", "redis"]);
+        check(
+            "[profiles.a]\nkind = 'standbye'",
+            2,
+            &["backup, standby, maintenance or template", "\"standby\""],
+        );
+        check(
+            "[[profiles.a.sources]]\npreset = { kind = 'postgres' }",
+            2,
+            &["\"postgresql\"", "mariadb"],
+        );
+        check(
+            "[[profiles.a.sources]]\npreset = { user = 'x' }",
+            2,
+            &["`kind` is missing", "redis"],
+        );
         check("[[profiles.a.sources]]\ncommand = true", 2, &["must be text or a list"]);
         check("[[profiles.a.sources]]\ncommand = ['a', 1]", 2, &["command[1]", "must be text"]);
         check("[[profiles.a.sources]]\nenvironment = { A = 1 }", 2, &["environment.A", "file"]);
         check("[repositories.a]\nurl = '/x'\npassword = {}", 3, &["one key", "file, environment"]);
-        check("[repositories.a]\nurl = '/x'\npassword = { file = 'a', command = 'b' }", 3, &["one key"]);
+        check(
+            "[repositories.a]\nurl = '/x'\npassword = { file = 'a', command = 'b' }",
+            3,
+            &["one key"],
+        );
         check("[repositories.a]\nurl = 2026-01-01", 2, &["a time"]);
         check("[repositories.a]\nkey_file = 'k'", 1, &["`url` is missing"]);
         check("[profiles.a.hooks]\nbefore = [{ timeout = '1s' }]", 2, &["`run` is missing"]);
@@ -336,7 +360,8 @@ compression = 99
     #[test]
     fn files_of_a_directory_count_together() {
         let directory = tempfile::tempdir().unwrap();
-        let write = |name: &str, text: &str| std::fs::write(directory.path().join(name), text).unwrap();
+        let write =
+            |name: &str, text: &str| std::fs::write(directory.path().join(name), text).unwrap();
         assert!(load(directory.path()).unwrap().is_none());
         write("b.toml", "[profiles.two]\n[repositories.r]\nurl = '/r'");
         write("a.toml", "repository = 'r'\n[profiles.one]\n");
@@ -345,15 +370,22 @@ compression = 99
         let loaded = load(directory.path()).unwrap().unwrap();
         assert_eq!(loaded.findings, []);
         assert_eq!(loaded.files.len(), 2);
-        let names: Vec<&str> = loaded.configuration.profiles().iter().map(|p| p.name.as_str()).collect();
+        let names: Vec<&str> =
+            loaded.configuration.profiles().iter().map(|p| p.name.as_str()).collect();
         assert_eq!(names, ["one", "two"]);
 
         write("c.toml", "\n[profiles.one]\n[repositories.r]\nurl = '/other'\n");
         let loaded = load(directory.path()).unwrap().unwrap();
         let told: Vec<String> = loaded.findings.iter().map(|finding| finding.to_string()).collect();
         assert_eq!(told.len(), 2, "{told:?}");
-        assert!(told[0].contains("c.toml, line 2") && told[0].contains("a.toml, line 2"), "{told:?}");
-        assert!(told[1].contains("c.toml, line 3") && told[1].contains("b.toml, line 2"), "{told:?}");
+        assert!(
+            told[0].contains("c.toml, line 2") && told[0].contains("a.toml, line 2"),
+            "{told:?}"
+        );
+        assert!(
+            told[1].contains("c.toml, line 3") && told[1].contains("b.toml, line 2"),
+            "{told:?}"
+        );
     }
 
     #[test]

@@ -42,12 +42,15 @@ fn secrets(configuration: &Configuration, environment: Lookup<'_>, findings: &mu
                 let others = std::fs::metadata(&node.at.file).is_ok_and(|m| m.mode() & 0o077 != 0);
                 if others && told.insert(node.at.file.clone()) {
                     let file = node.at.file.display();
-                    let sentence = format!("`{path}` is a secret, and others can read or change this file: chmod 600 {file}");
+                    let sentence = format!(
+                        "`{path}` is a secret, and others can read or change this file: chmod 600 {file}"
+                    );
                     findings.push(Finding::warning(&node.at, sentence));
                 }
             }
             Secret::Reference(Reference::Environment(name)) if environment(name).is_none() => {
-                let sentence = format!("`{path}`: the variable {name} is not set here: a run needs it");
+                let sentence =
+                    format!("`{path}`: the variable {name} is not set here: a run needs it");
                 findings.push(Finding::warning(&node.at, sentence));
             }
             _ => {
@@ -61,9 +64,8 @@ fn secrets(configuration: &Configuration, environment: Lookup<'_>, findings: &mu
 /// A file that holds a secret.
 fn readable(key: &str, file: &Path, at: &At, findings: &mut Vec<Finding>) {
     match std::fs::File::open(file) {
-        Ok(_) => findings.extend(exposed(file).map(|told| {
-            Finding::warning(at, format!("`{key}`: {told}"))
-        })),
+        Ok(_) => findings
+            .extend(exposed(file).map(|told| Finding::warning(at, format!("`{key}`: {told}")))),
         Err(error) => {
             let sentence = format!("`{key}`: {}: {error}", file.display());
             findings.push(Finding::error(at, sentence));
@@ -92,7 +94,8 @@ fn mounts(profile: &Profile, findings: &mut Vec<Finding>) {
         for path in source.expect_mount.iter().flatten() {
             if !is_mount(path) {
                 let at = profile.written.place(&["sources", &index, "expect_mount"]);
-                let sentence = format!("nothing is mounted on {}, which `expect_mount` names", path.display());
+                let sentence =
+                    format!("nothing is mounted on {}, which `expect_mount` names", path.display());
                 findings.push(Finding::warning(at, sentence));
             }
         }
@@ -228,9 +231,10 @@ fn of_preset(source: &Source) -> Vec<Vec<&str>> {
 /// that cannot be told without a shell.
 fn program(command: &Command) -> Option<&str> {
     const BUILT_IN: [&str; 34] = [
-        ".", ":", "[", "{", "!", "alias", "break", "case", "cd", "command", "continue", "do", "echo",
-        "eval", "exec", "exit", "export", "false", "for", "if", "printf", "pwd", "read", "return",
-        "set", "shift", "source", "test", "trap", "true", "umask", "unset", "until", "while",
+        ".", ":", "[", "{", "!", "alias", "break", "case", "cd", "command", "continue", "do",
+        "echo", "eval", "exec", "exit", "export", "false", "for", "if", "printf", "pwd", "read",
+        "return", "set", "shift", "source", "test", "trap", "true", "umask", "unset", "until",
+        "while",
     ];
     let text = match command {
         Command::Program(words) => return words.first().map(String::as_str),

@@ -103,7 +103,10 @@ mod tests {
         std::fs::write(&file, "repository = \"/x\"\nrepositry = \"/y\"\n").unwrap();
         let error = read(&file).unwrap_err();
         assert_eq!(error.kind, ErrorKind::Usage);
-        let told = format!("{}, line 2: unknown key `repositry`: did you mean `repository`?", file.display());
+        let told = format!(
+            "{}, line 2: unknown key `repositry`: did you mean `repository`?",
+            file.display()
+        );
         assert!(error.message.contains(&told), "{error}");
         assert!(!error.message.contains('\n'));
     }

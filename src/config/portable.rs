@@ -134,7 +134,10 @@ environment = { TOKEN = "hush-5" }
             "`profiles.web.sources[1].preset.password`",
             "ESKER_SECRET_NOTIFY_PING",
         ] {
-            assert!(unknown.iter().any(|sentence| sentence.contains(words)), "{words} {unknown:#?}");
+            assert!(
+                unknown.iter().any(|sentence| sentence.contains(words)),
+                "{words} {unknown:#?}"
+            );
         }
         assert!(text.contains("environment = \"AWS_SECRET_ACCESS_KEY\""), "{text}");
         assert!(text.contains("environment = \"TOKEN\""), "{text}");

@@ -126,8 +126,7 @@ fn complete(own: &mut Node, base: &Node, shape: Shape) {
 
 /// That a profile is a template says nothing of those that extend it.
 fn is_heirloom(member: &Member) -> bool {
-    !(member.name == "extends"
-        || member.name == "kind" && member.node.text() == Some("template"))
+    !(member.name == "extends" || member.name == "kind" && member.node.text() == Some("template"))
 }
 
 /// A profile of whole settings: what is wrong with it, if anything is.
@@ -204,7 +203,8 @@ mod tests {
 
     #[test]
     fn own_settings_count_first_then_those_of_the_extended_in_order() {
-        let configuration = read("\
+        let configuration = read(
+            "\
 repository = '/default'
 [profiles.first]
 kind = 'template'
@@ -229,7 +229,8 @@ extends = ['first', 'second']
 compression = 9
 [profiles.own.retention]
 daily = 7
-");
+",
+        );
         let own = configuration.profile("own").unwrap();
         let settings = &own.settings;
         assert_eq!(own.kind(), ProfileKind::Backup);
@@ -248,7 +249,8 @@ daily = 7
 
     #[test]
     fn secrets_replace_each_other_whole() {
-        let configuration = read("\
+        let configuration = read(
+            "\
 [profiles.base.notify]
 ping = { file = '/a' }
 log = 'journal'
@@ -256,7 +258,8 @@ log = 'journal'
 extends = ['base']
 [profiles.own.notify]
 ping = { environment = 'PING' }
-");
+",
+        );
         let notify = configuration.profile("own").unwrap().settings.notify.clone().unwrap();
         assert_eq!(format!("{:?}", notify.ping), "Some(Environment(\"PING\"))");
         assert_eq!(notify.log.as_deref(), Some("journal"));
@@ -284,8 +287,16 @@ standby = { delete = true }
     fn circles_and_unknown_names_are_told_with_their_line() {
         for (text, line, words) in [
             ("[profiles.a]\nextends = ['a']", 2, "`a` → `a`"),
-            ("[profiles.a]\nextends = ['b']\n[profiles.b]\nextends = [\n'a']", 5, "`a` → `b` → `a`"),
-            ("[profiles.nightly]\n[profiles.b]\nextends = ['nigthly']", 3, "did you mean `nightly`?"),
+            (
+                "[profiles.a]\nextends = ['b']\n[profiles.b]\nextends = [\n'a']",
+                5,
+                "`a` → `b` → `a`",
+            ),
+            (
+                "[profiles.nightly]\n[profiles.b]\nextends = ['nigthly']",
+                3,
+                "did you mean `nightly`?",
+            ),
         ] {
             let findings = parse(Path::new("esker.toml"), text.to_owned()).findings;
             let is_it = |f: &Finding| f.at.line == line && f.sentence.contains(words);

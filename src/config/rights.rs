@@ -102,7 +102,10 @@ mod tests {
             "kind = 'maintenance'\ncheck = { read_data = '5%' }\ndrill = {}",
             &[("/r", "check of data", Right::Read), ("/r", "drill", Right::Read)],
         );
-        check("kind = 'standby'\nstandby = { host = 'h', profile = 'p' }", &[("/r", "standby", Right::Read)]);
+        check(
+            "kind = 'standby'\nstandby = { host = 'h', profile = 'p' }",
+            &[("/r", "standby", Right::Read)],
+        );
     }
 
     #[test]

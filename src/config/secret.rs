@@ -35,7 +35,9 @@ impl Secret {
             Reference::File(path) => first_line(path),
             Reference::Environment(name) => variable(name, environment),
             Reference::Command(command) => printed(&command.words()),
-            Reference::Credential(name) => credential(name, environment).and_then(|p| first_line(&p)),
+            Reference::Credential(name) => {
+                credential(name, environment).and_then(|p| first_line(&p))
+            }
         };
         read.map_err(|reason| Error::new(ErrorKind::WrongKey, format!("`{key}`: {reason}")))
     }
@@ -78,8 +80,7 @@ fn credential(name: &str, environment: Lookup<'_>) -> std::result::Result<PathBu
 
 fn first_line(path: &Path) -> std::result::Result<Zeroizing<String>, String> {
     let mut text = Zeroizing::new(String::new());
-    let read = File::open(path)
-        .and_then(|file| file.take(MAX_SECRET).read_to_string(&mut text));
+    let read = File::open(path).and_then(|file| file.take(MAX_SECRET).read_to_string(&mut text));
     read.map_err(|error| format!("{}: {error}", path.display()))?;
     line_of(&text).ok_or_else(|| format!("the first line of {} is empty", path.display()))
 }

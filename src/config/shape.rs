@@ -312,7 +312,8 @@ impl Checker {
         match value {
             Value::Text(text) => {
                 let allowed: Vec<&str> = shapes.iter().flat_map(|shape| shape.texts()).collect();
-                let free = shapes.iter().any(|s| matches!(s.kind(), Kind::Text) && s.texts().is_empty());
+                let free =
+                    shapes.iter().any(|s| matches!(s.kind(), Kind::Text) && s.texts().is_empty());
                 match free {
                     true => {}
                     false if allowed.is_empty() => self.wrong_type(node, value, whole, path),
@@ -366,7 +367,8 @@ impl Checker {
                 }
             },
             members => {
-                let unknown = members.iter().filter(|member| !names.contains(&member.name.as_str()));
+                let unknown =
+                    members.iter().filter(|member| !names.contains(&member.name.as_str()));
                 for member in unknown {
                     let sentence = unknown_key(&member.name, names.clone(), path);
                     self.findings.push(Finding::error(&member.at, sentence));
@@ -397,7 +399,9 @@ impl Checker {
             Some("span") => value::span(text).err(),
             Some("zone") => value::zone(text).err(),
             Some("share") => value::share(text).err(),
-            Some("share-or-size") => value::share(text).err().filter(|_| value::size(text).is_err()),
+            Some("share-or-size") => {
+                value::share(text).err().filter(|_| value::size(text).is_err())
+            }
             _ => None,
         };
         if let Some(reason) = wrong {

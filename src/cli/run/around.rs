@@ -129,7 +129,7 @@ fn tell(context: &Context, profile: &Profile, event: &Event, arguments: &Argumen
         return Ok(());
     }
     let directory = chosen::directory(context)?;
-    let lookup = |name: &str| variable(name);
+    let lookup = |name: &str| variable(name).and_then(|value| value.into_string().ok());
     let surroundings = notify::Surroundings {
         state_directory: &directory.join("notices"),
         environment: &lookup,

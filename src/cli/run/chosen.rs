@@ -31,7 +31,7 @@ pub fn profiles(context: &Context, arguments: &Arguments) -> Result<Vec<Profile>
             continue;
         }
         let last = notes.last_or_first_seen(&job.profile, now)?;
-        if due::outlook(&job, &machine(), Some(last), now).is_due {
+        if due::outlook(&job, &machine(), Some(last), now).due.is_some() {
             wanted.push(profile);
         }
     }

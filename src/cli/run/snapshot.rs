@@ -44,8 +44,7 @@ pub fn prepare(
     let reveal = |secret: &crate::config::value::Secret| {
         secret.read(&format!("profiles.{}", profile.name), &variable)
     };
-    let surroundings =
-        Surroundings { path, temporary: std::env::temp_dir(), reveal: &reveal, id };
+    let surroundings = Surroundings { path, temporary: std::env::temp_dir(), reveal: &reveal, id };
     let talk = context.warner();
     let warn: Arc<dyn Fn(String) + Send + Sync> = Arc::new(move |text| talk(&text));
     sources::prepare(&profile.settings, facts, &surroundings, &warn)
@@ -104,12 +103,7 @@ pub fn take(
     Ok(Taken { report, failed, told: prepared.told, named })
 }
 
-fn set_of(
-    set: &SetSettings,
-    repository: &Repository,
-    name: &str,
-    id: Option<u32>,
-) -> Result<Set> {
+fn set_of(set: &SetSettings, repository: &Repository, name: &str, id: Option<u32>) -> Result<Set> {
     let known = &repository.update().writers;
     let writer = |wanted: &String| {
         let found = known.iter().find(|w| w.label == *wanted || w.id.to_string() == *wanted);

@@ -12,13 +12,13 @@ use crate::config::Profile;
 use crate::config::profile::{Hooks, ProfileKind};
 use crate::format::manifest::{Counts, Outcome};
 use crate::id::SnapshotId;
+use crate::notify::LastGood;
 use crate::progress::Progress;
 use crate::repository::{Error, ErrorKind, Repository, Result, now_ms};
 use crate::run::hooks::{self, Facts, Moment};
 use crate::run::sources;
 use crate::run::steps::{self, Done};
 use crate::source::process::Log;
-use crate::notify::LastGood;
 use crate::suspicion::{Thresholds, judge_newest};
 
 /// What became of a run.
@@ -312,10 +312,9 @@ impl<'a> Work<'a> {
             });
             let failures: Vec<String> = failures.collect();
             self.report.failed.extend(taken.failed.iter().cloned());
-            self.report.sentences.push(format!(
-                "the snapshot in {name} is partial: {}",
-                failures.join("; ")
-            ));
+            self.report
+                .sentences
+                .push(format!("the snapshot in {name} is partial: {}", failures.join("; ")));
         }
         self.report.ends(when(partial || !taken.named, Exit::Partial));
     }
@@ -383,8 +382,7 @@ impl<'a> Work<'a> {
             self.done.done("snapshot", repository, now_ms())?;
         }
         let maintains = self.profile.kind() == ProfileKind::Maintenance;
-        let steps =
-            steps::steps(&self.profile.settings, &self.host, &self.profile.name, maintains);
+        let steps = steps::steps(&self.profile.settings, &self.host, &self.profile.name, maintains);
         for step in steps {
             if self.reporter.interrupted() {
                 return Err(Error::interrupted());
