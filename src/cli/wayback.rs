@@ -9,19 +9,24 @@ use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
 use super::context::Context;
+use super::environment::variable;
 use super::exit::when;
 use super::progress::Reporter;
 use super::snapshot_name::{Narrow, SnapshotPath};
 use super::streams::{Output, Stop, check_raw_output, raw_output, talk};
 use super::{Exit, Outcome, sources, terminal};
+use crate::config::value::Secret;
+use crate::config::{self, Profile};
 use crate::files::Rules;
 use crate::format::entry::display_key;
 use crate::output;
-use crate::progress::{Event, Progress};
+use crate::progress::{Event, Progress, Silent};
 use crate::repository::snapshots::Snapshot;
 use crate::repository::{Error, ErrorKind, Repository, Result};
 use crate::restore::{Present, RestoreOutcome, Selection, archive, present};
+use crate::source::Surroundings;
 use crate::wayback::command::Command;
+use crate::wayback::profile::steps_of_profile;
 use crate::wayback::{self, Done, Step, StepReport, WayBack, What};
 
 /// Whether and where to ask before something is changed.
@@ -74,6 +79,7 @@ pub fn to_command(
         environment: Vec::new(),
         // standard output is for JSON then
         prints_aside: context.json(),
+        ..Command::default()
     };
     let question = |found: &[Present]| {
         let bytes = found.iter().map(|found| found.bytes).sum();
@@ -164,8 +170,14 @@ pub fn everything(
     let repository = context.open()?;
     let snapshots = context.readable_snapshots(&repository)?;
     let snapshot = context.select(&repository, &snapshots, &named.wanted, narrow)?;
-    let none = |_: &str| Ok(Vec::new());
-    let WayBack { steps, left } = wayback::steps(&repository, snapshot, Path::new("/"), &none)?;
+    let way_back = match profile_of(context, &repository, snapshot)? {
+        Some(profile) => by_profile(&repository, snapshot, &profile)?,
+        None => {
+            let none = |_: &str| Ok(Vec::new());
+            wayback::steps(&repository, snapshot, Path::new("/"), &none)?
+        }
+    };
+    let WayBack { steps, left } = way_back;
     for name in &left {
         let name = output::sentence(name);
         context.warn(&format!(
@@ -187,6 +199,39 @@ pub fn everything(
     tell(context, snapshot, &reports)?;
     let exits = reports.iter().map(exit);
     Ok(exits.fold(when(!left.is_empty(), Exit::Partial), Exit::and))
+}
+
+/// The profile by which a snapshot is brought back: that of the configuration, which knows secrets, else the one that
+/// travels in the snapshot.
+fn profile_of(
+    context: &Context,
+    repository: &Repository,
+    snapshot: &Snapshot,
+) -> Result<Option<Profile>> {
+    let name = &snapshot.manifest.profile;
+    let configured = context.profiles()?.into_iter().find(|profile| profile.name == *name);
+    if configured.is_some() {
+        return Ok(configured);
+    }
+    repository.prepare_reading(&Silent)?;
+    let Some(text) = repository.private_part(snapshot)?.profile else { return Ok(None) };
+    let loaded = config::parse(Path::new("the snapshot's profile"), text).sound()?;
+    loaded.profile(name).cloned().map(Some)
+}
+
+fn by_profile<'a>(
+    repository: &Repository,
+    snapshot: &'a Snapshot,
+    profile: &Profile,
+) -> Result<WayBack<'a>> {
+    let reveal = |secret: &Secret| secret.read(&format!("profiles.{}", profile.name), &variable);
+    let surroundings = Surroundings {
+        path: variable("PATH").unwrap_or_default(),
+        temporary: std::env::temp_dir(),
+        reveal: &reveal,
+        id: snapshot.manifest.set.as_ref().and_then(|set| u32::try_from(set.system?).ok()),
+    };
+    steps_of_profile(repository, snapshot, &profile.settings, Path::new("/"), &surroundings)
 }
 
 fn run(
@@ -227,12 +272,13 @@ fn planned(step: &Step<'_>, found: &Present) -> String {
             format!("{files}, {size}, into {}", options.target.display())
         }
         What::Command { command, .. } => format!("{size} to `{}`", command.shown()),
+        What::Call { call, .. } => call.what.clone(),
     }
 }
 
 fn exit(report: &StepReport) -> Exit {
     match &report.outcome {
-        wayback::Outcome::Done(Done::Fed { .. }) => Exit::Ok,
+        wayback::Outcome::Done(Done::Fed { .. } | Done::Called) => Exit::Ok,
         wayback::Outcome::Done(Done::Files(report)) => match report.outcome() {
             RestoreOutcome::Complete => Exit::Ok,
             RestoreOutcome::Incomplete => Exit::Partial,
@@ -253,6 +299,7 @@ fn tell(
     for StepReport { name, outcome, milliseconds } in reports {
         let (word, bytes, reason) = match outcome {
             wayback::Outcome::Done(Done::Fed { bytes }) => ("restored", *bytes, None),
+            wayback::Outcome::Done(Done::Called) => ("done", 0, None),
             wayback::Outcome::Done(Done::Files(report)) => {
                 let lost = report.failures_count + report.damaged_count;
                 let reason = (lost > 0).then(|| {
@@ -274,6 +321,7 @@ fn tell(
         let name = output::sentence(name);
         match reason {
             Some(reason) => talk(&format!("esker: {name}: {word}: {reason}")),
+            None if word == "done" => context.say(&format!("{name}: {word}")),
             None if word == "restored" => {
                 let (size, time) = (output::size(bytes), output::duration(*milliseconds));
                 context.say(&format!("{name}: {word}, {size} in {time}"));

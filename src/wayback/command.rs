@@ -20,6 +20,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+use zeroize::Zeroizing;
 
 use crate::progress::{Event, Progress};
 use crate::repository::{Error, Result};
@@ -41,6 +42,9 @@ pub struct Command {
     /// Whether what it prints goes to standard error, because standard output has
     /// another use. It is this program's standard output else.
     pub prints_aside: bool,
+    /// What it reads before the stream, and after it.
+    pub before: Zeroizing<Vec<u8>>,
+    pub after: Zeroizing<Vec<u8>>,
 }
 
 impl Command {
@@ -99,7 +103,12 @@ pub fn feed(
     produce: impl FnOnce(&mut dyn Write) -> Result<()>,
 ) -> Result<u64> {
     let mut fed = Fed::start(name, command, progress)?;
-    let produced = produce(&mut fed);
+    let said = |fed: &mut Fed<'_>, bytes: &[u8]| {
+        fed.write_all(bytes).map_err(|error| Error::failed(error.to_string()))
+    };
+    let produced = said(&mut fed, &command.before)
+        .and_then(|()| produce(&mut fed))
+        .and_then(|()| said(&mut fed, &command.after));
     match (&fed.end, produced) {
         (None, Ok(())) => fed.finish(),
         (Some(End::TookNoMore), _) => fed.ended_early(),

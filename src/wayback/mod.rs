@@ -6,11 +6,14 @@
 //! |---|---|
 //! | `command` | a command that is fed a stream |
 //! | `commands` | restore commands, as they travel in a snapshot |
+//! | `profile` | the steps that a profile names, presets included |
 
 pub mod command;
 pub mod commands;
+pub mod profile;
 
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::path::Path;
 use std::time::Instant;
 
@@ -24,6 +27,7 @@ use crate::repository::{Error, Repository, Result};
 use crate::restore::{
     Present, RestoreOptions, RestoreOutcome, RestoreReport, Selection, dump, present, restore,
 };
+use crate::source::preset::CallStep;
 
 /// One thing that is put back.
 #[derive(Debug)]
@@ -34,20 +38,33 @@ pub struct Step<'a> {
     pub what: What,
 }
 
-#[derive(Debug)]
 pub enum What {
     /// Files into a directory.
     Files(Box<RestoreOptions>),
     /// What lies at a tree key into a command: the bytes of a file, a directory as a
     /// tar stream whose names are relative to it.
     Command { key: Vec<u8>, command: Command },
+    /// A server is asked to do something, with what a small file at a tree key holds.
+    Call { key: Vec<u8>, call: CallStep },
+}
+
+impl fmt::Debug for What {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            What::Files(options) => options.fmt(f),
+            What::Command { command, .. } => f.write_str(&command.shown()),
+            What::Call { call, .. } => f.write_str(&call.what),
+        }
+    }
 }
 
 impl Step<'_> {
     fn present(&self, repository: &Repository, progress: &dyn Progress) -> Result<Present> {
         let selection = match &self.what {
             What::Files(options) => options.selection(),
-            What::Command { key, .. } => Selection { path: Some(key), ..Selection::default() },
+            What::Command { key, .. } | What::Call { key, .. } => {
+                Selection { path: Some(key), ..Selection::default() }
+            }
         };
         present(repository, self.snapshot, selection, progress)
     }
@@ -71,6 +88,13 @@ impl Step<'_> {
                 });
                 fed.map(|bytes| Done::Fed { bytes })
             }
+            What::Call { key, call } => {
+                progress.event(Event::Stage("restoring"));
+                let mut small = Vec::new();
+                dump(repository, self.snapshot, key, &mut small, progress)?;
+                let called = call.run(&small, &|| progress.interrupted());
+                called.map(|()| Done::Called).map_err(Error::failed)
+            }
         }
     }
 }
@@ -83,6 +107,8 @@ pub enum Done {
     Fed {
         bytes: u64,
     },
+    /// A server did what it was asked for.
+    Called,
 }
 
 /// What became of a step.
@@ -109,7 +135,7 @@ impl StepReport {
             Outcome::Done(Done::Files(report)) => {
                 matches!(report.outcome(), RestoreOutcome::Complete | RestoreOutcome::Incomplete)
             }
-            Outcome::Done(Done::Fed { .. }) => true,
+            Outcome::Done(Done::Fed { .. } | Done::Called) => true,
             Outcome::Failed(_) | Outcome::NotBegun => false,
         }
     }
@@ -209,6 +235,7 @@ pub fn steps<'a>(
             words: words.iter().map(OsString::from).collect(),
             environment: environment(source)?,
             prints_aside: true,
+            ..Command::default()
         };
         let what = What::Command { key: restored.key(), command };
         steps.push(Step { name: source.clone(), snapshot, what });
