@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::{
-    backup, cat, check, completions, copy, diff, dump, find, forget, init, key, ls, man, prune,
-    repair, restore, scrub, snapshots, stats, status, store, tag, undo, values,
+    backup, cat, check, completions, config, copy, diff, dump, find, forget, init, key, ls, man,
+    prune, repair, restore, scrub, snapshots, stats, status, store, tag, undo, values,
 };
 use crate::store::address::connections;
 
@@ -35,8 +35,9 @@ pub struct Arguments {
 #[derive(Args, Default)]
 #[command(next_help_heading = "Global options")]
 pub struct Global {
-    /// The repository: a directory, or s3://, azblob://, gcs://, sftp://, ftp://, ftps://, webdav://
-    #[arg(short, long, global = true, value_name = "URL|PATH")]
+    /// The repository: its name in the configuration, a directory, or s3://, azblob://, gcs://,
+    /// sftp://, ftp://, ftps://, webdav://
+    #[arg(short, long, global = true, value_name = "URL|PATH|NAME")]
     pub repository: Option<OsString>,
 
     /// Print JSON, one object a line
@@ -77,8 +78,8 @@ pub struct Global {
     #[arg(long, global = true, conflicts_with = "cache_dir")]
     pub no_cache: bool,
 
-    /// Read this configuration file
-    #[arg(long, global = true, value_name = "FILE")]
+    /// Read this configuration file, or all *.toml of this directory
+    #[arg(long, global = true, value_name = "PATH")]
     pub config: Option<PathBuf>,
 
     /// Send at most so many bytes a second to stores on other machines: 500K, 2M
@@ -120,6 +121,7 @@ pub enum Command {
     Repair(repair::Arguments),
     Key(key::Arguments),
     Cat(cat::Arguments),
+    Config(config::Arguments),
     Store(store::Arguments),
     Completions(completions::Arguments),
     Man(man::Arguments),

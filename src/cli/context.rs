@@ -1,6 +1,7 @@
 //! What was typed, the environment and the configuration, brought together:
 //! which repository is meant, what opens it, where its cache is.
 
+use std::cell::OnceCell;
 use std::ffi::{OsStr, OsString};
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
@@ -8,14 +9,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::arguments::Global;
-use super::environment::Environment;
+use super::environment::{Environment, StoreEnvironment};
 use super::location::{self, Network};
+use super::named::Named;
 use super::progress::Reporter;
 use super::secrets::Origin;
 use super::signals;
 use super::snapshot_name::{self, Narrow};
 use super::streams::talk;
-use crate::config::{self, Settings};
+use crate::config::{self, Configuration, Profile};
 use crate::id::SnapshotId;
 use crate::progress::Silent;
 use crate::repository::local::CacheRoot;
@@ -29,20 +31,23 @@ pub struct Context {
     pub environment: Environment,
     /// of all stores together
     limits: Arc<Limits>,
+    /// read when it is first asked for
+    configuration: OnceCell<Configuration>,
 }
 
 impl Context {
     pub fn new(global: Global, environment: Environment) -> Context {
         let upload = Pace::new(global.limit_upload);
         let download = Pace::new(global.limit_download);
-        Context { global, environment, limits: Arc::new(Limits { upload, download }) }
+        let limits = Arc::new(Limits { upload, download });
+        Context { global, environment, limits, configuration: OnceCell::new() }
     }
 
     /// How stores on other machines are reached.
-    pub fn network(&self) -> Network<'_> {
+    fn network_with<'a>(&self, environment: &'a StoreEnvironment) -> Network<'a> {
         let silent = self.global.quiet || self.global.json;
         Network {
-            environment: &self.environment.stores,
+            environment,
             limits: Arc::clone(&self.limits),
             connections: self.global.connections,
             notice: Box::new(move |error, left| {
@@ -72,28 +77,75 @@ impl Context {
 
     /// Opens the repository that is meant, asking for a password if need be.
     pub fn open(&self) -> Result<Repository> {
-        let settings = self.settings()?;
-        let (name, configured_key) = self.repository_name(&settings)?;
-        let place = location::place(&name)?;
-        let cache = self.cache();
-        if self.global.accept_other_repository {
-            cache.forget_location(&place.to_string());
+        let named = self.meant()?;
+        let origin = Origin::find(&self.global, &self.environment, named.origin())?;
+        self.open_with(&named, &origin)
+    }
+
+    /// Opens a repository by its name in the configuration, or its place. What the
+    /// configuration says of its key counts before what was typed or is in the
+    /// environment: a run may open several.
+    pub fn open_named(&self, name: &str) -> Result<Repository> {
+        let named = self.named(name.as_ref())?;
+        let origin = self.origin_of(&named)?;
+        self.open_with(&named, &origin)
+    }
+
+    /// What opens a repository that a profile names.
+    pub fn origin_of(&self, named: &Named) -> Result<Origin> {
+        match named.origin() {
+            Some(origin) => Ok(origin),
+            None => Origin::find(&self.global, &self.environment, None),
         }
-        let store = location::open(&place, self.network(), &cache)?;
-        let origin = Origin::find(&self.global, &self.environment, configured_key)?;
-        Repository::open(store, &origin.unlock()?, &cache)
+    }
+
+    fn open_with(&self, named: &Named, origin: &Origin) -> Result<Repository> {
+        if self.global.accept_other_repository {
+            self.cache().forget_location(&named.place.to_string());
+        }
+        let store = self.store_of(named)?;
+        Repository::open(store, &origin.unlock()?, &self.cache())
+    }
+
+    /// The repository that is meant.
+    fn meant(&self) -> Result<Named> {
+        let typed = self.global.repository.as_ref().or(self.environment.repository.as_ref());
+        let default = || self.configuration().map(|all| all.file.repository.clone());
+        let name = match typed {
+            Some(name) => name.clone(),
+            None => OsString::from(default()?.ok_or_else(location::none_named)?),
+        };
+        self.named(&name)
+    }
+
+    /// A repository by its name in the configuration, or its place.
+    pub fn named(&self, name: &OsStr) -> Result<Named> {
+        Named::find(name, &self.configuration()?.file)
     }
 
     /// The store of the repository that is meant, for what needs no key.
     pub fn store(&self) -> Result<Arc<dyn Store>> {
-        let settings = self.settings()?;
-        let (name, _) = self.repository_name(&settings)?;
-        self.store_at(&name)
+        self.store_of(&self.meant()?)
     }
 
-    /// The store at a place.
-    pub fn store_at(&self, name: &OsStr) -> Result<Arc<dyn Store>> {
-        location::open(&location::place(name)?, self.network(), &self.cache())
+    /// The store of a repository, with what opens it.
+    pub fn store_of(&self, named: &Named) -> Result<Arc<dyn Store>> {
+        let own = named.store_environment()?;
+        location::open(&named.place, self.network_of(named, own.as_ref()), &self.cache())
+    }
+
+    /// Makes the store of a repository that is to be.
+    pub fn create_store(&self, named: &Named) -> Result<Arc<dyn Store>> {
+        let own = named.store_environment()?;
+        location::create(&named.place, self.network_of(named, own.as_ref()))
+    }
+
+    fn network_of<'a>(&'a self, named: &Named, own: Option<&'a StoreEnvironment>) -> Network<'a> {
+        Network {
+            limits: named.limits(&self.limits),
+            connections: named.connections().or(self.global.connections),
+            ..self.network_with(own.unwrap_or(&self.environment.stores))
+        }
     }
 
     /// All snapshots. What cannot be believed is told.
@@ -162,33 +214,57 @@ impl Context {
         Reporter::new(&self.global, signals::listen())
     }
 
-    /// The repository's name, and the key file that the configuration gives for it.
-    fn repository_name<'a>(&self, settings: &'a Settings) -> Result<(OsString, Option<&'a Path>)> {
-        let typed = self.global.repository.as_ref().or(self.environment.repository.as_ref());
-        if let Some(name) = typed {
-            return Ok((name.clone(), None));
-        }
-        match &settings.repository {
-            Some(name) => Ok((name.into(), settings.key_file.as_deref())),
-            None => Err(location::none_named()),
-        }
+    /// The configuration file or directory that was named.
+    fn named_config(&self) -> Option<&PathBuf> {
+        self.global.config.as_ref().or(self.environment.config.as_ref())
     }
 
+    /// The file or directory that the configuration is read from.
+    pub fn config_place(&self) -> Option<PathBuf> {
+        self.named_config().cloned().or_else(|| self.environment.config_directory())
+    }
+
+    /// The file that `init` writes a repository into.
     pub fn config_file(&self) -> Option<PathBuf> {
-        self.global.config.clone().or_else(|| self.environment.config_file())
+        match self.named_config() {
+            Some(named) => Some(config::file_of(named)),
+            None => Some(self.environment.config_directory()?.join("esker.toml")),
+        }
     }
 
-    fn settings(&self) -> Result<Settings> {
-        let Some(file) = self.config_file() else { return Ok(Settings::default()) };
-        let named = self.global.config.is_some() || self.environment.config.is_some();
-        match config::read(&file)? {
-            Some(settings) => Ok(settings),
-            None if named => {
-                let message = format!("configuration {}: there is no such file", file.display());
+    /// The configuration; an empty one where there is none and none was named.
+    pub fn configuration(&self) -> Result<&Configuration> {
+        if let Some(configuration) = self.configuration.get() {
+            return Ok(configuration);
+        }
+        let configuration = match self.load_configuration()? {
+            Some(loaded) => loaded.sound()?,
+            None => config::parse(Path::new(""), String::new()).configuration,
+        };
+        Ok(self.configuration.get_or_init(|| configuration))
+    }
+
+    /// The configuration with all that is wrong with it; none if there is none.
+    pub fn load_configuration(&self) -> Result<Option<config::Loaded>> {
+        let Some(place) = self.config_place() else { return Ok(None) };
+        match config::load(&place)? {
+            None if self.named_config().is_some() => {
+                let what = if place.is_dir() { "no file *.toml in it" } else { "no such file" };
+                let message = format!("configuration {}: there is {what}", place.display());
                 Err(Error::new(ErrorKind::Usage, message))
             }
-            None => Ok(Settings::default()),
+            loaded => Ok(loaded),
         }
+    }
+
+    /// All profiles of the configuration but templates.
+    pub fn profiles(&self) -> Result<Vec<Profile>> {
+        Ok(self.configuration()?.profiles().to_vec())
+    }
+
+    /// A profile by its name.
+    pub fn profile(&self, name: &str) -> Result<Profile> {
+        self.configuration()?.profile(name).cloned()
     }
 
     /// The cache directory; none, with a warning, where it cannot be used.

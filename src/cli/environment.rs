@@ -1,5 +1,6 @@
 //! The environment, read once, and the places that follow from it.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
@@ -9,6 +10,7 @@ use zeroize::Zeroizing;
 
 use super::secrets::{Password, password_from_command};
 use crate::repository::Result;
+use crate::store::S3Secrets;
 
 /// What esker reads of the environment. An empty variable counts as none.
 #[derive(Default)]
@@ -39,7 +41,14 @@ pub struct StoreEnvironment {
     pub azure_account: Option<String>,
     pub azure_key: Option<Zeroizing<String>>,
     pub azure_sas_token: Option<Zeroizing<String>>,
+    /// Only what a repository of the configuration has of its own: without it the
+    /// providers' rules look into the environment themselves.
+    pub s3: S3Secrets,
+    pub google_credentials: Option<String>,
 }
+
+/// A variable, by its name.
+type Variable<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
 /// A password, or a command that prints it.
 #[derive(Default)]
@@ -49,10 +58,10 @@ pub struct StorePassword {
 }
 
 impl StorePassword {
-    fn read(name: &str) -> StorePassword {
+    fn read(name: &str, variable: Variable<'_>) -> StorePassword {
         StorePassword {
-            password: text(name).map(|value| Zeroizing::new(value.into_vec())),
-            command: text(&format!("{name}_COMMAND")),
+            password: variable(name).map(|value| Zeroizing::new(value.into_vec())),
+            command: variable(&format!("{name}_COMMAND")),
         }
     }
 
@@ -67,18 +76,49 @@ impl StorePassword {
 }
 
 impl StoreEnvironment {
-    fn read() -> StoreEnvironment {
-        let string = |names: &[&str]| names.iter().find_map(|name| text(name)?.into_string().ok());
+    fn read(variable: Variable<'_>) -> StoreEnvironment {
+        let string =
+            |names: &[&str]| names.iter().find_map(|name| variable(name)?.into_string().ok());
         StoreEnvironment {
-            ftp: StorePassword::read("ESKER_FTP_PASSWORD"),
-            webdav: StorePassword::read("ESKER_WEBDAV_PASSWORD"),
-            sftp_password_command: text("ESKER_SFTP_PASSWORD_COMMAND"),
+            ftp: StorePassword::read("ESKER_FTP_PASSWORD", variable),
+            webdav: StorePassword::read("ESKER_WEBDAV_PASSWORD", variable),
+            sftp_password_command: variable("ESKER_SFTP_PASSWORD_COMMAND"),
             azure_account: string(&["AZURE_STORAGE_ACCOUNT", "AZURE_STORAGE_ACCOUNT_NAME"]),
             azure_key: string(&["AZURE_STORAGE_KEY", "AZURE_STORAGE_ACCOUNT_KEY"])
                 .map(Zeroizing::new),
             azure_sas_token: string(&["AZURE_STORAGE_SAS_TOKEN"]).map(Zeroizing::new),
+            ..StoreEnvironment::default()
         }
     }
+
+    /// Of a repository that has variables of its own. For a service that these speak
+    /// of, the environment does not count: half of each would be a third thing.
+    pub fn of_repository(own: &BTreeMap<&str, Zeroizing<String>>) -> StoreEnvironment {
+        // `AZURE_STORAGE`, `ESKER_FTP`
+        let service = |name: &str| name.split('_').take(2).collect::<Vec<_>>().join("_");
+        let value = |name: &str| own.get(name).map(|value| value.as_str().to_owned());
+        let secret = |name: &str| own.get(name).cloned();
+        let either = |name: &str| match own.keys().any(|own| service(own) == service(name)) {
+            true => value(name).map(OsString::from),
+            false => text(name),
+        };
+        StoreEnvironment {
+            s3: S3Secrets {
+                key_id: value("AWS_ACCESS_KEY_ID"),
+                key: secret("AWS_SECRET_ACCESS_KEY"),
+                session_token: secret("AWS_SESSION_TOKEN"),
+                region: value("AWS_REGION"),
+                profile: value("AWS_PROFILE"),
+            },
+            google_credentials: value("GOOGLE_APPLICATION_CREDENTIALS"),
+            ..StoreEnvironment::read(&either)
+        }
+    }
+}
+
+/// A variable as it is; for what the configuration refers to.
+pub fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name)
 }
 
 fn text(name: &str) -> Option<OsString> {
@@ -106,21 +146,19 @@ impl Environment {
             home: absolute("HOME").or_else(|| account_home.clone().filter(|_| !root)),
             account_home,
             root,
-            stores: StoreEnvironment::read(),
+            stores: StoreEnvironment::read(&text),
         }
     }
 
-    /// The configuration file. Root's is in `/etc`, so that a timer without HOME
-    /// reads what `init` wrote; unless XDG_CONFIG_HOME, or a HOME that is not
-    /// root's own, was set on purpose.
-    pub fn config_file(&self) -> Option<PathBuf> {
+    /// The directory of configuration files. Root's is in `/etc`, so that a timer
+    /// without HOME reads what `init` wrote; unless XDG_CONFIG_HOME, or a HOME that is
+    /// not root's own, was set on purpose.
+    pub fn config_directory(&self) -> Option<PathBuf> {
         let own_home = self.home.is_none() || self.home == self.account_home;
         let system = || (self.root && own_home).then(|| PathBuf::from("/etc"));
         let home = || self.home.as_ref().map(|home| home.join(".config"));
-        self.config.clone().or_else(|| {
-            let directory = self.xdg_config.clone().or_else(system).or_else(home);
-            Some(directory?.join("esker/esker.toml"))
-        })
+        let directory = self.xdg_config.clone().or_else(system).or_else(home);
+        Some(directory?.join("esker"))
     }
 
     pub fn cache_directory(&self) -> Option<PathBuf> {
@@ -179,7 +217,7 @@ mod tests {
     fn places_follow_from_what_is_set() {
         let check = |environment: Environment, expected: [&str; 3]| {
             let places = [
-                environment.config_file(),
+                environment.config_directory(),
                 environment.cache_directory(),
                 environment.default_repository(),
             ];
@@ -195,7 +233,7 @@ mod tests {
         check(
             user(),
             [
-                "/home/u/.config/esker/esker.toml",
+                "/home/u/.config/esker",
                 "/home/u/.cache/esker",
                 "/home/u/.local/share/esker/repository",
             ],
@@ -207,21 +245,21 @@ mod tests {
                 xdg_config: path("/e"),
                 ..user()
             },
-            ["/e/esker/esker.toml", "/c/esker", "/d/esker/repository"],
+            ["/e/esker", "/c/esker", "/d/esker/repository"],
         );
-        check(root(), ["/etc/esker/esker.toml", "/var/cache/esker", "/var/lib/esker/repository"]);
+        check(root(), ["/etc/esker", "/var/cache/esker", "/var/lib/esker/repository"]);
         check(
             Environment { home: path("/root"), ..root() },
-            ["/etc/esker/esker.toml", "/root/.cache/esker", "/root/.local/share/esker/repository"],
+            ["/etc/esker", "/root/.cache/esker", "/root/.local/share/esker/repository"],
         );
         check(
-            Environment { cache: path("/x"), config: path("/y"), ..root() },
-            ["/y", "/x", "/var/lib/esker/repository"],
+            Environment { cache: path("/x"), ..root() },
+            ["/etc/esker", "/x", "/var/lib/esker/repository"],
         );
         check(
             Environment { home: path("/elsewhere"), ..root() },
             [
-                "/elsewhere/.config/esker/esker.toml",
+                "/elsewhere/.config/esker",
                 "/elsewhere/.cache/esker",
                 "/elsewhere/.local/share/esker/repository",
             ],

@@ -9,13 +9,14 @@ use clap::Args;
 use serde_json::json;
 
 use super::context::Context;
-use super::location::{self, Place};
+use super::location::Place;
+use super::named::Named;
 use super::other::Other;
 use super::secrets::{Origin, new_key_file, read_key};
 use super::streams::Output;
 use super::{Exit, Outcome, values};
 use crate::chunker::{ChunkerParams, DEFAULT_AVERAGE};
-use crate::config::{self, Settings};
+use crate::config;
 use crate::crypto::SecretKey;
 use crate::repository::{Error, ErrorKind, InitOptions, NewSlot, Repository, Result};
 use crate::store::RESERVE_BYTES;
@@ -92,7 +93,7 @@ fn chunk_size(text: &str) -> std::result::Result<ChunkerParams, String> {
 
 /// Where the repository goes, and the configuration file that is to name it.
 struct Target {
-    place: Place,
+    named: Named,
     record_in: Option<PathBuf>,
 }
 
@@ -103,7 +104,7 @@ pub fn run(context: &Context, arguments: &Arguments) -> Outcome {
         Some((chunker, key)) => (chunker, Some(key)),
         None => (chunk_size(&arguments.chunk_size).map_err(usage)?, None),
     };
-    let origin = Origin::find(&context.global, &context.environment, None)?;
+    let origin = Origin::find(&context.global, &context.environment, target.named.origin())?;
     let (slot, made_key) = new_slot(&origin)?;
     let created = create(
         context,
@@ -123,7 +124,7 @@ pub fn run(context: &Context, arguments: &Arguments) -> Outcome {
     let (id, url) = created?;
     let key_file = if let Origin::KeyFile(path) = &origin { Some(absolute(path)) } else { None };
     if let Some(file) = &target.record_in {
-        record(file, &target.place, key_file.clone())?;
+        record(file, &target.named.place, key_file.clone())?;
     }
     if context.json() {
         let mut output = Output::new();
@@ -148,15 +149,18 @@ pub fn run(context: &Context, arguments: &Arguments) -> Outcome {
 }
 
 fn target(context: &Context) -> Result<Target> {
+    // one that was named and is not there yet is made
+    let configured = context.config_place().map(|place| config::read(&place)).transpose()?;
+    let configured = configured.flatten().map(|all| all.file).unwrap_or_default();
     let named = context.global.repository.as_ref().or(context.environment.repository.as_ref());
     if let Some(name) = named {
-        return Ok(Target { place: location::place(name)?, record_in: None });
+        return Ok(Target { named: Named::find(name, &configured)?, record_in: None });
     }
     let usage = |message: String| Error::new(ErrorKind::Usage, message);
     let nowhere = || usage("no place for a repository: name one with -r, or set HOME".to_owned());
     let directory = context.environment.default_repository().ok_or_else(nowhere)?;
     let file = context.config_file().ok_or_else(nowhere)?;
-    if let Some(Settings { repository: Some(name), .. }) = config::read(&file)? {
+    if let Some(name) = &configured.repository {
         return Err(usage(format!(
             "{} names the repository {name} already: name a new one with -r",
             file.display()
@@ -165,7 +169,8 @@ fn target(context: &Context) -> Result<Target> {
     if directory.to_str().is_none() {
         return Err(usage(format!("{} is not UTF-8: name a place with -r", directory.display())));
     }
-    Ok(Target { place: location::place(&OsString::from(directory))?, record_in: Some(file) })
+    let named = Named::find(directory.as_os_str(), &configured)?;
+    Ok(Target { named, record_in: Some(file) })
 }
 
 /// What will open the repository, and the key file if one was made for it.
@@ -183,7 +188,7 @@ fn new_slot(origin: &Origin) -> Result<(NewSlot, Option<PathBuf>)> {
 }
 
 fn create(context: &Context, target: &Target, options: &InitOptions) -> Result<(String, String)> {
-    if let (Some(_), Place::Directory(directory)) = (&target.record_in, &target.place) {
+    if let (Some(_), Place::Directory(directory)) = (&target.record_in, &target.named.place) {
         // The default place: the directories above it are ours to make.
         let parent = directory.parent().unwrap_or(Path::new("/"));
         DirBuilder::new()
@@ -192,7 +197,7 @@ fn create(context: &Context, target: &Target, options: &InitOptions) -> Result<(
             .create(parent)
             .map_err(|error| Error::failed(format!("{}: {error}", parent.display())))?;
     }
-    let store = location::create(&target.place, context.network())?;
+    let store = context.create_store(&target.named)?;
     let id = Repository::init(&store, options)?;
     // Whatever this machine knew of the place, it is another repository now.
     context.cache().forget_location(store.url());
@@ -203,8 +208,7 @@ fn create(context: &Context, target: &Target, options: &InitOptions) -> Result<(
 }
 
 fn record(file: &Path, place: &Place, key_file: Option<PathBuf>) -> Result<()> {
-    let repository = Some(place.to_string());
-    config::add(file, &Settings { repository, key_file }).map_err(|error| {
+    config::add(file, Some(&place.to_string()), key_file.as_deref()).map_err(|error| {
         let message =
             format!("made {place}, but cannot write that down ({error}): name it with -r");
         Error::new(error.kind, message)

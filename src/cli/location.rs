@@ -112,6 +112,8 @@ fn connect(address: &Address, network: Network<'_>) -> Result<Arc<dyn Store>> {
         account: environment.azure_account.clone(),
         account_key: environment.azure_key.clone(),
         sas_token: environment.azure_sas_token.clone(),
+        s3: environment.s3.clone(),
+        google_credentials: environment.google_credentials.clone(),
     };
     let store = store::connect(address, &secrets, limits, connections);
     let store = store.map_err(|error| failed(&error))?;

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | `arguments` | what was typed |
 //! | `environment`, `context` | what it means: repository, key, cache, places |
-//! | `location`, `secrets` | from a name to a store, from a source to a key |
+//! | `named`, `location`, `secrets` | from a name to a store, from a source to a key |
 //! | `other` | a second repository, and what opens it |
 //! | `streams`, `progress`, `terminal` | standard output and error; progress as it is shown; asking |
 //! | `values` | sizes, times and the like, as people type them |
@@ -20,6 +20,7 @@ mod context;
 mod environment;
 mod exit;
 mod location;
+mod named;
 mod other;
 mod progress;
 mod secrets;
@@ -32,6 +33,7 @@ mod backup;
 mod cat;
 mod check;
 mod completions;
+mod config;
 mod copy;
 mod diff;
 mod dump;
@@ -103,6 +105,7 @@ fn run(arguments: Arguments) -> Exit {
         Command::Prune(arguments) => prune::run(&context, &arguments),
         Command::Key(arguments) => key::run(&context, &arguments),
         Command::Cat(arguments) => cat::run(&context, &arguments),
+        Command::Config(arguments) => config::run(&context, &arguments),
         Command::Store(arguments) => store::run(&context, &arguments),
         Command::Completions(arguments) => completions::run(&arguments),
         Command::Man(arguments) => man::run(&arguments),

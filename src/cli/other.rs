@@ -30,14 +30,15 @@ impl Other<'_> {
         let Some(name) = self.repository.or(environment.repository.as_ref()) else {
             return self.refuse_key_without_repository();
         };
-        let store = context.store_at(name)?;
+        let named = context.named(name)?;
+        let store = context.store_of(&named)?;
         let cache = context.cache();
         if context.global.accept_other_repository {
             cache.forget_location(store.url());
         }
         let origin = match self.typed() {
             Some(origin) => origin,
-            None => Origin::of_other(self.prefix, environment)?,
+            None => Origin::of_other(self.prefix, environment, named.origin())?,
         };
         if matches!(origin, Origin::Terminal) && File::open("/dev/tty").is_err() {
             return Err(self.nothing_opens(store.url()));

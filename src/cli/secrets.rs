@@ -10,7 +10,8 @@ use std::process::{Command, Stdio};
 use zeroize::Zeroizing;
 
 use super::arguments::Global;
-use super::environment::{Environment, OtherEnvironment};
+use super::environment::{Environment, OtherEnvironment, variable};
+use crate::config::value::Secret;
 use crate::crypto::SecretKey;
 use crate::keys::file;
 use crate::repository::{Error, ErrorKind, Result, Unlock};
@@ -24,6 +25,8 @@ pub enum Origin {
     PasswordCommand(std::ffi::OsString),
     KeyFile(PathBuf),
     Identity(PathBuf),
+    /// A password that the configuration knows of, and what it is called there.
+    Secret(String, Secret),
     /// Nothing was said: ask.
     Terminal,
 }
@@ -33,7 +36,7 @@ impl Origin {
     pub fn find(
         global: &Global,
         environment: &Environment,
-        configured: Option<&Path>,
+        configured: Option<Origin>,
     ) -> Result<Origin> {
         if let Some(origin) = typed(global) {
             return Ok(origin);
@@ -50,12 +53,15 @@ impl Origin {
                 ("KEY_FILE", environment.key_file.clone().map(Origin::KeyFile)),
             ],
         )?;
-        let configured = || configured.map(|path| Origin::KeyFile(path.to_owned()));
-        Ok(found.or_else(configured).unwrap_or(Origin::Terminal))
+        Ok(found.or(configured).unwrap_or(Origin::Terminal))
     }
 
     /// The same for a second repository, whose variables begin with `prefix`.
-    pub fn of_other(prefix: &str, environment: OtherEnvironment) -> Result<Origin> {
+    pub fn of_other(
+        prefix: &str,
+        environment: OtherEnvironment,
+        configured: Option<Origin>,
+    ) -> Result<Origin> {
         let found = one_of(
             prefix,
             [
@@ -65,7 +71,7 @@ impl Origin {
                 ("KEY_FILE", environment.key_file.map(Origin::KeyFile)),
             ],
         )?;
-        Ok(found.unwrap_or(Origin::Terminal))
+        Ok(found.or(configured).unwrap_or(Origin::Terminal))
     }
 
     /// What opens slots of the repository at `url`; where the password is asked for,
@@ -92,6 +98,10 @@ impl Origin {
             Origin::PasswordFile(path) => password_from_file(path).map(Some),
             Origin::PasswordCommand(command) => password_from_command(command).map(Some),
             Origin::Terminal => ask("password: ").map(Some),
+            Origin::Secret(key, secret) => {
+                let text = secret.read(key, &variable)?;
+                Ok(Some(Zeroizing::new(text.as_bytes().to_vec())))
+            }
             Origin::KeyFile(_) | Origin::Identity(_) => Ok(None),
         }
     }

@@ -34,7 +34,7 @@ enum Command {
 pub fn run(context: &Context, arguments: &Arguments) -> Outcome {
     let Command::Test { store } = &arguments.command;
     let store = match store {
-        Some(name) => context.store_at(name)?,
+        Some(name) => context.store_of(&context.named(name)?)?,
         None => context.store()?,
     };
     let report = probe(&*store)?;

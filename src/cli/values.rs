@@ -8,7 +8,7 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp, Zoned};
 
-pub use crate::config::value::size;
+pub use crate::config::value::{size, span, zone};
 
 /// The least rate: below it, what is transferred at once counts as lost before it has arrived.
 const LEAST_RATE: u64 = 128 << 10;
@@ -37,13 +37,6 @@ fn time_in(text: &str, zone: &TimeZone) -> Result<u64, String> {
     moment.and_then(|moment| u64::try_from(moment.as_millisecond()).ok()).ok_or_else(wrong)
 }
 
-/// `30d`, `1y 6mo`, `12h`: a length of time, in units of the calendar.
-pub fn span(text: &str) -> Result<Span, String> {
-    let span: Result<Span, _> = text.parse();
-    let positive = span.ok().filter(|span| span.is_positive());
-    positive.ok_or_else(|| format!("{text:?} is no length of time: write 12h, 30d or \"1y 6mo\""))
-}
-
 /// The moment `span` after `from`, both in ms since 1970.
 pub fn after(from: u64, span: Span) -> Option<u64> {
     let from = Timestamp::from_millisecond(i64::try_from(from).ok()?).ok()?;
@@ -62,12 +55,6 @@ pub fn name_of_zone(zone: &TimeZone) -> String {
         Some(name) => name.to_owned(),
         None => zone.to_offset(Timestamp::now()).to_string(),
     }
-}
-
-/// A time zone by its IANA name.
-pub fn zone(text: &str) -> Result<TimeZone, String> {
-    let wrong = |_| format!("{text:?} is no time zone: write Europe/Berlin or UTC");
-    TimeZone::get(text).map_err(wrong)
 }
 
 /// `FROM=TO`

@@ -41,6 +41,7 @@ pub struct RepositorySettings {
     /// Bytes a second to a store on another machine.
     pub limit_upload: Option<Size>,
     pub limit_download: Option<Size>,
+    #[schemars(range(min = 1, max = 256))]
     pub connections: Option<usize>,
 }
 
@@ -56,6 +57,18 @@ pub enum ProfileKind {
     Maintenance,
     /// Only there to be extended.
     Template,
+}
+
+impl ProfileKind {
+    /// As it is written.
+    pub fn name(self) -> &'static str {
+        match self {
+            ProfileKind::Backup => "backup",
+            ProfileKind::Standby => "standby",
+            ProfileKind::Maintenance => "maintenance",
+            ProfileKind::Template => "template",
+        }
+    }
 }
 
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq)]
@@ -79,12 +92,14 @@ pub struct ProfileSettings {
     /// Patterns that are left out of all paths.
     pub exclude: Option<Vec<String>>,
     /// zstd level from 1 to 22; 0 stores.
+    #[schemars(range(min = 0, max = 22))]
     pub compression: Option<i32>,
     pub set: Option<Set>,
 
     /// Calendar expressions, of systemd or cron.
     pub schedule: Option<Vec<String>>,
     /// The time zone of the schedule: `Europe/Berlin`.
+    #[schemars(extend("format" = "zone"))]
     pub zone: Option<String>,
     /// A run begins up to so much later, by chance.
     pub jitter: Option<Period>,
@@ -295,10 +310,15 @@ pub struct Promises {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct Suspicion {
+    #[schemars(range(min = 0, max = 1))]
     pub changed: Option<f64>,
+    #[schemars(range(min = 1))]
     pub changed_times_median: Option<f64>,
+    #[schemars(range(min = 0, max = 1))]
     pub deleted: Option<f64>,
+    #[schemars(range(min = 0, max = 1))]
     pub stored_per_changed: Option<f64>,
+    #[schemars(range(min = 0, max = 1))]
     pub stored_per_changed_median: Option<f64>,
 }
 
@@ -342,15 +362,23 @@ pub enum OnFailure {
 #[serde(deny_unknown_fields)]
 pub struct Retention {
     pub every: Option<Period>,
+    #[schemars(range(max = 4_294_967_295_u32))]
     pub last: Option<u64>,
+    #[schemars(range(max = 4_294_967_295_u32))]
     pub hourly: Option<u64>,
+    #[schemars(range(max = 4_294_967_295_u32))]
     pub daily: Option<u64>,
+    #[schemars(range(max = 4_294_967_295_u32))]
     pub weekly: Option<u64>,
+    #[schemars(range(max = 4_294_967_295_u32))]
     pub monthly: Option<u64>,
+    #[schemars(range(max = 4_294_967_295_u32))]
     pub yearly: Option<u64>,
+    /// All that are no older: `30d`, `1y 6mo`.
+    #[schemars(extend("format" = "span"))]
     pub within: Option<String>,
     pub tags: Option<Vec<String>>,
-    /// `host`, `profile`, `source`, `tags`.
+    /// `host`, `profile`, `sources`, `tags`.
     pub group_by: Option<Vec<String>>,
     /// Whether only this host's and profile's snapshots are looked at: true without it, but for maintenance.
     pub only_own: Option<bool>,
@@ -361,6 +389,7 @@ pub struct Retention {
 pub struct Prune {
     pub every: Option<Period>,
     /// As `--max-unused`: `5%`, `10G`.
+    #[schemars(extend("format" = "share-or-size"))]
     pub max_unused: Option<String>,
     pub grace: Option<Period>,
 }
@@ -370,6 +399,7 @@ pub struct Prune {
 pub struct Check {
     pub every: Option<Period>,
     /// `100%` reads all data, `5%` another part each time.
+    #[schemars(extend("format" = "share"))]
     pub read_data: Option<String>,
 }
 
@@ -389,6 +419,7 @@ pub struct Copy {
 pub struct Drill {
     pub every: Option<Period>,
     /// How many files are restored, at least; everything with `all`.
+    #[schemars(range(min = 1))]
     pub files: Option<u64>,
     #[serde(default)]
     pub all: bool,

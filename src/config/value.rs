@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Span, SpanRelativeTo};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -10,7 +11,7 @@ use serde::de::{Deserializer, Error as _};
 
 /// A length of time: `90s`, `12h`, `30d`, `2w`. A day has 24 hours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, JsonSchema)]
-#[schemars(with = "String")]
+#[schemars(with = "String", extend("format" = "period"))]
 pub struct Period {
     /// in ms
     pub ms: u64,
@@ -34,7 +35,7 @@ impl<'de> Deserialize<'de> for Period {
 
 /// Bytes: `512K`, `10M`, `1.5G`; units are powers of 1024.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
-#[schemars(with = "String")]
+#[schemars(with = "String", extend("format" = "size"))]
 pub struct Size(pub u64);
 
 impl<'de> Deserialize<'de> for Size {
@@ -68,6 +69,27 @@ pub fn size(text: &str) -> Result<u64, String> {
         }
         _ => Err(wrong()),
     }
+}
+
+/// `30d`, `1y 6mo`, `12h`: a length of time, in units of the calendar.
+pub fn span(text: &str) -> Result<Span, String> {
+    let span: Result<Span, _> = text.parse();
+    let positive = span.ok().filter(|span| span.is_positive());
+    positive.ok_or_else(|| format!("{text:?} is no length of time: write 12h, 30d or \"1y 6mo\""))
+}
+
+/// A time zone by its IANA name.
+pub fn zone(text: &str) -> Result<TimeZone, String> {
+    let wrong = |_| format!("{text:?} is no time zone: write Europe/Berlin or UTC");
+    TimeZone::get(text).map_err(wrong)
+}
+
+/// `5%` is 0.05: more than nothing, and all at most.
+pub fn share(text: &str) -> Result<f64, String> {
+    let number = text.strip_suffix('%').and_then(|number| number.trim().parse::<f64>().ok());
+    let percent = number.filter(|percent| *percent > 0.0 && *percent <= 100.0);
+    let wrong = || format!("{text:?} is no share: write 5% or 100%");
+    percent.map(|percent| percent / 100.0).ok_or_else(wrong)
 }
 
 /// A command: one text for `/bin/sh -c`, or a program and its arguments.

@@ -50,7 +50,7 @@ pub use self::many::{
 pub use self::operation::{Operation, OperationKind};
 pub use self::pace::{Limits, Pace};
 pub use self::patient::{Notice, Patient};
-pub use self::remote::{AskPassword, OpendalStore, Secrets, connect};
+pub use self::remote::{AskPassword, OpendalStore, S3Secrets, Secrets, connect};
 pub use self::slow::{Clock, RealClock, Slow};
 pub use self::sound::Sound;
 

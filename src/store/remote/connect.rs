@@ -16,8 +16,8 @@ use crate::store::{ErrorKind, Limits, Result, StoreError};
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 const ACKNOWLEDGE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What opens a store and does not stand in its address. S3 and Google Cloud Storage find theirs by the providers'
-/// own rules: environment, files, the machine's role.
+/// What opens a store and does not stand in its address. What S3 and Google Cloud Storage are not given here they find by
+/// the providers' own rules: environment, files, the machine's role.
 #[derive(Default, Clone)]
 pub struct Secrets {
     /// of FTP and WebDAV
@@ -28,6 +28,19 @@ pub struct Secrets {
     pub account: Option<String>,
     pub account_key: Option<Zeroizing<String>>,
     pub sas_token: Option<Zeroizing<String>>,
+    pub s3: S3Secrets,
+    /// of Google Cloud Storage: a key file
+    pub google_credentials: Option<String>,
+}
+
+/// Of S3. A key counts before all that the provider's rules would find; region and profile if the address says none.
+#[derive(Default, Clone)]
+pub struct S3Secrets {
+    pub key_id: Option<String>,
+    pub key: Option<Zeroizing<String>>,
+    pub session_token: Option<Zeroizing<String>>,
+    pub region: Option<String>,
+    pub profile: Option<String>,
 }
 
 pub(super) fn connect(
@@ -43,9 +56,9 @@ pub(super) fn connect(
         StoreError::new(ErrorKind::Permanent, &url, "").because(reason.unwrap_or(words))
     };
     let operator = match address.service {
-        Service::S3 => Operator::new(s3(address)),
+        Service::S3 => Operator::new(s3(address, &secrets.s3)),
         Service::Azblob => Operator::new(azblob(address, secrets)?),
-        Service::Gcs => Operator::new(gcs(address)),
+        Service::Gcs => Operator::new(gcs(address, secrets)),
         // file servers have stores of their own
         Service::Sftp | Service::Ftp | Service::Ftps => {
             return Err(StoreError::new(ErrorKind::Unsupported, &url, ""));
@@ -74,23 +87,30 @@ fn http_client() -> std::result::Result<reqwest::Client, reqwest::Error> {
         .build()
 }
 
-fn s3(address: &Address) -> services::S3 {
+fn s3(address: &Address, secrets: &S3Secrets) -> services::S3 {
+    let region = address.option("region").or(secrets.region.as_deref());
     let mut s3 = services::S3::default().bucket(&address.host).root(&root(address));
     match address.option("endpoint") {
         // servers of one's own have no regions, but signatures name one
         Some(endpoint) => {
-            s3 = s3.endpoint(endpoint).region(address.option("region").unwrap_or("us-east-1"));
+            s3 = s3.endpoint(endpoint).region(region.unwrap_or("us-east-1"));
         }
         None => {
-            if let Some(region) = address.option("region") {
+            if let Some(region) = region {
                 s3 = s3.region(region);
             }
         }
     }
     // what arrives otherwise than it was sent is refused
     s3 = s3.checksum_algorithm("md5");
-    if let Some(profile) = address.option("profile") {
+    if let Some(profile) = address.option("profile").or(secrets.profile.as_deref()) {
         s3 = s3.profile(profile);
+    }
+    if let (Some(id), Some(key)) = (&secrets.key_id, &secrets.key) {
+        s3 = s3.access_key_id(id).secret_access_key(key);
+    }
+    if let Some(token) = &secrets.session_token {
+        s3 = s3.session_token(token);
     }
     if let Some(class) = address.option("storage-class") {
         s3 = s3.default_storage_class(class);
@@ -128,13 +148,16 @@ fn azblob(address: &Address, secrets: &Secrets) -> Result<services::Azblob> {
     Ok(azblob)
 }
 
-fn gcs(address: &Address) -> services::Gcs {
+fn gcs(address: &Address, secrets: &Secrets) -> services::Gcs {
     let mut gcs = services::Gcs::default().bucket(&address.host).root(&root(address));
     if let Some(endpoint) = address.option("endpoint") {
         gcs = gcs.endpoint(endpoint);
     }
     if let Some(class) = address.option("storage-class") {
         gcs = gcs.default_storage_class(class);
+    }
+    if let Some(file) = &secrets.google_credentials {
+        gcs = gcs.credential_path(file);
     }
     if address.flag("anonymous") {
         gcs = gcs.skip_signature();

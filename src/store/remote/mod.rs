@@ -37,7 +37,7 @@ use futures_core::Stream;
 use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 
-pub use self::connect::Secrets;
+pub use self::connect::{S3Secrets, Secrets};
 use self::ftp::FtpStore;
 pub use self::sftp::AskPassword;
 use self::sftp::SftpStore;
