@@ -53,8 +53,9 @@ struct Check {
 /// Print a profile with all that it extends, and without secrets
 #[derive(Args)]
 struct Show {
+    /// Without one: a table of all
     #[arg(value_name = "PROFILE")]
-    profile: String,
+    profile: Option<String>,
 }
 
 pub fn run(context: &Context, arguments: &Arguments) -> Outcome {
@@ -73,7 +74,8 @@ fn schema() -> Outcome {
 }
 
 fn show(context: &Context, arguments: &Show) -> Outcome {
-    let profile = context.profile(&arguments.profile)?;
+    let Some(name) = &arguments.profile else { return list(context) };
+    let profile = context.profile(name)?;
     let text = profile.without_secrets();
     let mut output = Output::new();
     match context.json() {
@@ -87,6 +89,35 @@ fn show(context: &Context, arguments: &Show) -> Outcome {
             output.json("profile", members)?;
         }
         false => output.write(text.as_bytes())?,
+    }
+    output.finish()?;
+    Ok(Exit::Ok)
+}
+
+fn list(context: &Context) -> Outcome {
+    let mut output = Output::new();
+    let mut table = Table::new(&["profile", "kind", "repositories", "schedule"]);
+    for profile in context.profiles()? {
+        let kind = profile.kind().name();
+        if context.json() {
+            let members = json!({
+                "name": profile.name,
+                "kind": kind,
+                "repositories": profile.repositories(),
+                "schedule": profile.schedule(),
+            });
+            output.json("profile", members)?;
+        }
+        let [name, repositories, schedule] = [
+            profile.name.clone(),
+            profile.repositories().join(", "),
+            profile.schedule().join(", "),
+        ]
+        .map(|text| output::sentence(&text).into_owned());
+        table.row([name, kind.to_owned(), repositories, schedule]);
+    }
+    if !context.json() && !table.is_empty() {
+        output.table(&table)?;
     }
     output.finish()?;
     Ok(Exit::Ok)

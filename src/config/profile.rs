@@ -59,6 +59,18 @@ pub enum ProfileKind {
     Template,
 }
 
+impl ProfileKind {
+    /// As it is written.
+    pub fn name(self) -> &'static str {
+        match self {
+            ProfileKind::Backup => "backup",
+            ProfileKind::Standby => "standby",
+            ProfileKind::Maintenance => "maintenance",
+            ProfileKind::Template => "template",
+        }
+    }
+}
+
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct ProfileSettings {
@@ -366,7 +378,7 @@ pub struct Retention {
     #[schemars(extend("format" = "span"))]
     pub within: Option<String>,
     pub tags: Option<Vec<String>>,
-    /// `host`, `profile`, `source`, `tags`.
+    /// `host`, `profile`, `sources`, `tags`.
     pub group_by: Option<Vec<String>>,
     /// Whether only this host's and profile's snapshots are looked at: true without it, but for maintenance.
     pub only_own: Option<bool>,
