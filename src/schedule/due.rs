@@ -81,10 +81,9 @@ impl Occurrences<'_> {
         let settled = earlier(now, job.jitter);
         // the bound itself is on time
         let on_time = earlier(earlier(settled, ON_TIME), Duration::from_micros(1));
-        if let (Some(last), true) = (last, job.catch_up) {
-            if let Some(missed) = self.after(last).filter(|missed| *missed <= settled) {
-                return (Some(self.start(missed)), None);
-            }
+        let first_missed = last.filter(|_| job.catch_up).and_then(|last| self.after(last));
+        if let Some(missed) = first_missed.filter(|missed| *missed <= settled) {
+            return (Some(self.start(missed)), None);
         }
         let mut at = last.map_or(on_time, |last| last.max(on_time));
         let mut waiting: Option<Timestamp> = None;

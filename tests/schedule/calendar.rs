@@ -206,6 +206,7 @@ fn what_never_comes_is_nothing() {
 fn errors_say_what_is_wrong() {
     let cases = [
         ("", "empty"),
+        ("0 2\n* * *", "more than one line"),
         ("Mon..", "no day of the week"),
         ("Sat..Tue", "runs backwards"),
         ("Mun 10:00", "\"Mun\" is no day"),

@@ -46,10 +46,10 @@ pub fn run(context: &Context, arguments: &Arguments) -> Outcome {
             continue;
         }
         let later = match u64::try_from(job.jitter.as_millis()) {
-            Ok(ms) if ms > 0 => format!(", each up to {} later", duration(ms)),
+            Ok(ms) if ms > 0 => format!(", each time up to {} later", duration(ms)),
             _ => String::new(),
         };
-        output.line(&format!("profile {} runs next at{later}:", job.profile))?;
+        output.line(&format!("profile {} runs next{later}:", job.profile))?;
         if times.is_empty() {
             output.line("  never")?;
         }

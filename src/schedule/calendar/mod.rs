@@ -73,6 +73,9 @@ impl Calendar {
             return Err(format!("a calendar expression has at most {MAX_LENGTH_BYTES} bytes"));
         }
         let wrong = |reason| format!("{text:?} is no calendar expression: {reason}");
+        if text.contains(|c: char| c.is_control() && c != '\t') {
+            return Err(wrong("it is more than one line of text".to_owned()));
+        }
         let (syntax, rules, own_zone) = match cron::is_cron(text) {
             true => (Syntax::Cron, cron::parse(text).map_err(wrong)?, None),
             false => {
@@ -190,10 +193,9 @@ impl Rule {
             u32::from(time.minute().unsigned_abs()),
             second_us,
         ];
-        if self.matches(from.date()) {
-            if let Some(found) = first_from(fields, start) {
-                return at(from.date(), found);
-            }
+        let today = first_from(fields, start).filter(|_| self.matches(from.date()));
+        if let Some(found) = today {
+            return at(from.date(), found);
         }
         let date = self.first_date(from.date().tomorrow().ok()?)?;
         at(date, first_from(fields, [0; 3])?)
