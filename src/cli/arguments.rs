@@ -10,7 +10,6 @@ use super::{
     backup, cat, check, completions, config, copy, diff, dump, find, forget, init, key, ls, man,
     prune, repair, restore, run, schedule, scrub, snapshots, stats, status, store, tag, undo,
     values,
-    prune, repair, restore, scrub, snapshots, stats, status, store, tag, undo, values,
 };
 use crate::store::address::connections;
 

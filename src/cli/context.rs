@@ -1,7 +1,6 @@
 //! What was typed, the environment and the configuration, brought together:
 //! which repository is meant, what opens it, where its cache is.
 
-use std::cell::OnceCell;
 use std::ffi::{OsStr, OsString};
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
@@ -34,7 +33,6 @@ pub struct Context {
     limits: Arc<Limits>,
     /// read when it is first asked for
     configuration: OnceLock<Configuration>,
-    configuration: OnceCell<Configuration>,
 }
 
 impl Context {
@@ -43,7 +41,6 @@ impl Context {
         let download = Pace::new(global.limit_download);
         let limits = Arc::new(Limits { upload, download });
         Context { global, environment, limits, configuration: OnceLock::new() }
-        Context { global, environment, limits, configuration: OnceCell::new() }
     }
 
     /// How stores on other machines are reached.

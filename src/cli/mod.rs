@@ -91,33 +91,6 @@ pub fn main() -> ExitCode {
 fn run(arguments: Arguments) -> Exit {
     let context = Context::new(arguments.global, Environment::read());
     match dispatch(&context, arguments.command) {
-    let outcome = match arguments.command {
-        Command::Init(arguments) => init::run(&context, &arguments),
-        Command::Backup(arguments) => backup::run(&context, *arguments),
-        Command::Snapshots(arguments) => snapshots::run(&context, &arguments),
-        Command::Status(arguments) => status::run(&context, &arguments),
-        Command::Tag(arguments) => tag::run(&context, &arguments),
-        Command::Ls(arguments) => ls::run(&context, &arguments),
-        Command::Restore(arguments) => restore::run(&context, &arguments),
-        Command::Dump(arguments) => dump::run(&context, &arguments),
-        Command::Find(arguments) => find::run(&context, &arguments),
-        Command::Diff(arguments) => diff::run(&context, &arguments),
-        Command::Stats(arguments) => stats::run(&context, &arguments),
-        Command::Forget(arguments) => forget::run(&context, &arguments),
-        Command::Copy(arguments) => copy::run(&context, &arguments),
-        Command::Check(arguments) => check::run(&context, &arguments),
-        Command::Repair(arguments) => repair::run(&context, &arguments),
-        Command::Scrub(arguments) => scrub::run(&context, &arguments),
-        Command::Undo(arguments) => undo::run(&context, &arguments),
-        Command::Prune(arguments) => prune::run(&context, &arguments),
-        Command::Key(arguments) => key::run(&context, &arguments),
-        Command::Cat(arguments) => cat::run(&context, &arguments),
-        Command::Config(arguments) => config::run(&context, &arguments),
-        Command::Store(arguments) => store::run(&context, &arguments),
-        Command::Completions(arguments) => completions::run(&arguments),
-        Command::Man(arguments) => man::run(&arguments),
-    };
-    match outcome {
         Ok(exit) => exit,
         Err(Stop::ClosedPipe) => Exit::Ok,
         Err(Stop::Error(error)) => report(&error, Exit::of(error.kind), context.json()),
