@@ -7,6 +7,8 @@
 //! is what the parent has and neither stayed nor changed, so it is known where the parent's manifest is still there. How
 //! many bytes the new and changed files have does not either: `bytes_added` stands for it, what was new of them.
 
+use std::collections::BTreeSet;
+
 use crate::config::profile;
 use crate::format::manifest::{Counts, Outcome};
 use crate::repository::snapshots::{Snapshot, State};
@@ -98,23 +100,27 @@ impl RunCounts {
         }
     }
 
-    /// Files of the snapshot before.
-    fn before(&self) -> Option<u64> {
-        let stayed = self.files_unchanged.saturating_add(self.files_changed);
-        Some(stayed.saturating_add(self.files_deleted?)).filter(|before| *before > 0)
+    /// Files that the snapshot before has, too.
+    fn stayed(&self) -> u64 {
+        self.files_unchanged.saturating_add(self.files_changed)
     }
 
+    /// Files of the snapshot before.
+    fn before(&self) -> Option<u64> {
+        Some(self.stayed().saturating_add(self.files_deleted?))
+    }
+
+    /// Share of the files that stayed: their parent need not be known for it, and often it was forgotten.
     fn changed(&self) -> Option<f64> {
-        Some(self.files_changed as f64 / self.before()? as f64)
+        share(self.files_changed, self.stayed())
     }
 
     fn deleted(&self) -> Option<f64> {
-        Some(self.files_deleted? as f64 / self.before()? as f64)
+        share(self.files_deleted?, self.before()?)
     }
 
     fn stored_per_changed(&self, least: u64) -> Option<f64> {
-        let is_enough = self.bytes_changed >= least.max(1);
-        is_enough.then(|| self.bytes_stored as f64 / self.bytes_changed as f64)
+        share(self.bytes_stored, self.bytes_changed).filter(|_| self.bytes_changed >= least)
     }
 }
 
@@ -135,7 +141,7 @@ pub fn judge(history: &[RunCounts], now: &RunCounts, thresholds: &Thresholds) ->
             "{} of {} files changed, {}, where {} are usual: see whether something rewrites or \
              encrypts them",
             now.files_changed,
-            now.before().unwrap_or_default(),
+            now.stayed(),
             percent(share),
             percent(usual)
         ));
@@ -184,9 +190,14 @@ pub fn judge_newest(
             && snapshot.state == State::Confirmed
             && !snapshot.replaced
     };
+    let labels = |snapshot: &Snapshot| -> BTreeSet<String> {
+        snapshot.manifest.sources.iter().map(|source| source.label.clone()).collect()
+    };
     let counts = |snapshot: &Snapshot| {
         let parent = snapshot.manifest.parent;
         let parent = snapshots.iter().find(|other| Some(other.id) == parent);
+        // what was taken out of the profile is not gone
+        let parent = parent.filter(|parent| labels(parent) == labels(snapshot));
         RunCounts::of(&snapshot.manifest.counts, parent.map(|parent| &parent.manifest.counts))
     };
     let mut runs = snapshots.iter().filter(of_this).rev();
@@ -211,6 +222,10 @@ fn median(runs: &[RunCounts], value: impl Fn(&RunCounts) -> Option<f64>) -> Opti
         0 => Some((values[middle - 1] + values[middle]) / 2.0),
         _ => Some(values[middle]),
     }
+}
+
+fn share(part: u64, whole: u64) -> Option<f64> {
+    (whole > 0).then(|| part as f64 / whole as f64)
 }
 
 fn percent(share: f64) -> String {

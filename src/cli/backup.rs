@@ -13,11 +13,12 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use serde_json::{Map, Value, json};
 
 use super::context::Context;
+use super::environment::variable;
 use super::exit::when;
 use super::progress::Reporter;
 use super::streams::Output;
 use super::{Exit, Outcome, values};
-use crate::backup::{BackupOptions, BackupReport, StreamSource, backup};
+use crate::backup::{BackupOptions, BackupReport, Sink, StreamSource, backup};
 use crate::compression::DEFAULT_LEVEL;
 use crate::files::{Rules, absolute};
 use crate::format::manifest::Outcome as SnapshotOutcome;
@@ -25,6 +26,10 @@ use crate::format::notes::MarkKind;
 use crate::output;
 use crate::repository::marks::check_name;
 use crate::repository::{Error, ErrorKind, Repository, Result, now_ms};
+use crate::source::Source;
+use crate::source::command::CommandSource;
+use crate::source::process::Program;
+use crate::source::tar::{self, TarSource};
 use crate::tag::check_free;
 
 /// Take a snapshot
@@ -41,9 +46,20 @@ pub struct Arguments {
     #[arg(long)]
     stdin: bool,
 
-    /// The name standard input is saved under
-    #[arg(long, value_name = "NAME", default_value = "stdin", requires = "stdin")]
-    stdin_name: String,
+    /// The name that the stream is saved under [default: stdin, or the command's]
+    #[arg(long, value_name = "NAME")]
+    stdin_name: Option<String>,
+
+    /// Save what a command prints; it stands behind --, and must end with exit status 0
+    #[arg(long, requires = "words", conflicts_with = "stdin")]
+    command: bool,
+
+    /// The stream is a tar stream: save its members
+    #[arg(long)]
+    tar: bool,
+
+    #[arg(last = true, value_name = "COMMAND", requires = "command")]
+    words: Vec<OsString>,
 
     /// Read paths to save from a file, or from standard input: one a line
     #[arg(long, value_name = "FILE|-")]
@@ -193,7 +209,7 @@ pub fn run(context: &Context, arguments: Arguments) -> Outcome {
         check_free(&repository.list_snapshots()?.snapshots, name, None)?;
     }
     let reporter = context.reporter();
-    let streams = streams(&arguments, &reporter);
+    let streams = streams(&arguments, &reporter)?;
     let report = backup(&repository, &options, streams, &reporter);
     reporter.finish();
     let report = report?;
@@ -236,8 +252,12 @@ fn options(arguments: &Arguments) -> Result<BackupOptions> {
     let rules = Rules::new(&exclude.exclude, &exclude.exclude_file);
     let rules = rules.map_err(|error| usage(error.to_string()))?;
     let paths = paths(arguments)?;
-    if paths.is_empty() && !arguments.stdin {
+    let is_stream = arguments.stdin || arguments.command;
+    if paths.is_empty() && !is_stream {
         return Err(usage("nothing to back up: name a path, or say --stdin".to_owned()));
+    }
+    if !is_stream && (arguments.tar || arguments.stdin_name.is_some()) {
+        return Err(usage("--tar and --stdin-name are of --stdin or --command".to_owned()));
     }
     snapshot.name.as_deref().map_or(Ok(()), check_name)?;
     let started = snapshot.time.unwrap_or_else(now_ms);
@@ -305,12 +325,46 @@ fn paths(arguments: &Arguments) -> Result<Vec<PathBuf>> {
     Ok(paths.iter().map(|path| absolute(path, &here)).collect())
 }
 
-fn streams(arguments: &Arguments, reporter: &Reporter) -> Vec<StreamSource> {
-    if !arguments.stdin {
-        return Vec::new();
+fn streams(arguments: &Arguments, reporter: &Reporter) -> Result<Vec<StreamSource>> {
+    let name = arguments.stdin_name.clone();
+    if arguments.command {
+        return command(arguments, name).map(|stream| vec![stream]);
     }
-    let reader = Interruptible { input: io::stdin(), interrupted: reporter.interruption() };
-    vec![StreamSource::reader(&arguments.stdin_name, Box::new(reader))]
+    if !arguments.stdin {
+        return Ok(Vec::new());
+    }
+    let name = name.unwrap_or_else(|| "stdin".to_owned());
+    let mut reader = Interruptible { input: io::stdin(), interrupted: reporter.interruption() };
+    if !arguments.tar {
+        return Ok(vec![StreamSource::reader(&name, Box::new(reader))]);
+    }
+    let capture = move |sink: &mut dyn Sink| {
+        tar::entries(&mut reader, sink).map(drop).map_err(|error| error.to_string())
+    };
+    Ok(vec![StreamSource { name, required: true, capture: Box::new(capture) }])
+}
+
+/// What a command prints. That it is there is seen before anything starts.
+fn command(arguments: &Arguments, name: Option<String>) -> Result<StreamSource> {
+    let text = |word: &OsString| {
+        let not_text = || Error::new(ErrorKind::Usage, "the command is not UTF-8");
+        word.to_str().map(str::to_owned).ok_or_else(not_text)
+    };
+    let words: Vec<String> = arguments.words.iter().map(text).collect::<Result<_>>()?;
+    let program = words.first().map(|word| word.rsplit('/').next().unwrap_or_default().to_owned());
+    let name = name.or(program).unwrap_or_default();
+    let path = variable("PATH").unwrap_or_default();
+    let program = Program { words, ..Program::default() };
+    let (required, limit) = (true, None);
+    let source = match arguments.tar {
+        true => Source::Tar(TarSource { name, required, program, limit, path }),
+        false => {
+            let ends_with = None;
+            Source::Command(CommandSource { name, required, program, limit, ends_with, path })
+        }
+    };
+    source.check()?;
+    Ok(source.stream().0)
 }
 
 /// Standard input that ends with an error soon after a signal, however long

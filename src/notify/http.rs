@@ -1,16 +1,14 @@
 //! Pings, webhooks and push gateways: one HTTP request each. An address that comes from a secret is shown without
 //! what would let others use it.
 
-use std::error::Error as _;
-
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::redirect::Policy;
 use reqwest::{Method, Url};
 
 use super::event::{Event, Moment, Notice, State};
 use super::secret::Environment;
-use super::template::{self, Escape, line};
-use super::{Limits, secret};
+use super::template::{self, Escape};
+use super::{Limits, reason, secret};
 use crate::config::profile::Webhook;
 use crate::config::value::Secret;
 
@@ -53,7 +51,7 @@ pub(super) fn webhook(
     let url = address_of(&settings.url, environment)?;
     let mut headers = HeaderMap::new();
     for (name, value) in &settings.headers {
-        let wrong = |reason: &str| format!("header {name:?}: {reason}");
+        let wrong = |why: &str| format!("header {name:?}: {why}");
         let value = secret::read(value, environment).map_err(|error| wrong(&error))?;
         let name: HeaderName = name.parse().map_err(|_| wrong("this is no name of a header"))?;
         let mut value: HeaderValue =
@@ -158,19 +156,12 @@ fn client(url: &Url, limits: Limits) -> reqwest::Result<reqwest::Client> {
     builder.build()
 }
 
-/// What went wrong, without the address: the innermost reason, which says most.
+/// What went wrong, without the address.
 fn words(error: reqwest::Error, limits: Limits) -> String {
-    if error.is_timeout() {
-        return format!("no connection within {} s", limits.connect.as_secs_f32());
+    match error.is_timeout() {
+        true => format!("no connection within {} s", limits.connect.as_secs_f32()),
+        false => reason(&error.without_url()),
     }
-    let error = error.without_url();
-    let mut reason = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        reason = inner.to_string();
-        source = inner.source();
-    }
-    line(&reason)
 }
 
 #[cfg(test)]

@@ -8,13 +8,12 @@ use lettre::transport::smtp::client::{Tls, TlsParameters};
 use lettre::transport::smtp::extension::ClientId;
 use lettre::transport::smtp::{AsyncSmtpTransport, Error as SmtpError};
 use lettre::{AsyncTransport, Tokio1Executor};
-use std::error::Error as _;
 use url::{Host, Url};
 
 use super::event::{Notice, Reason, State};
 use super::secret::Environment;
 use super::template::{self, Escape, line};
-use super::{Limits, secret};
+use super::{Limits, reason, secret};
 use crate::config::profile::Mail as Settings;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -250,16 +249,9 @@ fn hello() -> ClientId {
 }
 
 fn words(error: &SmtpError) -> String {
-    let mut reason = error.source().map_or_else(|| error.to_string(), ToString::to_string);
-    let mut source = error.source().and_then(|source| source.source());
-    while let Some(inner) = source {
-        reason = inner.to_string();
-        source = inner.source();
-    }
-    let reason = line(&reason);
     match error.status() {
-        Some(code) => format!("the server refused it: {code} {reason}"),
-        None => reason,
+        Some(code) => format!("the server refused it: {code} {}", reason(error)),
+        None => reason(error),
     }
 }
 

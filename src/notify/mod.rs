@@ -247,6 +247,24 @@ fn deliver(
     results
 }
 
+/// The innermost reason of an error, which says most, on one line.
+fn reason(error: &dyn std::error::Error) -> String {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    let reason = template::line(&innermost.to_string());
+    match reason.as_str() {
+        text if text.contains("UnknownIssuer") => {
+            "no authority that this machine knows issued the server's certificate".to_owned()
+        }
+        text if text.contains("InvalidContentType") => {
+            "the server does not begin TLS on this port".to_owned()
+        }
+        _ => reason,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use jiff::tz::TimeZone;

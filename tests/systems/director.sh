@@ -1,0 +1,98 @@
+#!/usr/bin/env bash
+# A director with backups in its own data centre and a restore elsewhere: two jobs with schedules of their own, to S3,
+# Azure, SFTP and FTP at once. One store is away for a night and catches up; then the machine is lost, and everything
+# comes back from each of the four in turn.
+. "$(dirname "$0")/lib"
+
+server moto
+server azurite
+server sftp
+server ftp
+PATH=$(setting sftp PATH)
+step servers
+
+site=$work/site
+mkdir -p "$site/configuration/certificates" "$site/analytics"
+printf 'director = 1\n' >"$site/configuration/director.conf"
+head -c 3000 /dev/urandom >"$site/configuration/certificates/root.der"
+chmod 600 "$site/configuration/certificates/root.der"
+ln -s certificates/root.der "$site/configuration/current"
+for month in 1 2 3; do seq 1 50000 >"$site/analytics/$month.csv"; done
+
+{
+  repository s3 moto AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY
+  repository azure azurite AZURE_STORAGE_ACCOUNT AZURE_STORAGE_KEY
+  repository ssh sftp
+  repository files ftp ESKER_FTP_PASSWORD
+  cat <<C
+[profiles.all]
+kind = "template"
+repositories = ["s3", "azure", "ssh", "files"]
+host = "director"
+zone = "Europe/Berlin"
+promises = { maximum_age = "26h", check = "8d" }
+retention = { daily = 7, weekly = 4, every = "1d" }
+
+[profiles.configuration]
+extends = ["all"]
+schedule = ["06:00", "12:00", "18:00", "00:00"]
+
+[[profiles.configuration.sources]]
+paths = ["$site/configuration"]
+
+[profiles.analytics]
+extends = ["all"]
+schedule = ["Mon..Fri 22:30"]
+
+[[profiles.analytics.sources]]
+paths = ["$site/analytics"]
+
+[[profiles.analytics.sources]]
+name = "figures"
+command = "cat $site/analytics/*.csv | sort -n | uniq -c; echo '# end'"
+ends_with = "# end"
+restore = "cat >$site/figures"
+C
+} >"$ESKER_CONFIG"
+create s3 azure ssh files
+ends 0 "$ESKER" config check
+step 'config'
+
+ends 0 "$ESKER" -q run configuration analytics
+step 'first night'
+# the second night finds one store away: that is told, the others have it
+"$servers/ftp.sh" stop "$work/servers/ftp"
+printf 'director = 2\n' >"$site/configuration/director.conf"
+seq 1 60000 >"$site/analytics/4.csv"
+ends 75 "$ESKER" -q run configuration analytics
+says 'repository files'
+again ftp
+step 'second night'
+ends 0 "$ESKER" -q run configuration analytics
+# the night it missed is there as well
+[ "$("$ESKER" -r files --json snapshots --all | grep -c '"type":"snapshot"')" -ge 6 ] ||
+  fail "files did not catch up: $("$ESKER" -r files snapshots --all)"
+step 'third night'
+
+cp -a "$site" "$work/before"
+sort -n "$site"/analytics/*.csv | uniq -c >"$work/before/figures"
+printf '# end\n' >>"$work/before/figures"
+for place in s3:moto azure:azurite ssh:sftp files:ftp; do
+  name=${place%:*} store=${place#*:}
+  disaster
+  rm -rf "$site"
+  for profile in configuration analytics; do
+    (. "$work/servers/$store/env" && unset ESKER_REPOSITORY && export ESKER_PASSWORD=$password &&
+      ends 0 "$ESKER" -r "$(place "$store" "$name")" recover --profile "$profile" --output "$work/$profile.toml" &&
+      ESKER_CONFIG=$work/$profile.toml ends 0 "$ESKER" -q -r "$name" restore --profile "$profile" latest --yes)
+  done
+  same "$work/before" "$site"
+  step "from $name"
+  rm "$work/configuration.toml" "$work/analytics.toml"
+done
+
+# the profile that came back goes on without being edited
+(. "$work/servers/moto/env" && unset ESKER_REPOSITORY && export ESKER_PASSWORD=$password &&
+  ends 0 "$ESKER" -r "$(place moto s3)" recover --profile configuration)
+ends 0 "$ESKER" -q run configuration
+step 'next night'
