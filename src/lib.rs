@@ -17,7 +17,7 @@
 //! | 2 outside world | [`store`], [`files`] | objects by key; walking, reading and writing files |
 //! | 3 repository | [`repository`] | keys, index, packs, commit |
 //! | 4 operations | [`backup`], … | one module each; they do not know each other |
-//! | 5 program | `config`, `wayback`, `cli`, `output` | only here is printed and the environment read |
+//! | 5 program | `config`, `wayback`, `history`, `cli`, `output` | only here is printed and the environment read |
 //!
 //! # Where to begin
 //!
@@ -40,6 +40,7 @@ pub mod files;
 pub mod find;
 pub mod forget;
 pub mod format;
+pub mod history;
 pub mod id;
 pub mod keys;
 pub mod list;
@@ -47,6 +48,7 @@ pub mod output;
 pub mod probe;
 pub mod progress;
 pub mod prune;
+pub mod record;
 pub mod repair;
 pub mod repository;
 pub mod restore;

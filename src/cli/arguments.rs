@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::{
-    backup, cat, check, completions, copy, diff, dump, find, forget, init, key, ls, man, prune,
-    repair, restore, scrub, snapshots, stats, status, store, tag, undo, values,
+    backup, cat, check, completions, copy, diff, dump, find, forget, history, init, key, ls, man,
+    prune, repair, restore, scrub, snapshots, stats, status, store, tag, undo, values,
 };
 use crate::store::address::connections;
 
@@ -104,6 +104,7 @@ pub enum Command {
     Backup(Box<backup::Arguments>),
     Snapshots(snapshots::Arguments),
     Status(status::Arguments),
+    History(history::Arguments),
     Tag(tag::Arguments),
     Restore(restore::Arguments),
     Ls(ls::Arguments),

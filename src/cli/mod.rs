@@ -39,6 +39,7 @@ mod diff;
 mod dump;
 mod find;
 mod forget;
+mod history;
 mod init;
 mod key;
 mod ls;
@@ -91,6 +92,7 @@ fn run(arguments: Arguments) -> Exit {
         Command::Backup(arguments) => backup::run(&context, *arguments),
         Command::Snapshots(arguments) => snapshots::run(&context, &arguments),
         Command::Status(arguments) => status::run(&context, &arguments),
+        Command::History(arguments) => history::run(&context, &arguments),
         Command::Tag(arguments) => tag::run(&context, &arguments),
         Command::Ls(arguments) => ls::run(&context, &arguments),
         Command::Restore(arguments) => restore::run(&context, &arguments),
