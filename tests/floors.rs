@@ -35,6 +35,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("undo", 4),
     ("prune", 4),
     ("forget", 4),
+    ("record", 4),
     ("config", 5),
     ("notify", 5),
     ("suspicion", 5),
@@ -42,6 +43,8 @@ const FLOORS: &[(&str, u8)] = &[
     ("run", 5),
     ("schedule", 5),
     ("wayback", 5),
+    ("drill", 5),
+    ("standby", 5),
     ("output", 5),
     ("cli", 5),
 ];

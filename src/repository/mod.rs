@@ -50,6 +50,7 @@ pub mod packer;
 pub mod pages;
 mod proofs;
 mod ranged;
+pub mod records;
 pub mod runs;
 pub mod segments;
 pub mod snapshots;
