@@ -44,6 +44,8 @@ const FLOORS: &[(&str, u8)] = &[
     ("schedule", 5),
     ("history", 5),
     ("wayback", 5),
+    ("drill", 5),
+    ("standby", 5),
     ("output", 5),
     ("cli", 5),
 ];

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::{
-    backup, cat, check, completions, config, copy, diff, dump, find, forget, history, init, key,
-    ls, man, prune, recover, repair, restore, run, schedule, scrub, snapshots, stats, status,
+    backup, cat, check, completions, config, copy, diff, drill, dump, find, forget, history, init,
+    key, ls, man, prune, recover, repair, restore, run, schedule, scrub, snapshots, stats, status,
     store, tag, undo, values,
 };
 use crate::store::address::connections;
@@ -25,7 +25,7 @@ _COMMAND), ESKER_SFTP_PASSWORD_COMMAND, AWS_…, AZURE_STORAGE_…, GOOGLE_APPLI
 
 Exit codes: 0 ok, 1 error and nothing done, 2 usage, 3 done but some files could not be read or
 written, 10 no repository, 12 wrong password or key, 13 the key lacks the right, 20 damage found,
-21 stale, overdue or unreachable, 75 try later, 130 interrupted.")]
+21 stale, overdue or unreachable, 22 drill failed, 75 try later, 130 interrupted.")]
 pub struct Arguments {
     #[command(flatten)]
     pub global: Global,
@@ -119,6 +119,7 @@ pub enum Command {
     Prune(prune::Arguments),
     Copy(copy::Arguments),
     Check(check::Arguments),
+    Drill(drill::Arguments),
     Scrub(scrub::Arguments),
     Repair(repair::Arguments),
     Key(key::Arguments),

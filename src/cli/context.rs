@@ -22,7 +22,7 @@ use crate::id::SnapshotId;
 use crate::progress::Silent;
 use crate::repository::local::CacheRoot;
 use crate::repository::snapshots::{Listing, Snapshot, State};
-use crate::repository::{Error, ErrorKind, Repository, Result};
+use crate::repository::{Error, ErrorKind, Repository, Result, Unlock};
 use crate::select::{self, Wanted};
 use crate::store::{Limits, Pace, Store};
 
@@ -114,6 +114,29 @@ impl Context {
             Some(origin) => Ok(origin),
             None => Origin::find(&self.global, &self.environment, None),
         }
+    }
+
+    /// The store of a repository, the one that is meant if none is named, and what
+    /// opens it, asked for if need be.
+    pub fn door(&self, name: Option<&str>) -> Result<(Arc<dyn Store>, Unlock)> {
+        let (named, origin) = match name {
+            Some(name) => {
+                let named = self.named(name.as_ref())?;
+                let origin = self.origin_of(&named)?;
+                (named, origin)
+            }
+            None => {
+                let named = self.meant()?;
+                let origin = Origin::find(&self.global, &self.environment, named.origin())?;
+                (named, origin)
+            }
+        };
+        Ok((self.store_of(&named)?, origin.unlock()?))
+    }
+
+    /// Whether a repository was named for this command, and not by the configuration.
+    pub fn has_named_repository(&self) -> bool {
+        self.global.repository.is_some() || self.environment.repository.is_some()
     }
 
     fn open_with(&self, named: &Named, origin: &Origin) -> Result<Repository> {

@@ -18,13 +18,15 @@ pub enum Exit {
     Damage = 20,
     /// Only of `status`: not as fresh as promised, or nobody can tell.
     Stale = 21,
+    /// Only of drills: something could not be restored as it was saved.
+    DrillFailed = 22,
     TryLater = 75,
     Interrupted = 130,
 }
 
 impl Exit {
-    /// Worst first: an end before anything was done, then 1, 20, 12 and 13, 3, 75.
-    const WORST_FIRST: [Exit; 11] = [
+    /// Worst first: an end before anything was done, then 1, 20, 12 and 13, 22, 3, 75.
+    const WORST_FIRST: [Exit; 12] = [
         Exit::Interrupted,
         Exit::Usage,
         Exit::NoRepository,
@@ -32,6 +34,7 @@ impl Exit {
         Exit::Damage,
         Exit::WrongKey,
         Exit::NoRight,
+        Exit::DrillFailed,
         Exit::Partial,
         Exit::Stale,
         Exit::TryLater,
@@ -80,6 +83,9 @@ mod tests {
             (Partial, TryLater, Partial),
             (WrongKey, Damage, Damage),
             (NoRight, Partial, NoRight),
+            (DrillFailed, Damage, Damage),
+            (DrillFailed, WrongKey, WrongKey),
+            (DrillFailed, Partial, DrillFailed),
             (Interrupted, Partial, Interrupted),
             (Ok, Ok, Ok),
         ] {
@@ -114,6 +120,6 @@ mod tests {
         let all = super::Exit::WORST_FIRST;
         let mut codes: Vec<u8> = all.into_iter().map(super::Exit::code).collect();
         codes.sort_unstable();
-        assert_eq!(codes, [0, 1, 2, 3, 10, 12, 13, 20, 21, 75, 130]);
+        assert_eq!(codes, [0, 1, 2, 3, 10, 12, 13, 20, 21, 22, 75, 130]);
     }
 }

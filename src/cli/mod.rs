@@ -38,6 +38,7 @@ mod completions;
 mod config;
 mod copy;
 mod diff;
+mod drill;
 mod dump;
 mod find;
 mod forget;
@@ -117,6 +118,7 @@ fn dispatch(context: &Context, command: Command) -> Outcome {
         Command::Forget(arguments) => forget::run(context, &arguments),
         Command::Copy(arguments) => copy::run(context, &arguments),
         Command::Check(arguments) => check::run(context, &arguments),
+        Command::Drill(arguments) => drill::run(context, &arguments),
         Command::Repair(arguments) => repair::run(context, &arguments),
         Command::Scrub(arguments) => scrub::run(context, &arguments),
         Command::Undo(arguments) => undo::run(context, &arguments),

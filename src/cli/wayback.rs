@@ -223,7 +223,7 @@ fn open(context: &Context, narrow: &Narrow) -> Result<Repository> {
 
 /// The profile by which a snapshot is brought back: that of the configuration, which knows secrets, else the one that
 /// travels in the snapshot.
-fn profile_of(
+pub fn profile_of(
     context: &Context,
     repository: &Repository,
     snapshot: &Snapshot,

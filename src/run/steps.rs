@@ -83,7 +83,13 @@ pub fn steps(
     });
     let prune = settings.prune.as_ref().map(prune);
     let check = settings.check.as_ref().map(check);
-    [retention, prune, check].into_iter().flatten().collect()
+    let drill = settings.drill.as_ref().map(|drill| Step {
+        name: "drill",
+        every: drill.every,
+        // the rest it reads from the profile
+        words: ["drill", "--profile", profile].map(str::to_owned).to_vec(),
+    });
+    [retention, prune, check, drill].into_iter().flatten().collect()
 }
 
 fn forget(retention: &Retention, only: Option<(&str, &str)>) -> Step {
@@ -153,7 +159,8 @@ mod tests {
         let settings: ProfileSettings = toml::from_str(
             "retention = { daily = 7, weekly = 4, within = '2d', tags = ['keep'], every = '1d' }\n\
              prune = { max_unused = '5', grace = '0s' }\n\
-             check = { read_data = '10%', every = '7d' }\n",
+             check = { read_data = '10%', every = '7d' }\n\
+             drill = { files = 3, every = '30d' }\n",
         )
         .unwrap();
         let typed = |is_maintenance| {
@@ -166,6 +173,7 @@ mod tests {
                 "forget --yes --keep-daily 7 --keep-weekly 4 --keep-within 2d --keep-tag keep --host h --profile p",
                 "prune --max-unused 5 --grace 0",
                 "check --read-data-subset 10%",
+                "drill --profile p",
             ]
         );
         assert!(!typed(true)[0].contains("--host"));

@@ -172,14 +172,16 @@ ends 0 on node-1 -q run node-1 --set-id 4294967003
 ends 1 on node-2 -q run node-2 --set-id 4294967003
 says '2/BACKUP/BACKUP-4294967003'
 # a number that was taken does not start another backup
+cp -a "$NODES/1/BACKUP/BACKUP-4294967003" "$work/untouched"
 ends 1 on node-1 -q run node-1 --set-id 4294967003
-says 'is there already'
+says backup-4294967003
+same "$work/untouched" "$NODES/1/BACKUP/BACKUP-4294967003"
 rm "$NODES"/lacks-*
 step 'missing parts'
 
 night 4294967004
 on sql -r cluster --json snapshots >"$work/json"
-# complete NAME: the status of the snapshot of that name
+# status NAME: the status of the snapshot of that name
 status() { grep "\"name\":\"$1\"" "$work/json" | grep -o '"status":"[a-z]*"' | cut -d'"' -f4; }
 for host in sql node-1 node-2; do
   [ "$(status backup-4294967004-$host)" = complete ] && [ "$(status backup-4294967001-$host)" = deleting ] ||
