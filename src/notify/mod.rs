@@ -9,7 +9,6 @@
 //! | `mail` | SMTP |
 //! | `prometheus`, `log` | files, and the journal |
 //! | `place` | how files are replaced |
-//! | `secret` | where secrets are |
 //!
 //! Nothing here fails a run: what could not be delivered comes back as sentences, without secrets in them. What goes over
 //! the network goes at once, and all of it is over within [`Limits`]. `docs/notices.md` tells users of it.
@@ -21,7 +20,6 @@ mod mail;
 mod place;
 mod prometheus;
 mod rules;
-mod secret;
 mod template;
 
 use std::future::{Future, ready};
@@ -32,9 +30,9 @@ use std::time::Duration;
 use self::event::Notice;
 pub use self::event::{Counts, Event, Figures, LastGood, Moment, Reason, State};
 pub use self::rules::{Sent, Told, decide};
-pub use self::secret::Environment;
 pub use self::template::check as check_template;
 use crate::config::profile::Notify;
+use crate::config::secret::Lookup;
 
 /// Where systemd's journal takes entries.
 pub const JOURNAL: &str = "/run/systemd/journal/socket";
@@ -59,7 +57,7 @@ impl Default for Limits {
 pub struct Surroundings<'a> {
     /// Where is remembered what was sent: a directory that outlives caches.
     pub state_directory: &'a Path,
-    pub environment: Environment<'a>,
+    pub environment: Lookup<'a>,
     /// [`JOURNAL`].
     pub journal: &'a Path,
     pub limits: Limits,
