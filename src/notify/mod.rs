@@ -74,6 +74,13 @@ struct Delivery {
     work: Work,
 }
 
+/// What became of it.
+struct Delivered {
+    name: String,
+    told: Option<(String, Reason)>,
+    result: Result<(), String>,
+}
+
 type Work = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
 
 /// Tells everybody whom `settings` name of the event, and gives warnings: one sentence for each who could not be told.
@@ -101,7 +108,7 @@ pub fn notify(settings: &[&Notify], event: &Event, surroundings: &Surroundings<'
         round.notices(notify, place);
     }
     let Round { deliveries, mut warnings, .. } = round;
-    for (name, told, result) in deliver(deliveries, surroundings.limits) {
+    for Delivered { name, told, result } in deliver(deliveries, surroundings.limits) {
         if let Some((recipient, reason)) = told {
             let told = sent.told.entry(recipient).or_default();
             *told = told.after(event.state, reason, result.is_ok(), surroundings.now_ms);
@@ -208,17 +215,18 @@ impl<'a> Round<'a> {
 }
 
 /// Delivers all at once: one that is slow keeps no other waiting.
-fn deliver(
-    deliveries: Vec<Delivery>,
-    limits: Limits,
-) -> Vec<(String, Option<(String, Reason)>, Result<(), String>)> {
+fn deliver(deliveries: Vec<Delivery>, limits: Limits) -> Vec<Delivered> {
     if deliveries.is_empty() {
         return Vec::new();
     }
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            let failed = |Delivery { name, told, .. }| (name, told, Err(error.to_string()));
+            let failed = |Delivery { name, told, .. }| Delivered {
+                name,
+                told,
+                result: Err(error.to_string()),
+            };
             return deliveries.into_iter().map(failed).collect();
         }
     };
@@ -236,7 +244,7 @@ fn deliver(
                 Ok(Err(_)) => Err(format!("no answer within {} s", limits.whole.as_secs_f32())),
                 Err(error) => Err(error.to_string()),
             };
-            results.push((name, told, result));
+            results.push(Delivered { name, told, result });
         }
         results
     });
