@@ -293,11 +293,13 @@ fn mariadb_comes_back_as_it_was() {
         names,
         ["%75sers.sql", "a%2Fb ü`'.sql", "fingerprint.json", "shop.sql", "users.sql"]
     );
-    assert_eq!(
-        before.notes,
-        [
-            "shop.sql: 1 tables of MyISAM have no transactions: what was written to them during the dump may be in it or not"
-        ]
+    // the server looks up no names
+    let engines = "shop.sql: 1 tables of MyISAM have no transactions: what was written to them during the dump may be in it or not";
+    assert_eq!(before.notes[0], engines);
+    assert!(
+        before.notes[1..].iter().all(|note| note.starts_with("users.sql: user `root`@")),
+        "{:?}",
+        before.notes
     );
     let stored = stored_fingerprint(&before);
     let shop = &stored.databases["shop"];
