@@ -127,9 +127,9 @@ mod tests {
         let mark = b"0123456789abcdef0123456789abcdef01234567";
         for (surplus, last) in [
             (40, mark.as_slice()),
-            (0, b""),
+            (0, &b""[..]),
             (0, &mark[1..]),
-            (0, b"0123456789abcdef0123456789abcdef0123456z"),
+            (0, &b"0123456789abcdef0123456789abcdef0123456z"[..]),
         ] {
             let mut ending = RdbEnd::default();
             let stream = [dump.as_slice(), last].concat();
