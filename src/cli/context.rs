@@ -71,6 +71,16 @@ impl Context {
         Ok(Context::new(global, environment))
     }
 
+    /// The same where the configuration that is named need not be there yet: it is to be written.
+    pub fn without_missing_configuration(&self) -> Context {
+        let mut global = self.global.clone();
+        let mut environment = Environment::read();
+        if self.named_config().is_some_and(|named| !named.exists()) {
+            (global.config, environment.config) = (None, None);
+        }
+        Context::new(global, environment)
+    }
+
     /// Says what its owner should know, from any thread.
     pub fn warner(&self) -> impl Fn(&str) + Send + Sync + 'static {
         |message| talk(&format!("esker: warning: {message}"))

@@ -36,7 +36,7 @@ pub struct Arguments {
 }
 
 pub fn run(context: &Context, arguments: &Arguments) -> Outcome {
-    let repository = context.open()?;
+    let repository = context.without_missing_configuration().open()?;
     repository.keyring().require_read()?;
     let snapshots = context.readable_snapshots(&repository)?;
     let all = newest(&snapshots);

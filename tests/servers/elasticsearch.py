@@ -105,7 +105,8 @@ def place_of(name, definition):
         raise Refused(400, "repository_exception", f"[{name}] repository type [{definition.get('type')}] does not exist")
     place = os.path.normpath(os.path.join(allowed, definition["settings"]["location"]))
     if os.path.commonpath([allowed, place]) != allowed:
-        raise Refused(400, "repository_exception", f"[{name}] location [{place}] doesn't match any of the locations specified by path.repo")
+        reason = f"[{name}] location [{place}] doesn't match any of the locations specified by path.repo"
+        raise Refused(400, "repository_exception", reason)
     return place
 
 
@@ -146,7 +147,8 @@ def begin_snapshot(repository, name, wanted):
     location(repository)
     snapshots = CONTENTS[repository]["snapshots"]
     if any(snapshot["snapshot"] == name for snapshot in snapshots):
-        raise Refused(400, "invalid_snapshot_name_exception", f"[{repository}:{name}] Invalid snapshot name [{name}], snapshot with the same name already exists")
+        reason = f"[{repository}:{name}] Invalid snapshot name [{name}], snapshot with the same name already exists"
+        raise Refused(400, "invalid_snapshot_name_exception", reason)
     if any(snapshot["state"] == "IN_PROGRESS" for snapshot in snapshots):
         raise Refused(503, "concurrent_snapshot_execution_exception", f"[{repository}:{name}] a snapshot is already running")
     names = chosen(wanted.get("indices", "*"))
@@ -222,7 +224,12 @@ def restore(repository, name, wanted):
     returned = {}
     for index in names:
         if index in INDICES and INDICES[index]["open"]:
-            raise Refused(500, "snapshot_restore_exception", f"[{repository}:{name}/{snapshot['uuid']}] cannot restore index [{index}] because an open index with same name already exists in the cluster. Either close or delete the existing index or restore the index under a different name by providing a rename pattern and replacement name")
+            raise Refused(
+                500, "snapshot_restore_exception",
+                f"[{repository}:{name}/{snapshot['uuid']}] cannot restore index [{index}] because an open index with same name "
+                "already exists in the cluster. Either close or delete the existing index or restore the index under a different "
+                "name by providing a rename pattern and replacement name",
+            )
         documents, about = {}, metadata[index]
         for number in range(about["shards"]):
             at = os.path.join(place, "indices", about["uuid"], str(number))
@@ -245,7 +252,10 @@ def answer(method, path, query, body):
         case "GET", []:
             return {"name": "stand-in", "cluster_name": "stand-in", "version": {"number": "8.17.0"}, "tagline": "Not Elasticsearch"}
         case "GET", ["_cluster", "health"]:
-            return {"cluster_name": "stand-in", "status": "green", "timed_out": False, "number_of_nodes": 1, "number_of_data_nodes": 1, "initializing_shards": 0, "unassigned_shards": 0}
+            return {
+                "cluster_name": "stand-in", "status": "green", "timed_out": False, "number_of_nodes": 1, "number_of_data_nodes": 1,
+                "initializing_shards": 0, "unassigned_shards": 0,
+            }
         case "GET", ["_cat", "indices", *rest]:
             names = chosen(rest[0] if rest else "*")
             state = {name: INDICES[name] for name in names}

@@ -107,7 +107,8 @@ for outcome in PARTIAL FAILED; do
   says "$outcome"
   says search
   # the files are there nevertheless, and nothing is there that could be taken for indices
-  partial=$("$ESKER" -r backups --json snapshots | grep '"status":"partial"' | tail -1 | grep -o '"id":"[0-9a-f]*"' | cut -d'"' -f4)
+  partial=$("$ESKER" -r backups --json snapshots | grep '"status":"partial"' | tail -1 |
+    grep -o '"id":"[0-9a-f]*"' | cut -d'"' -f4)
   ends 0 "$ESKER" -q -r backups restore "$partial" "$work/out"
   same "$home" "$work/out$home"
   [ ! -e "$work/out/search" ] || fail "something of the $outcome snapshot is stored: $(find "$work/out/search" | head -3)"

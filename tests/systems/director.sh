@@ -70,7 +70,7 @@ again ftp
 step 'second night'
 ends 0 "$ESKER" -q run configuration analytics
 # the night it missed is there as well
-[ "$("$ESKER" -r files --json snapshots --all | grep -c '"type":"snapshot"')" -ge 6 ] ||
+[ "$("$ESKER" -r files --json snapshots --all | grep -c '"type":"snapshot"')" -ge 5 ] ||
   fail "files did not catch up: $("$ESKER" -r files snapshots --all)"
 step 'third night'
 
