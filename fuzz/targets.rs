@@ -11,10 +11,12 @@
 
 use std::convert::Infallible;
 use std::fmt::Debug;
+use std::path::Path;
 use std::str::from_utf8;
 use std::sync::LazyLock;
 
 use esker::compression::{Codec, DEFAULT_LEVEL, compress, decompress};
+use esker::config::Loaded;
 use esker::crypto::keys::slot_wrap;
 use esker::crypto::{
     self, HybridPrivate, HybridPublic, SEAL_OVERHEAD, SecretKey, SigningKey, seal,
@@ -66,6 +68,7 @@ pub const TARGETS: &[Target] = &[
     ("page_tree_leaf", page_tree_leaf),
     ("piece", piece),
     ("private_part", private_part),
+    ("profiles", profiles),
     ("record", record),
     ("reference", reference),
     ("secrets", secrets),
@@ -457,6 +460,23 @@ pub fn key_text(data: &[u8]) {
     }
     if let Ok(admin) = file::parse_admin_key(text) {
         assert_eq!(hex(&admin.0), text);
+    }
+}
+
+/// A configuration file. A profile that is taken travels without secrets, and arrives.
+pub fn profiles(data: &[u8]) {
+    let Ok(text) = from_utf8(data) else { return };
+    let read = |text: &str| esker::config::parse(Path::new("x.toml"), text.to_owned());
+    let Loaded { configuration, findings, .. } = read(text);
+    let profiles: Vec<_> = configuration.profiles().iter().collect();
+    esker::config::check::check(&configuration, &profiles, &|_| None);
+    if findings.is_empty() {
+        for profile in profiles {
+            let arrived = read(&profile.without_secrets());
+            assert_eq!(arrived.findings, []);
+            let arrived = arrived.configuration.profile(&profile.name).unwrap().without_secrets();
+            assert_eq!(read(&arrived).configuration.profiles().len(), 1);
+        }
     }
 }
 

@@ -41,6 +41,7 @@ pub mod files;
 pub mod find;
 pub mod forget;
 pub mod format;
+pub mod history;
 pub mod id;
 pub mod keys;
 pub mod list;

@@ -321,6 +321,8 @@ fn a_step_that_the_key_has_no_right_for_is_named_with_who_must_do_it() {
         "full",
         "key",
         "add",
+        "--label",
+        "w",
         "--role",
         "write",
         "--new-key-file",

@@ -42,6 +42,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("source", 5),
     ("run", 5),
     ("schedule", 5),
+    ("history", 5),
     ("wayback", 5),
     ("drill", 5),
     ("standby", 5),

@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::{
-    backup, cat, check, completions, config, copy, diff, drill, dump, find, forget, init, key, ls,
-    man, prune, repair, restore, run, schedule, scrub, snapshots, stats, status, store, tag, undo,
-    values,
+    backup, cat, check, completions, config, copy, diff, drill, dump, find, forget, history, init,
+    key, ls, man, prune, recover, repair, restore, run, schedule, scrub, snapshots, stats, status,
+    store, tag, undo, values,
 };
 use crate::store::address::connections;
 
@@ -106,6 +106,7 @@ pub enum Command {
     Backup(Box<backup::Arguments>),
     Snapshots(snapshots::Arguments),
     Status(status::Arguments),
+    History(history::Arguments),
     Tag(tag::Arguments),
     Restore(restore::Arguments),
     Ls(ls::Arguments),
@@ -123,6 +124,7 @@ pub enum Command {
     Repair(repair::Arguments),
     Key(key::Arguments),
     Cat(cat::Arguments),
+    Recover(recover::Arguments),
     Run(run::Arguments),
     Schedule(schedule::Arguments),
     Config(config::Arguments),

@@ -9,13 +9,14 @@ use super::context::Context;
 use super::exit::when;
 use super::snapshot_name::Narrow;
 use super::streams::Output;
-use super::{Exit, Outcome};
+use super::{Exit, Outcome, history};
 use crate::check::{
     Affected, AffectedWhat, CheckOptions, CheckReport, Finding, Subset, check, mark_damaged,
 };
 use crate::format::entry::display_key;
+use crate::history::of_check;
 use crate::output;
-use crate::repository::{Repository, Result, Standing};
+use crate::repository::{Repository, Result, Standing, now_ms};
 
 /// Verify the repository
 ///
@@ -42,7 +43,7 @@ pub struct Arguments {
     #[arg(long)]
     refs: bool,
 
-    /// Do not mark damaged packs: nothing is written
+    /// Do not mark damaged packs, and leave no record: nothing is written
     ///
     /// Without it damaged packs are marked, and the next backup stores again what they held.
     #[arg(long)]
@@ -67,8 +68,12 @@ pub fn run(context: &Context, arguments: &Arguments) -> Outcome {
     let repository = context.open()?;
     let options = options(context, &repository, arguments)?;
     let reporter = context.reporter();
+    let started = now_ms();
     let checked = check(&repository, &options, &reporter);
     reporter.finish();
+    if !arguments.no_mark {
+        history::keep(context, &repository, &of_check(started, &options, &checked), &checked);
+    }
     let report = checked?;
     let marks = if arguments.no_mark { 0 } else { mark(context, &repository, &report) };
     match context.json() {

@@ -12,13 +12,14 @@ use super::exit::when;
 use super::other::Other;
 use super::snapshot_name::Narrow;
 use super::streams::{Output, Stop, talk};
-use super::{Exit, Outcome, values};
+use super::{Exit, Outcome, history, values};
 use crate::compression::DEFAULT_LEVEL;
 use crate::copy::{Copied, CopyOptions, CopyReport, Plan, There, copy, plan};
+use crate::history::of_copy;
 use crate::id::SnapshotId;
 use crate::output;
 use crate::repository::snapshots::Snapshot;
-use crate::repository::{Error, ErrorKind, Repository, Result};
+use crate::repository::{Error, ErrorKind, Repository, Result, now_ms};
 
 /// Copy snapshots into another repository
 ///
@@ -105,8 +106,10 @@ pub fn run(context: &Context, arguments: &Arguments) -> Outcome {
         print_plan(context, &planned?)?;
         return Ok(Exit::Ok);
     }
+    let started = now_ms();
     let copied = copy(&source, &destination, &options, &reporter);
     reporter.finish();
+    history::keep(context, &destination, &of_copy(started, &source, &copied), &copied);
     let report = copied?;
     for (id, error) in &report.damaged {
         context.warn(&format!("snapshot {} is DAMAGED and not copied: {error}", short(*id)));

@@ -42,11 +42,13 @@ mod drill;
 mod dump;
 mod find;
 mod forget;
+mod history;
 mod init;
 mod key;
 mod ls;
 mod man;
 mod prune;
+mod recover;
 mod repair;
 mod restore;
 mod run;
@@ -105,6 +107,7 @@ fn dispatch(context: &Context, command: Command) -> Outcome {
         Command::Backup(arguments) => backup::run(context, *arguments),
         Command::Snapshots(arguments) => snapshots::run(context, &arguments),
         Command::Status(arguments) => status::run(context, &arguments),
+        Command::History(arguments) => history::run(context, &arguments),
         Command::Tag(arguments) => tag::run(context, &arguments),
         Command::Ls(arguments) => ls::run(context, &arguments),
         Command::Restore(arguments) => restore::run(context, &arguments),
@@ -123,6 +126,7 @@ fn dispatch(context: &Context, command: Command) -> Outcome {
         Command::Key(arguments) => key::run(context, &arguments),
         Command::Cat(arguments) => cat::run(context, &arguments),
         Command::Config(arguments) => config::run(context, &arguments),
+        Command::Recover(arguments) => recover::run(context, &arguments),
         Command::Run(arguments) => run::run(context, &arguments),
         Command::Schedule(arguments) => schedule::run(context, &arguments),
         Command::Store(arguments) => store::run(context, &arguments),

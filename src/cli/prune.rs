@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use super::context::Context;
 use super::exit::when;
 use super::streams::Output;
-use super::{Exit, Outcome, values};
+use super::{Exit, Outcome, history, values};
+use crate::history::of_prune;
 use crate::output;
 use crate::prune::{self, MAX_UNUSED, Outlook, Plan, PruneOptions, PruneReport, Reason};
 use crate::repository::{Repository, now_ms};
@@ -64,7 +65,6 @@ impl How {
             max_unused: self.max_unused / 100.0,
             max_repack: self.max_repack,
             full: self.full,
-            host: super::backup::host_name(),
             ..PruneOptions::new(repository)
         }
     }
@@ -114,8 +114,10 @@ pub fn prune_and_tell(
     options: &PruneOptions,
 ) -> Outcome {
     let reporter = context.reporter();
+    let started = now_ms();
     let pruned = prune::prune(repository, options, &reporter);
     reporter.finish();
+    history::keep(context, repository, &of_prune(started, &pruned), &pruned);
     let report = pruned?;
     for damage in &report.damage {
         context.warn(damage);

@@ -167,7 +167,7 @@ pub fn everything(
     narrow: &Narrow,
     asking: Asking,
 ) -> Outcome {
-    let repository = context.open()?;
+    let repository = open(context, narrow)?;
     let snapshots = context.readable_snapshots(&repository)?;
     let snapshot = context.select(&repository, &snapshots, &named.wanted, narrow)?;
     let way_back = match profile_of(context, &repository, snapshot)? {
@@ -199,6 +199,26 @@ pub fn everything(
     tell(context, snapshot, &reports)?;
     let exits = reports.iter().map(exit_of);
     Ok(exits.fold(when(!left.is_empty(), Exit::Partial), Exit::and))
+}
+
+/// The repository that was named; else the first of the profile's that can be reached.
+fn open(context: &Context, narrow: &Narrow) -> Result<Repository> {
+    let is_named = context.global.repository.is_some() || context.environment.repository.is_some();
+    let configuration = context.configuration()?;
+    let [profile] = narrow.profile.as_slice() else { return context.open() };
+    let profile = configuration.profiles().iter().find(|configured| configured.name == *profile);
+    let Some(profile) = profile.filter(|_| !is_named) else { return context.open() };
+    let mut first = None;
+    for name in profile.repositories() {
+        match context.open_named(name) {
+            Ok(repository) => return Ok(repository),
+            Err(error) => {
+                context.warn(&format!("repository {name}: {}", error.message));
+                first.get_or_insert(error);
+            }
+        }
+    }
+    first.map_or_else(|| context.open(), Err)
 }
 
 /// The profile by which a snapshot is brought back: that of the configuration, which knows secrets, else the one that

@@ -143,16 +143,32 @@ fn needed(profile: &Profile) -> Vec<Tool<'_>> {
     for (path, command) in commands(profile) {
         let path: Vec<&str> = path.iter().map(String::as_str).collect();
         let at = profile.written.place(&path);
-        let why = format!("`{}`", path.join("."));
+        let why = format!("`{}`", written(&profile.name, &path));
         tools.extend(program(command).map(|program| Tool { any_of: vec![program], at, why }));
     }
     for (index, source) in profile.settings.sources.iter().enumerate() {
         let at = profile.written.place(&["sources", &index.to_string(), "preset"]);
         for any_of in of_preset(source) {
-            tools.push(Tool { any_of, at, why: "the preset".to_owned() });
+            tools.push(Tool {
+                any_of,
+                at,
+                why: format!("a preset of `profiles.{}`", profile.name),
+            });
         }
     }
     tools
+}
+
+/// `profiles.web.sources[0].command`
+fn written(profile: &str, path: &[&str]) -> String {
+    let mut text = format!("profiles.{profile}");
+    for step in path {
+        match step.parse::<usize>() {
+            Ok(index) => text.push_str(&format!("[{index}]")),
+            Err(_) => text.push_str(&format!(".{step}")),
+        }
+    }
+    text
 }
 
 /// Every command of a profile, and where it is written.

@@ -1,14 +1,12 @@
-//! What a copy says of itself: the manifest, the name, the record of the run.
+//! What a copy says of itself: the manifest and the name.
 //!
 //! `format-spec/11-snapshots.md`, *Copied snapshots*.
 
 use std::collections::{BTreeSet, HashSet};
 
-use super::{CopyOptions, CopyReport};
-use crate::format::Kind;
 use crate::format::manifest::{CopiedFrom, Manifest, PrivatePart, Set, Source};
-use crate::format::notes::{self, MarkKind, Record, record_key};
-use crate::id::{SnapshotId, SweepId};
+use crate::format::notes::{self, MarkKind};
+use crate::id::SnapshotId;
 use crate::progress::{Event, Progress};
 use crate::repository::open::program;
 use crate::repository::snapshots::Snapshot;
@@ -130,40 +128,4 @@ impl Names {
         }
         Ok(())
     }
-}
-
-/// Leaves a signed record in the destination. The copy is done; a store that does
-/// not take it changes nothing.
-pub(super) fn put_record(
-    source: &Repository,
-    destination: &Repository,
-    report: &CopyReport,
-    started: u64,
-    options: &CopyOptions,
-) {
-    let damaged = if report.damaged.is_empty() { 0 } else { 20 };
-    let sum = |of: fn(&super::Copied) -> u64| report.copied.iter().map(of).sum();
-    let count = |name: &str, number: u64| (name.to_owned(), number);
-    let record = Record {
-        kind: "copy".to_owned(),
-        started,
-        ended: now_ms().max(started),
-        host: options.host.clone(),
-        code: report.stopped.as_ref().map_or(damaged, |error| error.exit_code()),
-        extent: format!("from repository {}", source.id()),
-        snapshots: report.copied.iter().map(|copied| copied.id).collect(),
-        counts: vec![
-            count("snapshots there already", report.there.len() as u64),
-            count("snapshots damaged", report.damaged.len() as u64),
-            count("bytes read", sum(|copied| copied.bytes_read)),
-            count("bytes put", sum(|copied| copied.bytes_put)),
-        ],
-        kept: Vec::new(),
-    };
-    let lines = report.damaged.iter().map(|(id, error)| format!("{id}: {error}"));
-    let lines = lines.chain(report.stopped.iter().map(ToString::to_string));
-    let tail = lines.collect::<Vec<_>>().join("\n");
-    let tail = (!tail.is_empty()).then_some(tail.as_bytes());
-    let key = record_key("copy", SweepId::random().0);
-    let _ = destination.put_object(Kind::Record, &key, &record.encode(), tail);
 }

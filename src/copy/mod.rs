@@ -7,7 +7,7 @@
 //! |---|---|
 //! | `plan` | which snapshots are to be copied, and which are there |
 //! | `run` | one snapshot: signs of life, checkpoints, commit |
-//! | `describe` | what the copy's manifest, name and record say |
+//! | `describe` | what the copy's manifest and name say |
 //! | `write` | the one pass over the tree, in windows |
 //! | `fetch` | the threads: fetch, open, verify, seal for the other repository |
 //! | `build` | contents, lists and tree of the copy |
@@ -28,7 +28,7 @@ mod write;
 use crate::format::manifest::{self, Outcome};
 use crate::id::SnapshotId;
 use crate::progress::{Event, Progress};
-use crate::repository::{Error, ErrorKind, Repository, Result, now_ms};
+use crate::repository::{Error, ErrorKind, Repository, Result};
 
 pub use self::plan::{Plan, There, plan};
 
@@ -107,7 +107,6 @@ pub fn copy(
     progress: &dyn Progress,
 ) -> Result<CopyReport> {
     let (plan, listing) = plan::survey(source, destination, options, progress)?;
-    let started = now_ms();
     let (mut files, mut bytes) = (0, 0);
     for snapshot in &plan.wanted {
         files += snapshot.manifest.counts.files;
@@ -138,7 +137,6 @@ pub fn copy(
         }
     }
     copier.end();
-    describe::put_record(source, destination, &report, started, options);
     Ok(report)
 }
 

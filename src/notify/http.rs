@@ -6,10 +6,10 @@ use reqwest::redirect::Policy;
 use reqwest::{Method, Url};
 
 use super::event::{Event, Moment, Notice, State};
-use super::secret::Environment;
 use super::template::{self, Escape};
-use super::{Limits, reason, secret};
+use super::{Limits, reason};
 use crate::config::profile::Webhook;
+use crate::config::secret::Lookup;
 use crate::config::value::Secret;
 
 /// One request, complete.
@@ -25,9 +25,9 @@ pub(super) struct Request {
 pub(super) fn ping(
     address: &Secret,
     event: &Event,
-    environment: Environment<'_>,
+    environment: Lookup<'_>,
 ) -> Result<Request, String> {
-    let mut url = address_of(address, environment)?;
+    let mut url = address_of("ping", address, environment)?;
     let end = match event.moment {
         Moment::Start => "start".to_owned(),
         _ if event.exit_code != 0 => event.exit_code.to_string(),
@@ -46,13 +46,14 @@ pub(super) fn ping(
 pub(super) fn webhook(
     settings: &Webhook,
     notice: &Notice<'_>,
-    environment: Environment<'_>,
+    environment: Lookup<'_>,
 ) -> Result<Request, String> {
-    let url = address_of(&settings.url, environment)?;
+    let url = address_of("url", &settings.url, environment)?;
     let mut headers = HeaderMap::new();
     for (name, value) in &settings.headers {
         let wrong = |why: &str| format!("header {name:?}: {why}");
-        let value = secret::read(value, environment).map_err(|error| wrong(&error))?;
+        let key = format!("headers.{name}");
+        let value = value.read(&key, environment).map_err(|error| error.message)?;
         let name: HeaderName = name.parse().map_err(|_| wrong("this is no name of a header"))?;
         let mut value: HeaderValue =
             value.parse().map_err(|_| wrong("its value holds what a header cannot hold"))?;
@@ -82,9 +83,9 @@ pub(super) fn push(
     address: &Secret,
     group: &str,
     body: String,
-    environment: Environment<'_>,
+    environment: Lookup<'_>,
 ) -> Result<Request, String> {
-    let mut url = address_of(address, environment)?;
+    let mut url = address_of("push", address, environment)?;
     let path = format!("{}/metrics/job/esker{group}", url.path().trim_end_matches('/'));
     url.set_path(&path);
     let headers = content("text/plain; version=0.0.4; charset=utf-8");
@@ -106,8 +107,8 @@ fn escape_of(content_type: Option<&str>, body: &str) -> Escape {
     }
 }
 
-fn address_of(address: &Secret, environment: Environment<'_>) -> Result<Url, String> {
-    let text = secret::read(address, environment)?;
+fn address_of(key: &str, address: &Secret, environment: Lookup<'_>) -> Result<Url, String> {
+    let text = address.read(key, environment).map_err(|error| error.message)?;
     match Url::parse(text.trim()) {
         Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(url),
         _ => Err("its address does not begin with https:// or http:// and a host".to_owned()),
@@ -194,7 +195,7 @@ mod tests {
         let url = Url::parse("https://user:word@hc-ping.com:8443/8e1c?key=1").unwrap();
         assert_eq!(masked(&url), "https://hc-ping.com:8443/…");
         for address in ["8e1c-secret", "ftp://8e1c-secret", "https:///", "https://:8e1c-secret"] {
-            let error = address_of(&Secret::Text(address.into()), &|_| None).unwrap_err();
+            let error = address_of("ping", &Secret::Text(address.into()), &|_| None).unwrap_err();
             assert!(!error.contains("8e1c"), "{error}");
         }
     }

@@ -11,10 +11,10 @@ use lettre::{AsyncTransport, Tokio1Executor};
 use url::{Host, Url};
 
 use super::event::{Notice, Reason, State};
-use super::secret::Environment;
 use super::template::{self, Escape, line};
-use super::{Limits, reason, secret};
+use super::{Limits, reason};
 use crate::config::profile::Mail as Settings;
+use crate::config::secret::Lookup;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Security {
@@ -88,7 +88,7 @@ impl Server {
 pub(super) fn mail(
     settings: &Settings,
     notice: &Notice<'_>,
-    environment: Environment<'_>,
+    environment: Lookup<'_>,
 ) -> Result<Mail, String> {
     let server = Server::parse(&settings.server)?;
     let credentials = credentials(settings, &server, environment)?;
@@ -133,7 +133,7 @@ pub(super) fn mail(
 fn credentials(
     settings: &Settings,
     server: &Server,
-    environment: Environment<'_>,
+    environment: Lookup<'_>,
 ) -> Result<Option<Credentials>, String> {
     let (user, password) = match (&settings.user, &settings.password) {
         (None, None) => return Ok(None),
@@ -147,9 +147,8 @@ fn credentials(
             server.host
         ));
     }
-    let password =
-        secret::read(password, environment).map_err(|error| format!("password: {error}"))?;
-    Ok(Some(Credentials::new(user.clone(), password)))
+    let password = password.read("password", environment).map_err(|error| error.message)?;
+    Ok(Some(Credentials::new(user.clone(), password.to_string())))
 }
 
 fn mailbox(key: &str, address: &str) -> Result<Mailbox, String> {

@@ -9,7 +9,6 @@
 //! | `mail` | SMTP |
 //! | `prometheus`, `log` | files, and the journal |
 //! | `place` | how files are replaced |
-//! | `secret` | where secrets are |
 //!
 //! Nothing here fails a run: what could not be delivered comes back as sentences, without secrets in them. What goes over
 //! the network goes at once, and all of it is over within [`Limits`]. `docs/notices.md` tells users of it.
@@ -21,7 +20,6 @@ mod mail;
 mod place;
 mod prometheus;
 mod rules;
-mod secret;
 mod template;
 
 use std::future::{Future, ready};
@@ -32,9 +30,9 @@ use std::time::Duration;
 use self::event::Notice;
 pub use self::event::{Counts, Event, Figures, LastGood, Moment, Reason, State};
 pub use self::rules::{Sent, Told, decide};
-pub use self::secret::Environment;
 pub use self::template::check as check_template;
 use crate::config::profile::Notify;
+use crate::config::secret::Lookup;
 
 /// Where systemd's journal takes entries.
 pub const JOURNAL: &str = "/run/systemd/journal/socket";
@@ -59,7 +57,7 @@ impl Default for Limits {
 pub struct Surroundings<'a> {
     /// Where is remembered what was sent: a directory that outlives caches.
     pub state_directory: &'a Path,
-    pub environment: Environment<'a>,
+    pub environment: Lookup<'a>,
     /// [`JOURNAL`].
     pub journal: &'a Path,
     pub limits: Limits,
@@ -74,6 +72,13 @@ struct Delivery {
     /// Who is told of it once only, and why now.
     told: Option<(String, Reason)>,
     work: Work,
+}
+
+/// What became of it.
+struct Delivered {
+    name: String,
+    told: Option<(String, Reason)>,
+    result: Result<(), String>,
 }
 
 type Work = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
@@ -103,7 +108,7 @@ pub fn notify(settings: &[&Notify], event: &Event, surroundings: &Surroundings<'
         round.notices(notify, place);
     }
     let Round { deliveries, mut warnings, .. } = round;
-    for (name, told, result) in deliver(deliveries, surroundings.limits) {
+    for Delivered { name, told, result } in deliver(deliveries, surroundings.limits) {
         if let Some((recipient, reason)) = told {
             let told = sent.told.entry(recipient).or_default();
             *told = told.after(event.state, reason, result.is_ok(), surroundings.now_ms);
@@ -210,17 +215,18 @@ impl<'a> Round<'a> {
 }
 
 /// Delivers all at once: one that is slow keeps no other waiting.
-fn deliver(
-    deliveries: Vec<Delivery>,
-    limits: Limits,
-) -> Vec<(String, Option<(String, Reason)>, Result<(), String>)> {
+fn deliver(deliveries: Vec<Delivery>, limits: Limits) -> Vec<Delivered> {
     if deliveries.is_empty() {
         return Vec::new();
     }
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            let failed = |Delivery { name, told, .. }| (name, told, Err(error.to_string()));
+            let failed = |Delivery { name, told, .. }| Delivered {
+                name,
+                told,
+                result: Err(error.to_string()),
+            };
             return deliveries.into_iter().map(failed).collect();
         }
     };
@@ -238,7 +244,7 @@ fn deliver(
                 Ok(Err(_)) => Err(format!("no answer within {} s", limits.whole.as_secs_f32())),
                 Err(error) => Err(error.to_string()),
             };
-            results.push((name, told, result));
+            results.push(Delivered { name, told, result });
         }
         results
     });

@@ -13,6 +13,7 @@
 //! | `sweep` | one announced deletion |
 //! | `merge` | few index segments instead of many |
 //! | `notes` | small objects that are only in the way |
+//! | `records` | records whose time is over |
 //! | `outlook` | what comes free when |
 //!
 //! A prune goes in rounds: first whole packs that nobody needs, with the
@@ -27,6 +28,7 @@ mod notes;
 mod outlook;
 mod plan;
 mod reasons;
+mod records;
 mod repack;
 mod rounds;
 mod survey;
@@ -36,13 +38,14 @@ mod usage;
 pub use self::outlook::{Outlook, outlook};
 pub use self::plan::{DeadPack, LivePack, Plan, Requests};
 pub use self::reasons::{Reason, SILENCE_MS};
+pub use self::records::{KEEP_MS, KEEP_NEWEST};
 
 use self::facts::{Facts, settle};
 use self::plan::{Planned, unreadable_sentence};
 use self::reasons::Due;
 use self::sweep::Sweeper;
 use crate::format::Kind;
-use crate::format::notes::{Record, Sweep, record_key, sweep_key};
+use crate::format::notes::{Sweep, sweep_key};
 use crate::id::{SnapshotId, SweepId};
 use crate::progress::{Event, Progress};
 use crate::repository::{Error, ErrorKind, Repository, Result, now_ms};
@@ -69,7 +72,6 @@ pub struct PruneOptions {
     pub compression: i32,
     /// Take away plans that cannot be read. Only while no other prune runs.
     pub drop_unreadable_plans: bool,
-    pub host: String,
 }
 
 /// Share of unused bytes that stays by default.
@@ -88,7 +90,6 @@ impl PruneOptions {
             recuts: repository.keyring().may_read_content(),
             compression: 3,
             drop_unreadable_plans: false,
-            host: String::new(),
         }
     }
 
@@ -181,7 +182,6 @@ pub fn prune(
     options: &PruneOptions,
     progress: &dyn Progress,
 ) -> Result<PruneReport> {
-    let started = now_ms();
     begin(repository, options, progress)?;
     let ended = repository.local().begin_prune();
     let full = options.full || ended.is_none_or(|count| count + 1 >= FULL_EVERY);
@@ -218,7 +218,6 @@ pub fn prune(
     // the space is there again that may have been given up to get so far
     let _ = repository.store().restore_reserve();
     repository.local().end_prune(if full { 0 } else { ended.unwrap_or(0) + 1 });
-    put_record(repository, &report, started, &options);
     Ok(report)
 }
 
@@ -260,31 +259,4 @@ fn may_delete(repository: &Repository, facts: &Facts, time: u64) -> Result<()> {
 
 fn progress_check(progress: &dyn Progress) -> Result<()> {
     if progress.interrupted() { Err(Error::interrupted()) } else { Ok(()) }
-}
-
-/// Leaves a signed record. The prune is done; a store that does not take it
-/// changes nothing.
-fn put_record(repository: &Repository, report: &PruneReport, started: u64, options: &PruneOptions) {
-    let count = |name: &str, number: u64| (name.to_owned(), number);
-    let record = Record {
-        kind: "prune".to_owned(),
-        started,
-        ended: now_ms().max(started),
-        host: options.host.clone(),
-        code: if report.damage.is_empty() { 0 } else { 20 },
-        extent: if report.plan.full { "all packs" } else { "packs that may have become free" }
-            .to_owned(),
-        snapshots: report.manifests.clone(),
-        counts: vec![
-            count("packs deleted", report.packs_deleted),
-            count("bytes deleted", report.bytes_deleted),
-            count("packs moved", report.packs_repacked),
-            count("bytes put", report.bytes_put),
-        ],
-        kept: Vec::new(),
-    };
-    let key = record_key("prune", SweepId::random().0);
-    let tail = report.damage.join("\n");
-    let tail = (!tail.is_empty()).then_some(tail.as_bytes());
-    let _ = repository.put_object(Kind::Record, &key, &record.encode(), tail);
 }

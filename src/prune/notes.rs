@@ -1,10 +1,11 @@
-//! Small objects that are only in the way: of snapshots that are gone, and of
-//! runs that are over.
+//! Small objects that are only in the way: of snapshots that are gone, of runs that
+//! are over, and records whose time is.
 
 use std::collections::HashSet;
 
 use super::facts::Facts;
 use super::reasons::Due;
+use super::records::expired;
 use crate::format::manifest::{self, snapshot_of_key};
 use crate::format::notes::{CONFIRMED, MARKS, SESSIONS, mark_of_key, session_of_key};
 use crate::id::SnapshotId;
@@ -26,6 +27,7 @@ pub(super) struct InTheWay {
     pub confirmations: Vec<String>,
     pub sessions: Vec<String>,
     pub marks: Vec<String>,
+    pub records: Vec<String>,
 }
 
 /// Notes of manifests that are gone, sessions of runs whose snapshot is
@@ -35,12 +37,13 @@ pub(super) struct InTheWay {
 /// its key is never used again.
 pub(super) fn in_the_way(repository: &Repository, facts: &Facts, due: Due) -> Result<InTheWay> {
     let store = &**repository.store();
-    let (confirmations, (sessions, marks)) = both(
+    let ((confirmations, records), (sessions, marks)) = both(
         store,
-        || repository.listed_keys(CONFIRMED),
+        || both(store, || repository.listed_keys(CONFIRMED), || expired(repository, due.now)),
         || both(store, || repository.listed_keys(SESSIONS), || repository.listed_keys(MARKS)),
     );
     let (confirmations, sessions, marks) = (confirmations?, sessions?, marks?);
+    let records = records?;
     let manifests = listed_snapshots(repository)?;
     let confirmed: HashSet<SnapshotId> = facts
         .listing
@@ -73,6 +76,7 @@ pub(super) fn in_the_way(repository: &Repository, facts: &Facts, due: Due) -> Re
             let settled = facts.listing.settled_marks.contains(key);
             settled || of_none(mark_of_key(key).map(|(id, _)| id))
         }),
+        records,
     })
 }
 

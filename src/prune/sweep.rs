@@ -203,10 +203,10 @@ impl Sweeper<'_, '_> {
 
     /// Notes that are only in the way now.
     fn delete_notes(&self) -> Result<u64> {
-        let InTheWay { confirmations, sessions, marks } =
+        let InTheWay { confirmations, sessions, marks, records } =
             notes::in_the_way(self.repository, self.facts, self.due)?;
-        let count = confirmations.len() + sessions.len() + marks.len();
-        for class in [confirmations, sessions, marks] {
+        let count = confirmations.len() + sessions.len() + marks.len() + records.len();
+        for class in [confirmations, sessions, marks, records] {
             self.delete_keys(class)?;
         }
         Ok(count as u64)

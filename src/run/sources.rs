@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::hooks::{self, Facts, Moment};
 use crate::backup::{BackupOptions, Sink, StreamSource, stream_name_is_valid};
-use crate::config::profile::{Conditions, Hooks, ProfileSettings, Source as Settings};
+use crate::config::profile::{Conditions, Hooks, Preset, ProfileSettings, Source as Settings};
 use crate::files::Rules;
 use crate::format::manifest::Promises;
 use crate::repository::{Error, ErrorKind, Result};
@@ -45,9 +45,15 @@ pub fn prepare(
             continue;
         }
         if let Some(stream) = Source::new(source, surroundings)? {
-            stream.check().map_err(|error| {
-                Error::new(error.kind, format!("source {}: {}", stream.name(), error.message))
-            })?;
+            if let Err(error) = stream.check() {
+                if is_elsewhere(source) {
+                    // what cannot be reached today is no reason not to save the rest
+                    broken.push(failing(stream.name(), required, error.message));
+                    continue;
+                }
+                let message = format!("source {}: {}", stream.name(), error.message);
+                return Err(Error::new(error.kind, message));
+            }
             let (stream, tells) = stream.stream();
             told.push((stream.name.clone(), tells.clone()));
             streams.push(with_hooks(stream, source, facts, &tells.log, warn));
@@ -101,6 +107,19 @@ fn not_mounted(source: &Settings) -> Option<String> {
     let mounts = source.expect_mount.clone()?;
     let conditions = Conditions { mounts, ..Conditions::default() };
     unmet(&conditions, &Places::default()).into_iter().next()
+}
+
+/// Whether a source's programs are on another machine.
+fn is_elsewhere(source: &Settings) -> bool {
+    let through = match &source.preset {
+        Some(Preset::Postgresql(preset)) => &preset.through,
+        Some(Preset::Mariadb(preset)) => &preset.through,
+        Some(Preset::Sqlite(preset)) => &preset.through,
+        Some(Preset::Redis(preset)) => &preset.through,
+        Some(Preset::Elasticsearch(_)) => return true,
+        Some(Preset::Ndb(_)) | None => &None,
+    };
+    through.as_ref().is_some_and(|through| !through.is_empty())
 }
 
 /// A source that fails before it began.

@@ -25,7 +25,8 @@ pub fn capture(
     running.wait_for_first(&|| sink.interrupted())?;
     let (given, bytes, frame) = {
         let mut framed = Framed::new(&mut running, program.framed);
-        let mut seen = Seen { reader: &mut framed, ending, bytes: 0 };
+        let mut seen =
+            Seen { reader: &mut framed, ending, bytes: 0, held: Vec::new(), at_end: false };
         let given = sink.file(path, file_metadata(), &mut seen);
         let bytes = seen.bytes;
         (given, bytes, framed.verdict())
@@ -92,16 +93,48 @@ fn read_all(
     }
 }
 
-/// Shows what passes to an [`Ending`].
+/// Shows what passes to an [`Ending`], and keeps back what it says is none of the stream.
 struct Seen<'a> {
     reader: &'a mut dyn Read,
     ending: &'a mut dyn Ending,
     bytes: u64,
+    /// Read, and not given: may be surplus.
+    held: Vec<u8>,
+    at_end: bool,
+}
+
+impl Seen<'_> {
+    /// Reads until more is held than may be surplus, or the end.
+    fn fill(&mut self, longest: usize) -> io::Result<()> {
+        while !self.at_end && self.held.len() <= longest {
+            let kept = self.held.len();
+            self.held.resize(kept + (64 << 10), 0);
+            let read = self.reader.read(&mut self.held[kept..]);
+            self.held.truncate(kept + *read.as_ref().unwrap_or(&0));
+            if read? == 0 {
+                self.at_end = true;
+                let surplus = self.ending.surplus(&self.held);
+                self.held.truncate(kept - surplus.min(kept));
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Read for Seen<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.reader.read(buffer)?;
+        let longest = self.ending.longest_surplus();
+        let read = match longest {
+            0 => self.reader.read(buffer)?,
+            _ => {
+                self.fill(longest)?;
+                let ready = self.held.len() - if self.at_end { 0 } else { longest };
+                let count = ready.min(buffer.len());
+                buffer[..count].copy_from_slice(&self.held[..count]);
+                self.held.drain(..count);
+                count
+            }
+        };
         self.ending.see(&buffer[..read]);
         self.bytes += read as u64;
         Ok(read)

@@ -7,6 +7,16 @@ pub trait Ending {
 
     /// Why the stream is not whole.
     fn end(&mut self) -> Result<(), String>;
+
+    /// How many bytes at most may follow the stream, that are none of it.
+    fn longest_surplus(&self) -> usize {
+        0
+    }
+
+    /// How many of the last bytes, which were not seen yet, are none of the stream.
+    fn surplus(&self, _last: &[u8]) -> usize {
+        0
+    }
 }
 
 /// Nothing is known of the stream's end.

@@ -369,7 +369,7 @@ pub fn feed(
     {
         return Err(error.to_string());
     }
-    drop(running.stdout_to_end(over)?);
+    running.stdout_to_end(over)?;
     running.finish(over)?;
     match fed {
         Ok(()) => Ok(()),

@@ -177,7 +177,7 @@ fn a_missing_secret_is_named_and_the_others_are_told() {
     let url = Secret::Reference(Reference::Environment("HOOK".into()));
     settings.webhook = Some(Webhook { url, ..Webhook::default() });
     let warnings = Machine::new().tell(&settings, &failure());
-    assert_eq!(warnings, ["webhook: the environment has no HOOK"]);
+    assert_eq!(warnings, ["webhook: `url`: the variable HOOK is not set"]);
     assert_eq!(heard.recv().unwrap().line, "POST /8e1c/3 HTTP/1.1");
 }
 

@@ -91,7 +91,7 @@ impl Machine {
     }
 
     fn tell_all(&self, settings: &[&Notify], event: &Event, journal: &Path) -> Vec<String> {
-        let environment = |name: &str| self.environment.get(name).cloned();
+        let environment = |name: &str| self.environment.get(name).map(Into::into);
         let state = self.path("state");
         let surroundings = Surroundings {
             state_directory: &state,

@@ -64,7 +64,7 @@ step 'first night'
 "$servers/ftp.sh" stop "$work/servers/ftp"
 printf 'director = 2\n' >"$site/configuration/director.conf"
 seq 1 60000 >"$site/analytics/4.csv"
-ends 75 "$ESKER" -q run configuration analytics
+ends 75 "$ESKER" -q run configuration
 says 'repository files'
 again ftp
 step 'second night'

@@ -129,10 +129,9 @@ fn tell(context: &Context, profile: &Profile, event: &Event, arguments: &Argumen
         return Ok(());
     }
     let directory = chosen::directory(context)?;
-    let lookup = |name: &str| variable(name).and_then(|value| value.into_string().ok());
     let surroundings = notify::Surroundings {
-        state_directory: &directory.join("notices"),
-        environment: &lookup,
+        state_directory: &directory,
+        environment: &variable,
         journal: notify::JOURNAL.as_ref(),
         limits: notify::Limits::default(),
         now_ms: now_ms(),

@@ -135,8 +135,14 @@ impl Mariadb {
         if with_users {
             let over = &|| sink.interrupted();
             let ask = |statements: &str| self.ask(caller, client, statements, over);
-            let users = mariadb_users::dump(&ask)?;
+            let (users, unknown) = mariadb_users::dump(&ask)?;
             give_bytes(sink, USERS.as_bytes(), users.as_bytes())?;
+            for user in unknown {
+                sink.note(
+                    USERS.as_bytes(),
+                    &format!("user {user} is left out: the server does not know it"),
+                );
+            }
         }
         give_fingerprint(sink, &fingerprint)
     }

@@ -12,8 +12,11 @@ use crate::source::usage;
 /// Users that belong to the server.
 const OWN: [&str; 5] = ["mariadb.sys", "mysql.sys", "mysql.session", "mysql.infoschema", "PUBLIC"];
 
+/// How servers say that they do not know a user who stands in their table.
+const UNKNOWN: [&str; 3] = ["ERROR 1133 ", "ERROR 1141 ", "ERROR 1396 "];
+
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Server {
+enum Server {
     Mariadb,
     Mysql,
 }
@@ -27,20 +30,29 @@ pub struct Password {
 
 type Ask<'a> = dyn Fn(&str) -> std::result::Result<String, String> + 'a;
 
-/// All users and roles.
-pub fn dump(ask: &Ask<'_>) -> std::result::Result<String, String> {
+/// All users and roles, and those of which the server says nothing: it does not know users of hosts by name where it
+/// looks up no names.
+pub fn dump(ask: &Ask<'_>) -> std::result::Result<(String, Vec<String>), String> {
     let server = match ask("SELECT VERSION()")?.contains("MariaDB") {
         true => Server::Mariadb,
         false => Server::Mysql,
     };
-    let (roles, users) = accounts(ask, server)?;
+    let (roles, all) = accounts(ask, server)?;
+    let (mut users, mut unknown) = (Vec::new(), Vec::new());
     let mut text = "-- users and roles\nSET sql_mode = '';\n".to_owned();
     for role in &roles {
         text += &format!("CREATE ROLE IF NOT EXISTS {role};\n");
     }
-    for user in &users {
-        let (create, alter) = create(ask, server, user)?;
-        text += &format!("{create};\n{alter};\n");
+    for user in all {
+        match create(ask, server, &user) {
+            Ok((create, alter)) => text += &format!("{create};\n{alter};\n"),
+            Err(message) if UNKNOWN.iter().any(|code| message.contains(code)) => {
+                unknown.push(user);
+                continue;
+            }
+            Err(message) => return Err(message),
+        }
+        users.push(user);
     }
     let mut defaults = String::new();
     for account in roles.iter().chain(&users) {
@@ -58,7 +70,7 @@ pub fn dump(ask: &Ask<'_>) -> std::result::Result<String, String> {
         defaults += &default_roles(ask)?;
     }
     text += &defaults;
-    Ok(text + "FLUSH PRIVILEGES;\n")
+    Ok((text + "FLUSH PRIVILEGES;\n", unknown))
 }
 
 /// Roles and users as statements name them.

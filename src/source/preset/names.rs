@@ -1,22 +1,22 @@
 //! Names of databases as names of files, and within the text of commands.
 
-use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
+use percent_encoding::percent_decode_str;
 
-/// What a file's name must not have in it, or could be taken for something else.
-const SPECIAL: &AsciiSet = &CONTROLS.add(b'/').add(b'%').add(b'\\');
 /// Names that other files have.
 const TAKEN: [&str; 6] = ["", ".", "..", "globals", "users", "fingerprint"];
 
-/// `name.sql`, with `%2F` and its like for what no name of a file can hold.
+/// `name.sql`, with `%2F` and its like for what no name of a file can hold or could be taken for something else.
 pub fn file_of(name: &str) -> String {
-    match TAKEN.contains(&name) {
-        true => {
-            let first =
-                name.bytes().next().map(|byte| format!("%{byte:02X}")).unwrap_or("%".into());
-            format!("{first}{}.sql", name.get(1..).unwrap_or_default())
+    let mut file = String::with_capacity(name.len() + 4);
+    let taken = TAKEN.contains(&name);
+    for (at, c) in name.char_indices() {
+        match c {
+            '/' | '%' | '\\' | '\0'..='\x1f' | '\x7f' => file += &format!("%{:02X}", u32::from(c)),
+            _ if taken && at == 0 => file += &format!("%{:02X}", u32::from(c)),
+            _ => file.push(c),
         }
-        false => format!("{}.sql", utf8_percent_encode(name, SPECIAL)),
     }
+    file + ".sql"
 }
 
 /// The database whose file this is.

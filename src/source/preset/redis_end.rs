@@ -6,8 +6,11 @@ use crate::source::end::Ending;
 /// Opcode of the end.
 const END: u8 = 0xff;
 const SUM: usize = 8;
+/// A word of chance by which a server says that a dump of unknown length has ended. A client that prints a dump prints
+/// it, too.
+const MARK: usize = 40;
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct RdbEnd {
     first: Vec<u8>,
     /// Passed, and not counted yet: may be the checksum.
@@ -71,6 +74,23 @@ impl Ending for RdbEnd {
             false => Err("the dump is cut off or altered: its checksum is wrong".into()),
         }
     }
+
+    fn longest_surplus(&self) -> usize {
+        MARK
+    }
+
+    fn surplus(&self, last: &[u8]) -> usize {
+        let Some(start) = last.len().checked_sub(MARK) else {
+            return 0;
+        };
+        let ends = |bytes: &[u8]| {
+            let mut rest = self.clone();
+            rest.see(bytes);
+            rest.end().is_ok()
+        };
+        let is_mark = last[start..].iter().all(u8::is_ascii_hexdigit);
+        if is_mark && !ends(last) && ends(&last[..start]) { MARK } else { 0 }
+    }
 }
 
 #[cfg(test)]
@@ -102,6 +122,20 @@ mod tests {
                     assert!(end(&dump[..cut], step).is_err(), "{cut}");
                 }
             }
+        }
+        let dump = [body.as_slice(), &crc(0, &body).to_le_bytes()].concat();
+        let mark = b"0123456789abcdef0123456789abcdef01234567";
+        for (surplus, last) in [
+            (40, mark.as_slice()),
+            (0, &b""[..]),
+            (0, &mark[1..]),
+            (0, &b"0123456789abcdef0123456789abcdef0123456z"[..]),
+        ] {
+            let mut ending = RdbEnd::default();
+            let stream = [dump.as_slice(), last].concat();
+            let (seen, held) = stream.split_at(stream.len() - MARK);
+            ending.see(seen);
+            assert_eq!(ending.surplus(held), surplus, "{last:?}");
         }
         let wrong = [body.as_slice(), &(crc(0, &body) ^ 1).to_le_bytes()].concat();
         assert!(end(&wrong, 100).is_err());

@@ -91,12 +91,12 @@ mod tests {
     fn values_may_hold_anything_and_bad_records_are_refused() {
         let mut pax = Pax::default();
         let records =
-            b"22 SCHILY.xattr.a=x\ny\n25 SCHILY.xattr.b=\0\n\n=\xff\n\n\n20 mtime=-1.250000\n";
+            b"22 SCHILY.xattr.a=x\ny\n26 SCHILY.xattr.b=\0\n\n=\xff\n\n\n19 mtime=-1.250000\n";
         assert_eq!(pax.read(&records[..22]), Some(()));
-        assert_eq!(pax.read(&records[22..47]), Some(()));
-        assert_eq!(pax.read(&records[47..]), Some(()));
+        assert_eq!(pax.read(&records[22..48]), Some(()));
+        assert_eq!(pax.read(&records[48..]), Some(()));
         let found: Vec<_> = pax.beneath("SCHILY.xattr.").collect();
-        assert_eq!(found, [(&b"a"[..], &b"x\ny"[..]), (b"b", b"\0\n\n=\xff\n\n")]);
+        assert_eq!(found, [(&b"a"[..], &b"x\ny"[..]), (&b"b"[..], &b"\0\n\n=\xff\n\n"[..])]);
         assert_eq!(pax.time("mtime"), Some(Timestamp { seconds: -2, nanoseconds: 750_000_000 }));
         for bad in [
             "5 a=b",

@@ -1,0 +1,306 @@
+//! What is well written and makes no sense: only by the text, whatever machine it
+//! is read on.
+
+mod repositories;
+mod sources;
+
+use std::collections::BTreeSet;
+
+use super::finding::{Finding, nearest, one_of, tidy};
+
+use super::load::Configuration;
+use super::profile::{Hooks, ProfileKind, Retention};
+use super::resolve::Profile;
+use super::value::{self, Period};
+
+/// What `retention.group_by` may hold.
+const GROUPS: [&str; 4] = ["host", "profile", "sources", "tags"];
+
+/// Says what is wrong with the place of a store, if anything is.
+pub type PlaceCheck<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// Everything that makes no sense in the repositories and in `profiles`.
+pub fn check(
+    configuration: &Configuration,
+    profiles: &[&Profile],
+    place: PlaceCheck<'_>,
+) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    repositories::check(configuration, place, &mut findings);
+    for profile in profiles {
+        let mut checker = Checker { configuration, profile, place, findings: Vec::new() };
+        checker.all();
+        findings.append(&mut checker.findings);
+    }
+    tidy(&mut findings);
+    findings
+}
+
+/// Why an expression is no schedule, if it is none.
+pub fn check_schedule(expression: &str, zone: Option<&str>) -> Result<(), String> {
+    if let Some(zone) = zone {
+        value::zone(zone)?;
+    }
+    let last = expression.split_whitespace().last();
+    let last = last.ok_or_else(|| "an empty expression never comes".to_owned())?;
+    // a zone of its own, at its end: `Mon 02:00 Europe/Berlin`
+    match last.contains('/') && last.starts_with(|c: char| c.is_ascii_alphabetic()) {
+        true => value::zone(last).map(drop),
+        false => Ok(()),
+    }
+}
+
+struct Checker<'a> {
+    configuration: &'a Configuration,
+    profile: &'a Profile,
+    place: PlaceCheck<'a>,
+    findings: Vec<Finding>,
+}
+
+impl Checker<'_> {
+    fn error(&mut self, path: &[&str], sentence: impl Into<String>) {
+        self.findings.push(Finding::error(self.profile.written.place(path), sentence));
+    }
+
+    fn warning(&mut self, path: &[&str], sentence: impl Into<String>) {
+        self.findings.push(Finding::warning(self.profile.written.place(path), sentence));
+    }
+
+    fn all(&mut self) {
+        self.name();
+        self.repositories();
+        self.kind();
+        self.sources();
+        self.set();
+        self.schedule();
+        self.hooks(&["hooks"], self.profile.settings.hooks.as_ref());
+        self.retention();
+        self.copies();
+        self.drill();
+        self.periods();
+    }
+
+    fn name(&mut self) {
+        let name = &self.profile.name;
+        if name.is_empty() || name.contains(['/', '\0']) || name.contains(char::is_control) {
+            self.error(&[], format!("a profile cannot be called {name:?}"));
+        }
+    }
+
+    fn repositories(&mut self) {
+        let names = self.profile.repositories();
+        if names.is_empty() {
+            let name = &self.profile.name;
+            let sentence = format!(
+                "profile `{name}` has no repository: name one with `repositories = [\"…\"]`, or `repository = \"…\"` for all"
+            );
+            self.error(&["repositories"], sentence);
+        }
+        for (index, name) in names.iter().enumerate() {
+            let path = ["repositories", &index.to_string()];
+            if names[..index].contains(name) {
+                self.error(&path, format!("`repositories` names {name:?} twice"));
+            }
+            if let Some(reason) = repositories::unknown(self.configuration, name, self.place) {
+                self.error(&path, format!("`repositories`: {reason}"));
+            }
+        }
+    }
+
+    /// What each kind of profile needs, and what it cannot have.
+    fn kind(&mut self) {
+        let settings = &self.profile.settings;
+        let name = &self.profile.name;
+        let kind = self.profile.kind();
+        match kind {
+            ProfileKind::Backup if settings.sources.is_empty() => {
+                self.error(&["sources"], format!("profile `{name}` backs up nothing: add [[profiles.{name}.sources]] with paths, a command, tar or a preset"));
+            }
+            ProfileKind::Standby => match &settings.standby {
+                None => self.error(&["kind"], format!("profile `{name}` is a standby and has no [profiles.{name}.standby], with the host and profile that it restores")),
+                Some(standby) if standby.host.is_empty() || standby.profile.is_empty() => {
+                    self.error(&["standby"], "a standby needs the host and the profile that it restores");
+                }
+                Some(_) => {}
+            },
+            _ => {}
+        }
+        if kind != ProfileKind::Backup && !settings.sources.is_empty() {
+            self.error(
+                &["sources"],
+                format!("profile `{name}` takes no snapshots, by its kind, and has sources"),
+            );
+        }
+        if kind != ProfileKind::Standby && settings.standby.is_some() {
+            self.warning(&["standby"], format!("profile `{name}` is no standby: say kind = \"standby\", or [profiles.{name}.standby] does nothing"));
+        }
+        let idle = settings.retention.is_none()
+            && settings.prune.is_none()
+            && settings.check.is_none()
+            && settings.copy.is_none()
+            && settings.drill.is_none();
+        if kind == ProfileKind::Maintenance && idle {
+            self.error(
+                &["kind"],
+                format!(
+                    "profile `{name}` does nothing: give it retention, prune, check, copy or drill"
+                ),
+            );
+        }
+    }
+
+    fn set(&mut self) {
+        let Some(set) = &self.profile.settings.set else { return };
+        if set.name.is_empty() {
+            self.error(&["set", "name"], "a set needs a name");
+        }
+        if !set.parts.contains(&set.part) {
+            let sentence = match nearest(&set.part, set.parts.iter().map(String::as_str)) {
+                Some(near) => {
+                    format!("`part` {:?} is none of `parts`: did you mean {near:?}?", set.part)
+                }
+                None => format!("`part` {:?} is none of `parts`", set.part),
+            };
+            self.error(&["set", "part"], sentence);
+        }
+        let different: BTreeSet<&String> = set.parts.iter().collect();
+        if different.len() < set.parts.len() {
+            self.error(&["set", "parts"], "`parts` names a part twice");
+        }
+    }
+
+    fn schedule(&mut self) {
+        let settings = &self.profile.settings;
+        for (index, expression) in self.profile.schedule().iter().enumerate() {
+            if let Err(reason) = check_schedule(expression, settings.zone.as_deref()) {
+                self.error(&["schedule", &index.to_string()], format!("`schedule`: {reason}"));
+            }
+        }
+        let unscheduled = self.profile.schedule().is_empty();
+        for (key, given) in
+            [("jitter", settings.jitter.is_some()), ("zone", settings.zone.is_some())]
+        {
+            if unscheduled && given {
+                self.warning(&[key], format!("`{key}` says nothing without a `schedule`"));
+            }
+        }
+    }
+
+    fn hooks(&mut self, path: &[&str], hooks: Option<&Hooks>) {
+        let Some(hooks) = hooks else { return };
+        let lists = [
+            ("before", &hooks.before),
+            ("after", &hooks.after),
+            ("success", &hooks.success),
+            ("failure", &hooks.failure),
+            ("finally", &hooks.finally),
+        ];
+        for (name, list) in lists {
+            for (index, hook) in list.iter().enumerate() {
+                let index = index.to_string();
+                let at = |key| [path, &[name, index.as_str(), key]].concat();
+                if is_empty(&hook.run) {
+                    self.error(&at("run"), "`run` is empty");
+                }
+                if hook.timeout.is_some_and(|timeout| timeout.ms == 0) {
+                    self.error(&at("timeout"), "a `timeout` of nothing leaves no time");
+                }
+            }
+        }
+    }
+
+    fn retention(&mut self) {
+        let Some(retention) = &self.profile.settings.retention else { return };
+        if !keeps_something(retention) {
+            let sentence = "retention keeps nothing: give it last, hourly, daily, weekly, monthly, yearly, within or tags";
+            self.error(&["retention"], sentence);
+        }
+        for (index, word) in retention.group_by.iter().flatten().enumerate() {
+            if !GROUPS.contains(&word.as_str()) {
+                let near = nearest(word, GROUPS).map(|near| format!(": did you mean {near:?}?"));
+                let sentence = format!(
+                    "`group_by` has {word:?}, and may have {}{}",
+                    one_of(GROUPS),
+                    near.unwrap_or_default()
+                );
+                self.error(&["retention", "group_by", &index.to_string()], sentence);
+            }
+        }
+    }
+
+    fn copies(&mut self) {
+        for (index, copy) in self.profile.copies().iter().enumerate() {
+            let path = ["copy", &index.to_string(), "to"];
+            if let Some(reason) = repositories::unknown(self.configuration, &copy.to, self.place) {
+                self.error(&path, format!("`copy`: {reason}"));
+            }
+            if self.profile.repositories().contains(&copy.to) {
+                self.error(
+                    &path,
+                    format!("`copy` goes to {:?}, where the profile writes anyway", copy.to),
+                );
+            }
+        }
+    }
+
+    fn drill(&mut self) {
+        let Some(drill) = &self.profile.settings.drill else { return };
+        let sources = &self.profile.settings.sources;
+        let names: Vec<&str> = sources.iter().filter_map(|source| source.name.as_deref()).collect();
+        if self.profile.kind() != ProfileKind::Backup {
+            return;
+        }
+        for name in drill.commands.keys().filter(|name| !names.contains(&name.as_str())) {
+            let near = nearest(name, names.iter().copied());
+            let near = near.map(|near| format!(": did you mean {near:?}?")).unwrap_or_default();
+            let sentence = format!("`commands` has {name:?}, and no source is called that{near}");
+            self.error(&["drill", "commands", name], sentence);
+        }
+    }
+
+    /// What happens every so often happens at least now and then.
+    fn periods(&mut self) {
+        let settings = &self.profile.settings;
+        let promises = settings.promises.clone().unwrap_or_default();
+        let all: [(&[&str], Option<Period>); 9] = [
+            (&["retention", "every"], settings.retention.as_ref().and_then(|r| r.every)),
+            (&["prune", "every"], settings.prune.as_ref().and_then(|prune| prune.every)),
+            (&["check", "every"], settings.check.as_ref().and_then(|check| check.every)),
+            (&["drill", "every"], settings.drill.as_ref().and_then(|drill| drill.every)),
+            (&["expire_after"], settings.expire_after),
+            (&["promises", "maximum_age"], promises.maximum_age),
+            (&["promises", "drill"], promises.drill),
+            (&["promises", "check"], promises.check),
+            (&["promises", "prune"], promises.prune),
+        ];
+        for (path, period) in all {
+            if period.is_some_and(|period| period.ms == 0) {
+                self.error(path, format!("`{}` must be longer than nothing", path.join(".")));
+            }
+        }
+    }
+}
+
+fn keeps_something(retention: &Retention) -> bool {
+    let counts = [
+        retention.last,
+        retention.hourly,
+        retention.daily,
+        retention.weekly,
+        retention.monthly,
+        retention.yearly,
+    ];
+    counts.into_iter().flatten().any(|count| count > 0)
+        || retention.within.is_some()
+        || retention.tags.as_ref().is_some_and(|tags| !tags.is_empty())
+}
+
+fn is_empty(command: &value::Command) -> bool {
+    match command {
+        value::Command::Shell(text) => text.trim().is_empty(),
+        value::Command::Program(words) => words.first().is_none_or(String::is_empty),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,118 @@
+//! One beginning that is good, and what makes it wrong.
+
+use std::path::Path;
+
+use super::super::load::parse;
+use super::*;
+
+fn findings(text: &str) -> Vec<Finding> {
+    let loaded = parse(Path::new("esker.toml"), text.to_owned());
+    assert_eq!(loaded.findings, [], "{text}");
+    let profiles: Vec<&Profile> = loaded.configuration.profiles().iter().collect();
+    let place = |name: &str| name.starts_with("gopher:").then(|| "no such store".to_owned());
+    check(&loaded.configuration, &profiles, &place)
+}
+
+const GOOD: &str = "\
+[repositories.main]
+url = '/repository'
+[profiles.a]
+repositories = ['main']
+";
+
+/// What is added to a good beginning of four lines is wrong in one way only.
+#[track_caller]
+fn wrong(more: &str, line: usize, words: &[&str]) {
+    let found = findings(&format!("{GOOD}{more}"));
+    assert_eq!(found.len(), 1, "{found:#?}");
+    assert_eq!(found[0].at.line, line, "{found:#?}");
+    assert!(words.iter().all(|word| found[0].sentence.contains(word)), "{found:#?}");
+}
+
+const PATHS: &str = "sources = [{ paths = ['/srv'] }]\n";
+
+fn with_paths(more: &str, line: usize, words: &[&str]) {
+    wrong(&format!("{PATHS}{more}"), line, words);
+}
+
+#[test]
+fn a_good_one_is_good() {
+    assert_eq!(findings(&format!("{GOOD}{PATHS}")), []);
+}
+
+#[test]
+fn sources_are_one_of_four_and_have_names() {
+    wrong("", 3, &["backs up nothing"]);
+    let source = |more: &str, line, words: &[&str]| {
+        wrong(&format!("[[profiles.a.sources]]\n{more}"), line, words);
+    };
+    source("name = 'x'", 5, &["one of paths, command, tar and preset"]);
+    source("name = 'x'\npaths = ['/a']\ncommand = 'b'", 8, &["paths and command"]);
+    source("command = 'b'", 5, &["command", "`name`"]);
+    source("preset = { kind = 'redis' }", 5, &["preset", "`name`"]);
+    for name in ["files", ".", "..", "a/b", "", "a\\u0000b"] {
+        source(&format!("name = \"{name}\"\ntar = 'b'"), 6, &["cannot be called"]);
+    }
+    source("name = 'x'\ncommand = ' '", 7, &["`command` is empty"]);
+    source("paths = []", 6, &["`paths` is empty"]);
+    source("paths = ['srv']", 6, &["whole path"]);
+    source("paths = ['/a']\nends_with = 'x'", 7, &["`ends_with`", "paths"]);
+    source("name = 'x'\ncommand = 'a'\nmay_fail = ['/a']", 8, &["`may_fail`", "command"]);
+    source("name = 'x'\npreset = { kind = 'sqlite', files = [] }", 7, &["`files` is empty"]);
+    source("name = 'x'\ncommand = 'a'\ntimeout = '0s'", 8, &["leaves no time"]);
+    let twice = "[[profiles.a.sources]]\nname = 'x'\ncommand = 'a'\n";
+    wrong(&format!("{twice}{twice}"), 9, &["two sources", "\"x\""]);
+}
+
+#[test]
+fn repositories_are_known_or_places() {
+    let check = |text: &str, line, words: &[&str]| {
+        let found = findings(&format!("{text}\n{PATHS}"));
+        assert_eq!((found.len(), found[0].at.line), (1, line), "{found:#?}");
+        assert!(words.iter().all(|word| found[0].sentence.contains(word)), "{found:#?}");
+    };
+    check(
+        "[repositories.main]\nurl = '/r'\n[profiles.a]\nrepositories = ['mian']",
+        4,
+        &["\"main\""],
+    );
+    check("[profiles.a]\nrepositories = ['gopher://x']", 2, &["no such store"]);
+    check("[profiles.a]\nrepositories = ['elsewhere']", 2, &["neither"]);
+    check("[profiles.a]\nrepositories = ['/x', '/x']", 2, &["twice"]);
+    check("[profiles.a]", 1, &["no repository"]);
+    check("[profiles.a]\nrepositories = ['/x']\ncopy = [{ to = '/x' }]", 3, &["`copy`", "anyway"]);
+    let repository = |more: &str| {
+        format!("[repositories.r]\nurl = '/r'\n{more}\n[profiles.a]\nrepositories = ['r']")
+    };
+    check(&repository("key_file = '/k'\npassword = 'x'"), 4, &["key_file and password"]);
+    check(&repository("environment = { AWS_SECRET_KEY = 'x' }"), 3, &["AWS_SECRET_ACCESS_KEY"]);
+    check(
+        &repository("environment = { AWS_ACCESS_KEY_ID = 'x' }"),
+        3,
+        &["no AWS_SECRET_ACCESS_KEY"],
+    );
+}
+
+#[test]
+fn the_rest_makes_sense_too() {
+    with_paths("retention = { every = '1d' }", 6, &["keeps nothing"]);
+    with_paths("retention = { last = 0 }", 6, &["keeps nothing"]);
+    with_paths("retention = { last = 1, group_by = ['source'] }", 6, &["\"sources\""]);
+    with_paths("schedule = ['02:00 Europe/Berlinn']", 6, &["no time zone"]);
+    with_paths("schedule = ['']", 6, &["never"]);
+    with_paths("jitter = '5min'", 6, &["`jitter`", "`schedule`"]);
+    with_paths(
+        "set = { name = 's', part = 'db', parts = ['bd', 'web'] }",
+        6,
+        &["`part`", "\"bd\""],
+    );
+    with_paths("set = { name = 's', part = 'a', parts = ['a', 'a'] }", 6, &["twice"]);
+    with_paths("hooks = { before = [{ run = [] }] }", 6, &["`run` is empty"]);
+    with_paths("prune = { every = '0s' }", 6, &["longer than nothing"]);
+    with_paths("drill = { commands = { db = 'true' } }", 6, &["no source is called that"]);
+    with_paths("kind = 'maintenance'\nprune = {}", 5, &["takes no snapshots"]);
+    wrong("kind = 'maintenance'", 5, &["does nothing"]);
+    wrong("kind = 'standby'", 5, &["standby"]);
+    wrong("kind = 'standby'\nstandby = { host = '', profile = 'p' }", 6, &["host"]);
+    with_paths("standby = { host = 'h', profile = 'p' }", 6, &["no standby"]);
+}

@@ -1,0 +1,156 @@
+//! Native backups of NDB, whose files are made here: what is missing fails the source, whatever the command said.
+
+use std::fs;
+use std::path::Path;
+
+use crate::memory::{capture_source, preset, restore, script, source, source_with_id};
+
+/// The files that a data node leaves of a backup.
+fn files(directory: &Path, id: u32, node: u32, parts: u32) {
+    for part in 1..=parts {
+        let mut base = directory.join(format!("BACKUP/BACKUP-{id}"));
+        if parts > 1 {
+            base = base.join(format!("BACKUP-{id}-PART-{part}-OF-{parts}"));
+        }
+        fs::create_dir_all(&base).unwrap();
+        for name in [
+            format!("BACKUP-{id}.{node}.ctl"),
+            format!("BACKUP-{id}-0.{node}.Data"),
+            format!("BACKUP-{id}.{node}.log"),
+        ] {
+            fs::write(base.join(&name), format!("{name} {part}")).unwrap();
+        }
+    }
+}
+
+fn lines(nodes: &[&Path], ids: &str, more: &str) -> String {
+    let directories: Vec<String> =
+        nodes.iter().map(|path| format!("'{}'", path.display())).collect();
+    format!(
+        "preset = {{ kind = 'ndb', directories = [{}], nodes = [{ids}] {more} }}\n",
+        directories.join(", ")
+    )
+}
+
+fn failure(lines: &str) -> String {
+    capture_source(source(lines).unwrap()).1.expect_err(lines)
+}
+
+#[test]
+fn a_whole_set_is_saved_and_put_back() {
+    for parts in [1, 2] {
+        let directory = tempfile::tempdir().unwrap();
+        let nodes = ["node1", "node2"].map(|name| directory.path().join(name));
+        for (node, path) in nodes.iter().enumerate() {
+            files(path, 6, node as u32 + 3, parts);
+            files(path, 7, node as u32 + 3, parts);
+        }
+        let lines = lines(&[&nodes[0], &nodes[1]], "3, 4", "");
+        let (memory, outcome, told) = capture_source(source(&lines).unwrap());
+        assert_eq!((outcome, told.id()), (Ok(()), Some(7)));
+        assert_eq!(memory.files.len(), 6 * parts as usize + 1);
+        let set: serde_json::Value = serde_json::from_slice(memory.bytes("set.json")).unwrap();
+        assert_eq!(set, serde_json::json!({ "id": 7, "parts": { "3": parts, "4": parts } }));
+        fs::remove_dir_all(&nodes[0]).unwrap();
+        restore(&preset(&lines), &memory).unwrap();
+        let base = nodes[0].join("BACKUP/BACKUP-7");
+        let base = if parts == 1 { base } else { base.join("BACKUP-7-PART-2-OF-2") };
+        assert_eq!(
+            fs::read_to_string(base.join("BACKUP-7.4.ctl")).unwrap(),
+            format!("BACKUP-7.4.ctl {parts}")
+        );
+    }
+}
+
+#[test]
+fn the_command_gets_the_number_and_its_exit_status_alone_proves_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = directory.path().join("node1");
+    files(&node, 41, 3, 2);
+    let program = directory.path().join("ndb_mgm");
+    let start =
+        format!(", start = ['{}', 'START BACKUP {{id}} WAIT COMPLETED']", program.display());
+    let lines = lines(&[&node], "3", &start);
+    assert!(
+        source(&lines).unwrap().check().unwrap_err().message.contains("ndb_mgm: no such program")
+    );
+
+    let make = |parts: &str, status: u8| {
+        let body = format!(
+            "set -e; id=$(echo \"$1\" | cut -d' ' -f3); for p in {parts}; do d={}/BACKUP/BACKUP-$id/BACKUP-$id-PART-$p-OF-2; mkdir -p $d
+echo c >$d/BACKUP-$id.3.ctl; echo d >$d/BACKUP-$id-0.3.Data; echo l >$d/BACKUP-$id.3.log; done; echo said >&2; exit {status}",
+            node.display()
+        );
+        script(&program, &body);
+    };
+    make("1 2", 0);
+    source(&lines).unwrap().check().unwrap();
+    let (memory, outcome, told) =
+        capture_source(source_with_id(&lines, Some(4_294_967_295)).unwrap());
+    assert_eq!((outcome, told.id()), (Ok(()), Some(u32::MAX)));
+    assert_eq!(told.log.bytes(), b"said\n");
+    assert!(
+        memory.files.contains_key(
+            "BACKUP-4294967295/BACKUP-4294967295-PART-1-OF-2/BACKUP-4294967295.3.ctl"
+        )
+    );
+    assert!(failure(&lines).contains("no number is left"));
+    fs::remove_dir_all(node.join("BACKUP/BACKUP-4294967295")).unwrap();
+
+    make("1", 0);
+    assert_eq!(failure(&lines), "PART-2-OF-2 of backup 42 of node 3 has no .ctl file");
+    make("1 2", 9);
+    assert_eq!(failure(&lines), "ndb_mgm ended with exit status 9: said");
+    make("", 0);
+    assert!(failure(&lines).contains("BACKUP-44: it is not there"), "{}", failure(&lines));
+    let (_, outcome, _) = capture_source(source_with_id(&lines, Some(41)).unwrap());
+    assert!(outcome.unwrap_err().contains("is there already"));
+}
+
+#[test]
+fn whatever_is_missing_fails_the_source_and_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let nodes = ["node1", "node2"].map(|name| directory.path().join(name));
+    let fresh = || {
+        for (node, path) in nodes.iter().enumerate() {
+            let _ = fs::remove_dir_all(path);
+            files(path, 7, node as u32 + 3, 2);
+        }
+    };
+    let lines = lines(&[&nodes[0], &nodes[1]], "3, 4", "");
+    let base = nodes[1].join("BACKUP/BACKUP-7");
+    let part = base.join("BACKUP-7-PART-2-OF-2");
+    for (what, words) in [
+        ("part", "PART-2-OF-2 of backup 7 of node 4 has no .ctl file"),
+        ("node", "BACKUP-7: it is not there"),
+        ("nothing", "backup 7 of node 4 is missing"),
+        ("log", "PART-2-OF-2 of backup 7 of node 4 has no .log file"),
+        ("empty", "BACKUP-7-0.4.Data: it is empty"),
+        ("stranger", "files of node 9, which does not take part"),
+        ("parts", "of node 4 is of 2 parts and of 3"),
+        ("unknown", "readme: no file of backup 7"),
+        ("twice", "are one and the same"),
+    ] {
+        fresh();
+        match what {
+            "part" => fs::remove_dir_all(&part).unwrap(),
+            "node" => fs::remove_dir_all(&base).unwrap(),
+            "nothing" => {
+                fs::remove_dir_all(&base).unwrap();
+                fs::create_dir_all(&base).unwrap();
+            }
+            "log" => fs::remove_file(part.join("BACKUP-7.4.log")).unwrap(),
+            "empty" => fs::write(part.join("BACKUP-7-0.4.Data"), "").unwrap(),
+            "stranger" => files(&nodes[1], 7, 9, 2),
+            "parts" => files(&nodes[1], 7, 4, 3),
+            "unknown" => fs::write(part.join("readme"), "x").unwrap(),
+            _ => files(&nodes[0], 7, 4, 2),
+        }
+        let message = failure(&lines);
+        assert!(message.contains(words), "{what}: {message}");
+    }
+    fresh();
+    assert!(capture_source(source(&lines).unwrap()).1.is_ok());
+    assert!(source("preset = { kind = 'ndb', directories = [], nodes = [1] }").is_err());
+    assert!(source("preset = { kind = 'ndb', directories = ['/'], nodes = [1, 1] }").is_err());
+}
