@@ -197,7 +197,7 @@ pub fn everything(
     };
     let reports = run(context, &repository, &steps, asking, question, &reporter)?;
     tell(context, snapshot, &reports)?;
-    let exits = reports.iter().map(exit);
+    let exits = reports.iter().map(exit_of);
     Ok(exits.fold(when(!left.is_empty(), Exit::Partial), Exit::and))
 }
 
@@ -296,7 +296,7 @@ fn planned(step: &Step<'_>, found: &Present) -> String {
     }
 }
 
-fn exit(report: &StepReport) -> Exit {
+pub fn exit_of(report: &StepReport) -> Exit {
     match &report.outcome {
         wayback::Outcome::Done(Done::Fed { .. } | Done::Called) => Exit::Ok,
         wayback::Outcome::Done(Done::Files(report)) => match report.outcome() {
@@ -310,7 +310,7 @@ fn exit(report: &StepReport) -> Exit {
     }
 }
 
-fn tell(
+pub fn tell(
     context: &Context,
     snapshot: &Snapshot,
     reports: &[StepReport],
@@ -359,7 +359,7 @@ fn step_json(name: &str, word: &str, bytes: u64, reason: Option<String>, ms: u64
 }
 
 fn verdict(reports: &[StepReport]) -> &'static str {
-    match reports.iter().map(exit).all(|exit| exit == Exit::Ok) {
+    match reports.iter().map(exit_of).all(|exit| exit == Exit::Ok) {
         true => "all of it is back",
         false => "not all of it is back",
     }

@@ -7,12 +7,14 @@
 //! | `work` | the run itself: hooks, backup, steps |
 //! | `snapshot` | one backup of a profile into one repository |
 //! | `level` | brings the profile's other repositories level |
+//! | `standby` | brings this machine level with another's snapshots |
 //! | `step` | the program's own commands as steps of a run |
 
 mod around;
 mod chosen;
 mod level;
 mod snapshot;
+mod standby;
 mod step;
 mod work;
 

@@ -3,6 +3,7 @@
 use super::Arguments;
 use super::level::{Whose, copy_newer};
 use super::snapshot::{self, Taken};
+use super::standby::stand_by;
 use super::step;
 use crate::cli::backup::host_name;
 use crate::cli::context::Context;
@@ -48,7 +49,7 @@ impl Report {
         self.exit = Some(self.exit().and(exit));
     }
 
-    fn fails(&mut self, what: &str, exit: Exit, sentence: String) {
+    pub fn fails(&mut self, what: &str, exit: Exit, sentence: String) {
         self.failed.push(what.to_owned());
         self.sentences.push(sentence);
         self.ends(exit);
@@ -56,9 +57,9 @@ impl Report {
 }
 
 /// A repository of the profile that can be reached.
-struct Reached {
-    name: String,
-    repository: Repository,
+pub struct Reached {
+    pub name: String,
+    pub repository: Repository,
 }
 
 /// What the run of one profile works with.
@@ -135,8 +136,10 @@ impl<'a> Work<'a> {
 
     fn work(&mut self) -> Result<()> {
         let mut reached = self.reach()?;
-        if self.profile.kind() == ProfileKind::Backup {
-            self.back_up(&mut reached)?;
+        match self.profile.kind() {
+            ProfileKind::Backup => self.back_up(&mut reached)?,
+            ProfileKind::Standby => stand_by(self, &reached)?,
+            ProfileKind::Maintenance | ProfileKind::Template => {}
         }
         if self.arguments.dry_run {
             return Ok(());
@@ -378,7 +381,7 @@ impl<'a> Work<'a> {
 
     /// Retention, prune, check: each when it is due.
     fn steps(&mut self, repository: &str) -> Result<()> {
-        if self.report.snapshot.is_some() {
+        if self.report.snapshot.is_some() && self.profile.kind() == ProfileKind::Backup {
             self.done.done("snapshot", repository, now_ms())?;
         }
         let maintains = self.profile.kind() == ProfileKind::Maintenance;
@@ -435,7 +438,7 @@ impl<'a> Work<'a> {
         hooks::run(hooks, moment, facts, &self.log, &over, &mut |text| self.warn(&text))
     }
 
-    fn warn(&self, sentence: &str) {
+    pub fn warn(&self, sentence: &str) {
         self.context.warn(sentence);
     }
 
