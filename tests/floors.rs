@@ -37,6 +37,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("forget", 4),
     ("config", 5),
     ("notify", 5),
+    ("overdue", 5),
     ("suspicion", 5),
     ("source", 5),
     ("run", 5),

@@ -23,6 +23,7 @@
 //! | `checkpoints` | when packs put so far get their segment |
 //! | `chains` | manifests that replace one another |
 //! | `runs` | list runs: who signed in, and how far it came |
+//! | `records` | results of runs, as they were put |
 //! | `adopt` | take over what interrupted runs put |
 //! | `judge` | which runs live, failed, or were interrupted |
 //! | `proofs` | signatures that were checked before |
@@ -50,6 +51,7 @@ pub mod packer;
 pub mod pages;
 mod proofs;
 mod ranged;
+pub mod records;
 pub mod runs;
 pub mod segments;
 pub mod snapshots;
