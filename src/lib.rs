@@ -47,6 +47,7 @@ pub mod keys;
 pub mod list;
 pub mod notify;
 pub mod output;
+pub mod overdue;
 pub mod probe;
 pub mod progress;
 pub mod prune;

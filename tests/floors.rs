@@ -38,6 +38,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("record", 4),
     ("config", 5),
     ("notify", 5),
+    ("overdue", 5),
     ("suspicion", 5),
     ("source", 5),
     ("run", 5),

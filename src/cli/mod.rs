@@ -6,6 +6,7 @@
 //! | `arguments` | what was typed |
 //! | `environment`, `context` | what it means: repository, key, cache, places |
 //! | `named`, `location`, `secrets` | from a name to a store, from a source to a key |
+//! | `everywhere` | every repository of the configuration at once |
 //! | `other` | a second repository, and what opens it |
 //! | `streams`, `progress`, `terminal` | standard output and error; progress as it is shown; asking |
 //! | `values` | sizes, times and the like, as people type them |
@@ -13,6 +14,7 @@
 //! | `sources` | which sources of a snapshot are meant |
 //! | `wayback` | what `restore` feeds to commands, or prints |
 //! | `status_words` | what became of a snapshot or run, in words |
+//! | `notices` | who is told |
 //! | `exit`, `signals` | exit codes; Ctrl-C |
 //!
 //! Every other file is the command of its name.
@@ -20,9 +22,11 @@
 mod arguments;
 mod context;
 mod environment;
+mod everywhere;
 mod exit;
 mod location;
 mod named;
+mod notices;
 mod other;
 mod progress;
 mod secrets;

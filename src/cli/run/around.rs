@@ -7,12 +7,11 @@ use super::work::{Report, Work};
 use super::{Arguments, chosen};
 use crate::cli::backup::host_name;
 use crate::cli::context::Context;
-use crate::cli::environment::variable;
 use crate::cli::exit::Exit;
+use crate::cli::notices;
 use crate::config::Profile;
-use crate::config::profile::Notify;
 use crate::format::manifest::Outcome;
-use crate::notify::{self, Counts, Event, Figures, Moment, State};
+use crate::notify::{Counts, Event, Figures, Moment, State};
 use crate::repository::{Result, now_ms};
 use crate::run::steps::Done;
 use crate::schedule::conditions::{Places, unmet};
@@ -123,21 +122,5 @@ fn tell(context: &Context, profile: &Profile, event: &Event, arguments: &Argumen
     if arguments.dry_run {
         return Ok(());
     }
-    let general = context.configuration()?.file.notify.as_ref();
-    let settings: Vec<&Notify> = general.into_iter().chain(&profile.settings.notify).collect();
-    if settings.is_empty() {
-        return Ok(());
-    }
-    let directory = chosen::directory(context)?;
-    let surroundings = notify::Surroundings {
-        state_directory: &directory,
-        environment: &variable,
-        journal: notify::JOURNAL.as_ref(),
-        limits: notify::Limits::default(),
-        now_ms: now_ms(),
-    };
-    for warning in notify::notify(&settings, event, &surroundings) {
-        context.warn(&warning);
-    }
-    Ok(())
+    notices::send(context, &chosen::directory(context)?, profile, event)
 }

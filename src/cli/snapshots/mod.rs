@@ -1,5 +1,7 @@
 //! `snapshots`: what there is, by host and profile, newest last; and the runs
-//! that are under way or went wrong since.
+//! that are under way or went wrong since. `whole` lists all repositories.
+
+mod whole;
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -38,6 +40,11 @@ pub struct Arguments {
     /// Also what was replaced, never confirmed, or is being deleted, and every run
     #[arg(long)]
     all: bool,
+
+    /// Of every repository of the configuration, in one table; one that is away is a warning,
+    /// and exit code 75 says that none answered
+    #[arg(long)]
+    all_repositories: bool,
 }
 
 /// What is listed of one host and profile.
@@ -50,13 +57,18 @@ struct Group<'a> {
 type Groups<'a> = BTreeMap<(&'a str, &'a str), Group<'a>>;
 
 pub fn run(context: &Context, arguments: &Arguments) -> Outcome {
+    if arguments.all_repositories {
+        return whole::run(context, arguments);
+    }
     let repository = context.open()?;
     let overview = overview(&repository, &Whereabouts::here(repository.id()), now_ms())?;
     let groups = choose(&repository, arguments, &overview)?;
     let unbelieved = unbelieved(arguments, &overview);
     let mut output = Output::new();
     if context.json() {
-        print_json(context, &repository, groups, &mut output)?;
+        for Listed { kind, members, .. } in lines(context, &repository, groups) {
+            output.json(kind, members)?;
+        }
         unbelieved.iter().try_for_each(|u| output.json("snapshot", unbelieved_json(u)))?;
     } else {
         for (number, ((host, profile), group)) in groups.iter().enumerate() {
@@ -131,25 +143,29 @@ fn unbelieved_json(unbelieved: &Unbelieved) -> Value {
     })
 }
 
-fn print_json(
-    context: &Context,
-    repository: &Repository,
-    groups: Groups<'_>,
-    output: &mut Output,
-) -> std::io::Result<()> {
+/// A snapshot or run as JSON.
+struct Listed {
+    time: u64,
+    id: SnapshotId,
+    kind: &'static str,
+    members: Value,
+}
+
+/// Oldest first.
+fn lines(context: &Context, repository: &Repository, groups: Groups<'_>) -> Vec<Listed> {
     let mut lines = Vec::new();
     for group in groups.into_values() {
         for told in group.snapshots {
-            let time = told.snapshot.manifest.started;
-            lines.push((time, told.snapshot.id, "snapshot", to_json(repository, told)));
+            let (time, id) = (told.snapshot.manifest.started, told.snapshot.id);
+            lines.push(Listed { time, id, kind: "snapshot", members: to_json(repository, told) });
         }
         for told in group.runs {
             let members = run_json(repository, told, reason(context, repository, &told.run));
-            lines.push((told.run.started, told.run.id, "run", members));
+            lines.push(Listed { time: told.run.started, id: told.run.id, kind: "run", members });
         }
     }
-    lines.sort_by_key(|(time, id, ..)| (*time, *id));
-    lines.into_iter().try_for_each(|(.., kind, members)| output.json(kind, members))
+    lines.sort_by_key(|line| (line.time, line.id));
+    lines
 }
 
 fn table(

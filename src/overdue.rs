@@ -1,0 +1,681 @@
+//! What a host and profile are to keep in one repository, and do not: one sentence each, with the command to type next.
+//! Pure: who asks the repository and what is done about it is `cli`'s.
+
+use std::collections::HashSet;
+
+use crate::config::Profile;
+use crate::config::profile::{self, ProfileKind};
+use crate::config::value::Period;
+use crate::format::manifest::Outcome;
+use crate::id::SnapshotId;
+use crate::output;
+use crate::repository::Repository;
+use crate::repository::judge::RunState;
+use crate::repository::keyring::Standing;
+use crate::repository::records::Recorded;
+use crate::repository::snapshots::Snapshot;
+use crate::run::steps::Done;
+use crate::source::through;
+use crate::status::{Group, Overview, Status};
+use crate::suspicion::{Thresholds, judge_newest};
+
+/// What is amiss.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Lack {
+    /// The repository could not be asked.
+    Unreachable,
+    NoSnapshot,
+    TooOld,
+    /// The newest snapshot is.
+    Partial,
+    /// The newest run ended without a snapshot that can be relied on.
+    Unconfirmed,
+    Drill,
+    Check,
+    Prune,
+    /// A standby has not got what it is to have.
+    Behind,
+    /// The newest run changed its source as none before.
+    Suspicious,
+}
+
+impl Lack {
+    /// A stable word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Lack::Unreachable => "unreachable",
+            Lack::NoSnapshot => "no_snapshot",
+            Lack::TooOld => "too_old",
+            Lack::Partial => "partial",
+            Lack::Unconfirmed => "unconfirmed",
+            Lack::Drill => "drill",
+            Lack::Check => "check",
+            Lack::Prune => "prune",
+            Lack::Behind => "behind",
+            Lack::Suspicious => "suspicious",
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remark {
+    pub lack: Lack,
+    /// Without a full stop, and without saying of whom.
+    pub sentence: String,
+    /// What to type next.
+    pub command: String,
+}
+
+/// Longest times between two of a kind, in ms.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Promised {
+    pub maximum_age: Option<u64>,
+    pub drill: Option<u64>,
+    pub check: Option<u64>,
+    pub prune: Option<u64>,
+}
+
+impl From<&profile::Promises> for Promised {
+    fn from(promises: &profile::Promises) -> Promised {
+        let ms = |period: Option<Period>| period.map(|period| period.ms);
+        Promised {
+            maximum_age: ms(promises.maximum_age),
+            drill: ms(promises.drill),
+            check: ms(promises.check),
+            prune: ms(promises.prune),
+        }
+    }
+}
+
+/// Where what is expected stands written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// In a profile of this machine's configuration.
+    Profile,
+    /// There, as a copy that goes to another repository.
+    Copy,
+    /// In the snapshots.
+    Snapshots,
+}
+
+/// What is expected of one host and profile in one repository.
+#[derive(Clone, Debug)]
+pub struct Expected {
+    /// As the configuration or the user names it; nothing where it goes without saying.
+    pub repository: Option<String>,
+    /// The profile's own name.
+    pub name: String,
+    /// Host and profile that snapshots are of: of a standby, what it follows.
+    pub host: String,
+    pub profile: String,
+    pub kind: ProfileKind,
+    pub written: Written,
+    pub promised: Promised,
+    pub thresholds: Thresholds,
+    /// When steps were done last from here, in ms since 1970.
+    pub last: Last,
+}
+
+/// When a profile's steps were done last from this machine, in ms since 1970.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Last {
+    pub snapshot: Option<u64>,
+    pub drill: Option<u64>,
+    pub check: Option<u64>,
+    pub prune: Option<u64>,
+    pub standby: Option<u64>,
+}
+
+impl Last {
+    pub fn of(done: &Done, repository: &str) -> Last {
+        let last = |step| done.last(step, repository);
+        Last {
+            snapshot: last("snapshot"),
+            drill: last("drill"),
+            check: last("check"),
+            prune: last("prune"),
+            standby: last("standby"),
+        }
+    }
+}
+
+/// What a profile of the configuration is to keep, in each repository it names.
+pub fn expected(profile: &Profile, here: &str, done: Option<&Done>) -> Vec<Expected> {
+    let settings = &profile.settings;
+    let standby = settings.standby.as_ref();
+    let (host, of) = match standby {
+        Some(standby) if profile.kind() == ProfileKind::Standby => {
+            (standby.host.clone(), standby.profile.clone())
+        }
+        _ => (settings.host.clone().unwrap_or_else(|| here.to_owned()), profile.name.clone()),
+    };
+    let promised = settings.promises.as_ref().map(Promised::from).unwrap_or_default();
+    let thresholds = settings.suspicion.as_ref().map(Thresholds::from).unwrap_or_default();
+    let one = |repository: &String, written, promised| Expected {
+        repository: Some(repository.clone()),
+        name: profile.name.clone(),
+        host: host.clone(),
+        profile: of.clone(),
+        kind: profile.kind(),
+        written,
+        promised,
+        thresholds,
+        last: done.map(|done| Last::of(done, repository)).unwrap_or_default(),
+    };
+    let own = profile.repositories().iter().map(|name| one(name, Written::Profile, promised));
+    let copies = profile.copies().iter().map(|copy| {
+        // one that is copied once a week may be a week older
+        let every = copy.every.map_or(0, |every| every.ms);
+        let maximum_age = promised.maximum_age.map(|age| age.saturating_add(every));
+        one(&copy.to, Written::Copy, Promised { maximum_age, ..Promised::default() })
+    });
+    own.chain(copies).collect()
+}
+
+impl Expected {
+    /// Of a host and profile that no configuration knows of: what its newest good snapshot promises.
+    pub fn of_group(group: &Group<'_>, repository: Option<&str>) -> Expected {
+        let good = group.snapshots.iter().rfind(|snapshot| snapshot.is_good());
+        let promises = good.map(|good| good.manifest.promises.clone()).unwrap_or_default();
+        let ms = |seconds: Option<u64>| seconds.map(|seconds| seconds.saturating_mul(1000));
+        Expected {
+            repository: repository.map(str::to_owned),
+            name: group.profile.to_owned(),
+            host: group.host.to_owned(),
+            profile: group.profile.to_owned(),
+            kind: ProfileKind::Backup,
+            written: Written::Snapshots,
+            promised: Promised {
+                maximum_age: ms(promises.maximum_age),
+                drill: ms(promises.drill_interval),
+                check: ms(promises.check_interval),
+                prune: None,
+            },
+            thresholds: Thresholds::default(),
+            last: Last::default(),
+        }
+    }
+
+    /// Of a repository that no profile names.
+    pub fn of_repository(repository: Option<&str>) -> Expected {
+        Expected {
+            repository: repository.map(str::to_owned),
+            name: String::new(),
+            host: String::new(),
+            profile: String::new(),
+            kind: ProfileKind::Backup,
+            written: Written::Snapshots,
+            promised: Promised::default(),
+            thresholds: Thresholds::default(),
+            last: Last::default(),
+        }
+    }
+
+    pub fn is_of(&self, host: &str, profile: &str) -> bool {
+        self.kind != ProfileKind::Maintenance && self.host == host && self.profile == profile
+    }
+
+    fn remark(&self, lack: Lack, sentence: String, newest: Option<&Snapshot>) -> Remark {
+        Remark { lack, sentence, command: self.command(lack, newest) }
+    }
+
+    fn command(&self, lack: Lack, newest: Option<&Snapshot>) -> String {
+        let (host, profile) = (quote(&self.host), quote(&self.profile));
+        let esker = match &self.repository {
+            Some(repository) => format!("esker -r {}", quote(repository)),
+            None => "esker".to_owned(),
+        };
+        let parent = newest.and_then(|newest| newest.manifest.parent.zip(Some(newest.id)));
+        match (lack, parent) {
+            (Lack::Check, _) => format!("{esker} check"),
+            (Lack::Prune, _) => format!("{esker} prune"),
+            (Lack::Drill, _) if self.kind == ProfileKind::Maintenance => {
+                format!("{esker} drill --profile {}", quote(&self.name))
+            }
+            (Lack::Drill, _) => format!("{esker} drill --host {host} --profile {profile}"),
+            (Lack::Unreachable, _) => format!("{esker} snapshots"),
+            (Lack::Suspicious, Some((parent, newest))) => {
+                format!("{esker} diff {} {}", short(parent), short(newest))
+            }
+            (Lack::NoSnapshot | Lack::TooOld | Lack::Partial | Lack::Unconfirmed, _)
+            | (Lack::Behind, _)
+                if self.written != Written::Snapshots =>
+            {
+                format!("esker run {}", quote(&self.name))
+            }
+            _ => format!("{esker} snapshots --host {host} --profile {profile} --all"),
+        }
+    }
+
+    /// Of a repository that could not be asked, and why; nothing as long as it may be away.
+    pub fn away(&self, reason: &str, is_removable: bool, now: u64) -> Option<Remark> {
+        let last = self.last.snapshot.or(self.last.standby);
+        let fresh = match (self.promised.maximum_age, last) {
+            (None, _) => true,
+            (Some(age), Some(last)) => now.saturating_sub(last) <= age,
+            (Some(_), None) => false,
+        };
+        if is_removable && fresh {
+            return None;
+        }
+        let since = match (is_removable, last) {
+            (true, Some(last)) => {
+                format!(", and was there last {} ago", output::age(now.saturating_sub(last)))
+            }
+            (true, None) => ", and was never there".to_owned(),
+            (false, _) => String::new(),
+        };
+        let sentence = format!("the repository cannot be asked{since}: {reason}");
+        Some(self.remark(Lack::Unreachable, sentence, None))
+    }
+}
+
+/// What a repository tells.
+pub struct Seen {
+    pub overview: Overview,
+    /// Results of drills, checks and prunes, by keys that are in force; nothing if they could not be read.
+    pub records: Option<Vec<Recorded>>,
+    /// Snapshots of `overview`, for whoever compares them.
+    snapshots: Vec<Snapshot>,
+    /// Runs whose writer was revoked since.
+    revoked: HashSet<SnapshotId>,
+}
+
+impl Seen {
+    pub fn new(
+        repository: &Repository,
+        overview: Overview,
+        records: Option<Vec<Recorded>>,
+    ) -> Seen {
+        let trust = repository.trust();
+        let is_revoked = |writer| matches!(trust.standing(writer), Standing::Revoked(_));
+        let runs = overview.runs.iter().filter(|told| is_revoked(told.run.writer));
+        let runs = runs.map(|told| told.run.id);
+        let of_snapshots =
+            overview.snapshots.iter().filter(|told| is_revoked(told.snapshot.manifest.writer));
+        let revoked = runs.chain(of_snapshots.map(|told| told.snapshot.id)).collect();
+        let records = records.map(|mut records| {
+            records.retain(|recorded| !recorded.by_revoked);
+            records
+        });
+        let snapshots = overview.snapshots.iter().map(|told| told.snapshot.clone()).collect();
+        Seen { overview, records, snapshots, revoked }
+    }
+
+    fn being_deleted(&self, id: SnapshotId) -> bool {
+        let of = |status| status == Status::BeingDeleted;
+        self.overview.snapshots.iter().any(|told| told.snapshot.id == id && of(told.status))
+    }
+
+    /// Whether a record of a drill is about a host and profile. What it is about in words counts where none of its
+    /// snapshots is left.
+    fn covers(&self, recorded: &Recorded, expected: &Expected) -> bool {
+        let record = &recorded.record;
+        if expected.kind == ProfileKind::Maintenance {
+            return true;
+        }
+        let listed = |id: &SnapshotId| self.snapshots.iter().find(|s| s.id == *id);
+        let mut listed = record.snapshots.iter().filter_map(listed).peekable();
+        if listed.peek().is_some() {
+            return listed.any(|snapshot| {
+                let manifest = &snapshot.manifest;
+                expected.is_of(&manifest.host, &manifest.profile)
+            });
+        }
+        let Expected { host, profile, .. } = expected;
+        [format!("snapshots of {host}/{profile}"), format!("snapshots of profile {profile}")]
+            .iter()
+            .any(|extent| record.extent.ends_with(extent))
+            || record.extent.ends_with("all snapshots")
+    }
+}
+
+/// What is amiss with a host and profile; `group` is what the repository has of it.
+pub fn judge(expected: &Expected, group: Option<&Group<'_>>, seen: &Seen) -> Vec<Remark> {
+    let look = Look { expected, group, seen, now: seen.overview.now };
+    match expected.kind {
+        ProfileKind::Template => Vec::new(),
+        ProfileKind::Maintenance => look.steps(),
+        ProfileKind::Standby => look.behind().into_iter().collect(),
+        ProfileKind::Backup => {
+            let mut remarks: Vec<Remark> = look.fresh().into_iter().collect();
+            // of a host that was lost, its promise is all that still counts
+            if !look.is_lost() {
+                remarks.extend(look.newest());
+                remarks.extend(look.run());
+                remarks.extend(look.steps());
+                remarks.extend(look.suspicious());
+            }
+            remarks
+        }
+    }
+}
+
+struct Look<'a> {
+    expected: &'a Expected,
+    group: Option<&'a Group<'a>>,
+    seen: &'a Seen,
+    now: u64,
+}
+
+impl Look<'_> {
+    fn ago(&self, time: u64) -> String {
+        output::age(self.now.saturating_sub(time))
+    }
+
+    /// The newest that can be used.
+    fn good(&self) -> Option<&Snapshot> {
+        let good = |s: &&&Snapshot| s.is_good() && !self.seen.being_deleted(s.id);
+        self.group?.snapshots.iter().rfind(good).copied()
+    }
+
+    /// Whatever somebody was to keep; a backup by hand without a promise is nobody's business.
+    fn is_held(&self) -> bool {
+        let Expected { written, promised, .. } = self.expected;
+        *written == Written::Profile || *promised != Promised::default()
+    }
+
+    fn is_lost(&self) -> bool {
+        let Some(group) = self.group else { return false };
+        let run = group.last_run.map(|told| told.run.id);
+        let newest = group.snapshots.last().map(|snapshot| snapshot.id);
+        let revoked = |id: Option<SnapshotId>| id.map(|id| self.seen.revoked.contains(&id));
+        revoked(newest).or(revoked(run)).unwrap_or(false)
+    }
+
+    fn fresh(&self) -> Option<Remark> {
+        let Expected { promised, written, .. } = self.expected;
+        let promise = promised.maximum_age;
+        let age = self.group.and_then(|group| group.age);
+        let remark = |lack, sentence| Some(self.expected.remark(lack, sentence, None));
+        let is_expected = *written == Written::Profile || promise.is_some();
+        match (age, promise) {
+            (Some(age), Some(promise)) if age > promise => remark(
+                Lack::TooOld,
+                format!(
+                    "the newest complete snapshot is {} old, promised is {}",
+                    output::age(age),
+                    output::age(promise)
+                ),
+            ),
+            (Some(_), _) => None,
+            (None, Some(promise)) if self.good().is_some() => remark(
+                Lack::TooOld,
+                format!(
+                    "there is no complete snapshot, promised is one every {}",
+                    output::age(promise)
+                ),
+            ),
+            (None, _) if is_expected && self.good().is_none() && !self.is_under_way() => {
+                remark(Lack::NoSnapshot, "there is no snapshot yet".to_owned())
+            }
+            _ => None,
+        }
+    }
+
+    /// The first one, that is.
+    fn is_under_way(&self) -> bool {
+        self.group.is_some_and(|group| !group.under_way.is_empty())
+    }
+
+    fn newest(&self) -> Option<Remark> {
+        let newest = self.good().filter(|_| self.is_held())?;
+        let manifest = &newest.manifest;
+        if manifest.outcome == Outcome::Complete {
+            return None;
+        }
+        let failed = manifest.sources.iter().filter(|source| source.outcome != Outcome::Complete);
+        let failures = match (failed.count() as u64, manifest.counts.failures) {
+            (_, failures) if failures > 0 => {
+                format!(": {} could not be read", output::counted(failures, "file"))
+            }
+            (sources, _) if sources > 0 => {
+                format!(": {} failed", output::counted(sources, "source"))
+            }
+            _ => String::new(),
+        };
+        let sentence = format!("the newest snapshot, {}, is partial{failures}", short(newest.id));
+        Some(self.expected.remark(Lack::Partial, sentence, Some(newest)))
+    }
+
+    fn run(&self) -> Option<Remark> {
+        let told = self.group?.last_run.filter(|told| told.current && self.is_held())?;
+        let became = match told.state {
+            RunState::Interrupted(_) => "was interrupted".to_owned(),
+            RunState::Silent { hours } => {
+                format!("gave no sign for {}", output::counted(hours, "hour"))
+            }
+            RunState::Failed { code } => format!("failed with exit code {code}"),
+            RunState::Running | RunState::MadeSnapshot(_) | RunState::Ended => return None,
+        };
+        let ago = self.ago(told.run.started);
+        let sentence =
+            format!("the last run, begun {ago} ago, {became}, and nothing is confirmed of it");
+        Some(self.expected.remark(Lack::Unconfirmed, sentence, None))
+    }
+
+    fn steps(&self) -> Vec<Remark> {
+        let Expected { promised, last, .. } = self.expected;
+        let drill = self.step(Lack::Drill, promised.drill, last.drill);
+        let check = self.step(Lack::Check, promised.check, last.check);
+        let prune = self.step(Lack::Prune, promised.prune, last.prune);
+        [drill, check, prune].into_iter().flatten().collect()
+    }
+
+    /// A drill, check or prune that went wrong, or is too long ago. One that never was is missed once it could have been:
+    /// a backup that nobody practised is missed at once.
+    fn step(&self, lack: Lack, promise: Option<u64>, here: Option<u64>) -> Option<Remark> {
+        let promise = promise?;
+        let records = self.seen.records.as_ref()?.iter();
+        let of_kind = |recorded: &&Recorded| {
+            recorded.record.kind == lack.word()
+                && (lack != Lack::Drill || self.seen.covers(recorded, self.expected))
+        };
+        let records: Vec<&Recorded> = records.filter(of_kind).collect();
+        let remark = |sentence| Some(self.expected.remark(lack, sentence, None));
+        let word = lack.word();
+        let good = records.iter().filter(|recorded| recorded.record.code == 0);
+        let good = good.map(|recorded| recorded.record.ended).max().max(here);
+        let bad = records.last().filter(|recorded| recorded.record.code != 0);
+        if let Some(bad) = bad.filter(|bad| good.is_none_or(|good| bad.record.ended > good)) {
+            let (ago, code) = (self.ago(bad.record.ended), bad.record.code);
+            return remark(format!("the last {word}, {ago} ago, ended with exit code {code}"));
+        }
+        let promised = output::age(promise);
+        match good {
+            Some(good) if self.now.saturating_sub(good) > promise => {
+                let ago = self.ago(good);
+                remark(format!("the last {word} was {ago} ago, promised is one every {promised}"))
+            }
+            Some(_) => None,
+            None if self.is_missed(lack, promise) => {
+                remark(format!("there was never a {word}, promised is one every {promised}"))
+            }
+            None => None,
+        }
+    }
+
+    fn is_missed(&self, lack: Lack, promise: u64) -> bool {
+        let mut snapshots: Vec<&Snapshot> = match (self.expected.kind, self.group) {
+            (ProfileKind::Maintenance, _) => self.seen.snapshots.iter().collect(),
+            (_, Some(group)) => group.snapshots.clone(),
+            (_, None) => Vec::new(),
+        };
+        snapshots.retain(|snapshot| snapshot.is_good());
+        let first = snapshots.iter().map(|snapshot| snapshot.manifest.started).min();
+        match lack {
+            Lack::Drill => first.is_some(),
+            _ => first.is_some_and(|first| self.now.saturating_sub(first) > promise),
+        }
+    }
+
+    fn suspicious(&self) -> Vec<Remark> {
+        let Expected { host, profile, thresholds, .. } = self.expected;
+        let odd = judge_newest(&self.seen.snapshots, host, profile, thresholds);
+        let newest = self.good();
+        let remark = |sentence| self.expected.remark(Lack::Suspicious, sentence, newest);
+        odd.into_iter().map(remark).collect()
+    }
+
+    /// A standby has what was there when it restored last.
+    fn behind(&self) -> Option<Remark> {
+        let remark = |sentence| Some(self.expected.remark(Lack::Behind, sentence, None));
+        let newest = self.group.and_then(|group| group.newest_complete);
+        let Some(newest) = newest else {
+            let Expected { host, profile, .. } = self.expected;
+            let sentence =
+                format!("there is no complete snapshot of host {host}, profile {profile}");
+            return Some(self.expected.remark(Lack::NoSnapshot, sentence, None));
+        };
+        let Some(applied) = self.expected.last.standby else {
+            return remark("nothing was ever restored here".to_owned());
+        };
+        let promise = self.expected.promised.maximum_age?;
+        let behind = behind(newest, applied, self.now)?;
+        let is_late = behind > promise;
+        let sentence = format!(
+            "the standby is {} behind, promised is {}",
+            output::age(behind),
+            output::age(promise)
+        );
+        if is_late { remark(sentence) } else { None }
+    }
+}
+
+/// How long a standby that restored last at `applied` lacks what there is, in ms; nothing if it lacks nothing.
+pub fn behind(newest: &Snapshot, applied: u64, now: u64) -> Option<u64> {
+    (newest.manifest.ended > applied).then(|| now.saturating_sub(applied))
+}
+
+fn short(id: SnapshotId) -> String {
+    id.to_hex()[..8].to_owned()
+}
+
+/// As a shell takes it for one word, and people read it.
+fn quote(text: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@%+=,".contains(c);
+    match !text.is_empty() && text.chars().all(is_plain) {
+        true => text.to_owned(),
+        false => through::quote(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config;
+    use crate::format::notes::Record;
+    use crate::id::WriterId;
+
+    const DAY: u64 = 86_400_000;
+
+    fn all(text: &str) -> Vec<Expected> {
+        let loaded = config::parse(Path::new("esker.toml"), text.to_owned()).sound().unwrap();
+        loaded.profiles().iter().flat_map(|profile| expected(profile, "here", None)).collect()
+    }
+
+    fn web() -> Expected {
+        all("[profiles.web]\nrepositories = ['/main', '/usb disk']\n\
+             sources = [{ paths = ['/data'] }]\n\
+             promises = { maximum_age = '1d', drill = '30d', check = '7d', prune = '7d' }\n\
+             copy = [{ to = '/far', every = '7d' }]\n")
+        .remove(1)
+    }
+
+    /// An empty repository with these records: kind, days ago, exit code.
+    fn seen(records: &[(&str, u64, u64)]) -> Seen {
+        let now = 1000 * DAY;
+        let record = |(kind, days, code): &(&str, u64, u64)| Recorded {
+            key: String::new(),
+            id: String::new(),
+            writer: WriterId([0; 16]),
+            by_revoked: false,
+            has_log: false,
+            record: Record {
+                kind: (*kind).to_owned(),
+                started: now - days * DAY,
+                ended: now - days * DAY,
+                host: "elsewhere".to_owned(),
+                code: *code,
+                extent: "snapshots of here/web".to_owned(),
+                snapshots: Vec::new(),
+                counts: Vec::new(),
+                kept: Vec::new(),
+            },
+        };
+        let (snapshots, runs) = (Vec::new(), Vec::new());
+        let (unbelieved, troubles) = (Vec::new(), Vec::new());
+        Seen {
+            overview: Overview { snapshots, runs, unbelieved, troubles, now },
+            records: Some(records.iter().map(record).collect()),
+            snapshots: Vec::new(),
+            revoked: HashSet::new(),
+        }
+    }
+
+    fn check(records: &[(&str, u64, u64)], last: Last, lacks: &[Lack]) {
+        let expected = Expected { last, ..web() };
+        let remarks = judge(&expected, None, &seen(records));
+        let found: Vec<Lack> = remarks.iter().map(|remark| remark.lack).collect();
+        assert_eq!(found, [&[Lack::NoSnapshot], lacks].concat(), "{records:?}");
+    }
+
+    #[test]
+    fn a_profile_is_held_to_its_promises_in_every_repository() {
+        let all = all("[profiles.base]\nkind = 'template'\npromises = { maximum_age = '26h' }\n\
+             [profiles.web]\nextends = ['base']\nrepositories = ['/main', '/usb']\n\
+             sources = [{ paths = ['/data'] }]\ncopy = [{ to = '/far', every = '7d' }]\n");
+        let of = |name: &str| all.iter().find(|e| e.repository.as_deref() == Some(name)).unwrap();
+        assert_eq!(all.len(), 3);
+        assert_eq!((&*of("/main").host, &*of("/main").profile), ("here", "web"));
+        assert_eq!(of("/usb").promised.maximum_age, Some(26 * 3_600_000));
+        assert_eq!(of("/far").promised.maximum_age, Some(26 * 3_600_000 + 7 * DAY));
+        assert_eq!(of("/far").written, Written::Copy);
+    }
+
+    #[test]
+    fn what_was_done_lately_and_well_is_not_overdue() {
+        let none = Last::default();
+        check(&[], none, &[]);
+        check(&[("drill", 29, 0), ("check", 6, 0), ("prune", 6, 0)], none, &[]);
+        check(
+            &[("drill", 31, 0), ("check", 8, 0), ("prune", 8, 0)],
+            none,
+            &[Lack::Drill, Lack::Check, Lack::Prune],
+        );
+        check(&[("check", 3, 0), ("check", 1, 20)], none, &[Lack::Check]);
+        check(&[("check", 3, 20), ("check", 1, 0)], none, &[]);
+        check(&[("check", 8, 0)], Last { check: Some(999 * DAY), ..none }, &[]);
+    }
+
+    #[test]
+    fn a_removable_repository_may_be_away_for_as_long_as_its_promise_holds() {
+        let now = 1000 * DAY;
+        let away = |expected: &Expected, is_removable| expected.away("gone", is_removable, now);
+        let mut expected = web();
+        assert!(away(&expected, false).is_some() && away(&expected, true).is_some());
+        expected.last.snapshot = Some(now - DAY / 2);
+        assert!(away(&expected, false).is_some() && away(&expected, true).is_none());
+        expected.last.snapshot = Some(now - 2 * DAY);
+        let said = away(&expected, true).unwrap();
+        assert!(said.sentence.contains("48 h ago") || said.sentence.contains("2 d ago"));
+        expected.promised.maximum_age = None;
+        assert!(away(&expected, true).is_none());
+    }
+
+    /// What is printed can be pasted.
+    #[test]
+    fn commands_are_quoted() {
+        let expected = web();
+        assert_eq!(expected.command(Lack::Check, None), "esker -r '/usb disk' check");
+        assert_eq!(expected.command(Lack::TooOld, None), "esker run web");
+        let other = Expected { written: Written::Snapshots, ..expected };
+        assert_eq!(
+            other.command(Lack::TooOld, None),
+            "esker -r '/usb disk' snapshots --host here --profile web --all"
+        );
+        assert_eq!(quote("it's"), "'it'\\''s'");
+    }
+}
