@@ -1,5 +1,9 @@
 //! `recover`: on a machine that has nothing, writes the profile back that travels in its snapshots.
 
+use std::ffi::OsString;
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -10,10 +14,11 @@ use super::context::Context;
 use super::streams::{Output, Stop, talk};
 use super::{Exit, Outcome};
 use crate::config::{self, Profile};
+use crate::format::manifest::Manifest;
 use crate::output::{self, Table};
-use crate::repository::local::write_private;
 use crate::repository::snapshots::Snapshot;
 use crate::repository::{Error, ErrorKind, Repository, Result};
+use crate::wayback::command::Command;
 
 /// Write a lost machine's configuration back from its snapshots
 ///
@@ -78,8 +83,9 @@ pub fn run(context: &Context, arguments: &Arguments) -> Outcome {
     })?;
     write(&file, &text)?;
     let profile = &manifest.profile;
+    let unknown: Vec<&str> = Profile::unknown_secrets(&text).collect();
+    let next = next_command(manifest, &all);
     if context.json() {
-        let unknown: Vec<&str> = Profile::unknown_secrets(&text).collect();
         let members = json!({
             "snapshot": snapshot.id.to_hex(),
             "host": manifest.host,
@@ -87,6 +93,7 @@ pub fn run(context: &Context, arguments: &Arguments) -> Outcome {
             "time": output::rfc3339(manifest.started),
             "file": file.display().to_string(),
             "not_known": unknown,
+            "next": next,
         });
         let mut output = Output::new();
         output.json("recovered", members)?;
@@ -99,12 +106,25 @@ pub fn run(context: &Context, arguments: &Arguments) -> Outcome {
         output::sentence(profile),
         file.display()
     ));
-    for secret in Profile::unknown_secrets(&text) {
+    for secret in &unknown {
         talk(&format!("not known: {}", output::sentence(secret)));
     }
-    context.say("bring these secrets where the file says, then type");
-    context.say(&format!("  esker restore --profile {} latest", output::sentence(profile)));
+    context.say(match unknown.is_empty() {
+        true => "now type",
+        false => "bring these secrets where the file says, then type",
+    });
+    context.say(&format!("  {}", output::sentence(&next)));
     Ok(Exit::Ok)
+}
+
+/// What brings everything back; it names the host where several have such a profile.
+fn next_command(manifest: &Manifest, all: &[&Snapshot]) -> String {
+    let Manifest { host, profile, .. } = manifest;
+    let same = all.iter().filter(|snapshot| snapshot.manifest.profile == *profile).count();
+    let host = if same > 1 { vec!["--host", host] } else { Vec::new() };
+    let words = [&["esker", "restore", "--profile", profile][..], &host, &["latest"]].concat();
+    let words = words.into_iter().map(OsString::from).collect();
+    Command { words, ..Command::default() }.shown()
 }
 
 /// The newest complete snapshot of each host and profile.
@@ -160,16 +180,26 @@ fn list(
     Ok(output.finish()?)
 }
 
-/// Never over a file that is there.
+/// Never over a file that is there, whoever makes it meanwhile.
 fn write(file: &Path, text: &str) -> Result<()> {
-    if std::fs::symlink_metadata(file).is_ok_and(|there| there.len() > 0) {
-        let file = file.display();
-        let message = format!("{file}: is there already: name another file with --output");
-        return Err(Error::failed(message));
-    }
+    let failed = |path: &Path, error: io::Error| {
+        let path = path.display();
+        Error::failed(match error.kind() {
+            io::ErrorKind::AlreadyExists => {
+                format!("{path}: is there already: name another file with --output")
+            }
+            _ => format!("{path}: {error}"),
+        })
+    };
     if let Some(parent) = file.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        std::fs::create_dir_all(parent)
-            .map_err(|error| Error::failed(format!("{}: {error}", parent.display())))?;
+        std::fs::create_dir_all(parent).map_err(|error| failed(parent, error))?;
     }
-    write_private(file, text.as_bytes())
+    let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file);
+    let mut made = made.map_err(|error| failed(file, error))?;
+    let written = made.write_all(text.as_bytes()).and_then(|()| made.sync_all());
+    written.map_err(|error| {
+        // half a configuration is none
+        let _ = std::fs::remove_file(file);
+        failed(file, error)
+    })
 }

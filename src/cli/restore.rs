@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::context::Context;
 use super::exit::when;
 use super::other::Other;
-use super::snapshot_name::{self, Narrow, SnapshotPath};
+use super::snapshot_name::{self, Narrow, SnapshotPath, source_key};
 use super::streams::{Output, talk};
 use super::wayback::{self, Asking};
 use super::{Exit, Outcome, sources, terminal};
@@ -171,6 +171,7 @@ impl From<OverwriteArgument> for Overwrite {
 
 pub fn run(context: &Context, arguments: &Arguments) -> Outcome {
     let named = snapshot_name::parse(&arguments.snapshot)?;
+    arguments.narrow.source.iter().try_for_each(|name| source_key(name).map(drop))?;
     if arguments.to_command {
         let asking = Asking::new(arguments.yes, "--to-command")?;
         let what = (&named, &arguments.narrow);

@@ -104,7 +104,10 @@ pub fn feed(
 ) -> Result<u64> {
     let mut fed = Fed::start(name, command, progress)?;
     let said = |fed: &mut Fed<'_>, bytes: &[u8]| {
-        fed.write_all(bytes).map_err(|error| Error::failed(error.to_string()))
+        fed.write_all(bytes).map_err(|error| match progress.interrupted() {
+            true => Error::interrupted(),
+            false => Error::failed(error.to_string()),
+        })
     };
     let produced = said(&mut fed, &command.before)
         .and_then(|()| produce(&mut fed))
@@ -376,8 +379,9 @@ struct Guard {
     shell: Child,
 }
 
-/// `$1` is the command's process group. `read` fails when nobody is left to say a word.
-const GUARD: &str = r#"read -r word; [ "$word" = dismissed ] || kill -9 -- "-$1""#;
+/// `$1` is the command's process group. `read` fails when nobody is left to say a word;
+/// `kill` is written as POSIX has it, for not every shell knows `kill -9 -- -1`.
+const GUARD: &str = r#"read -r word; [ "$word" = dismissed ] || kill -s KILL -- "-$1""#;
 
 impl Guard {
     fn start(child: &Child, input: BorrowedFd<'_>) -> io::Result<Guard> {

@@ -227,6 +227,10 @@ pub fn steps<'a>(
     }
     for restored in &commands {
         let RestoreCommand { source, command: words, .. } = restored;
+        // it failed, or was missing, when the snapshot was taken
+        if !has(repository, private.tree, &restored.key())? {
+            continue;
+        }
         if words.is_empty() {
             steps.push(files(source, vec![restored.key()]));
             continue;
