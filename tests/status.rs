@@ -36,7 +36,7 @@ struct Run {
 impl Home {
     fn new(repositories: &[&str], profiles: &str) -> Home {
         let home = Home { directory: tempfile::tempdir().unwrap() };
-        home.write("key", &format!("ESKER-KEY-1 {}\n", hex(&support::KEY)));
+        home.write("key", format!("ESKER-KEY-1 {}\n", hex(&support::KEY)));
         home.write("data/file", "something to keep");
         for name in repositories {
             let store = LocalStore::create(&home.path(name)).unwrap();
@@ -57,7 +57,7 @@ impl Home {
         }
         text.push_str(profiles);
         let home = self.directory.path().to_str().unwrap();
-        self.write(".config/esker/esker.toml", &text.replace("HOME", home));
+        self.write(".config/esker/esker.toml", text.replace("HOME", home));
     }
 
     fn path(&self, name: &str) -> PathBuf {

@@ -300,7 +300,8 @@ fn print(context: &Context, findings: &[Finding], steps: &[Step]) -> std::io::Re
         output.table(&table)?;
     }
     let all_well = steps.iter().all(|step| step.words().0 == "ok");
-    if !steps.is_empty() && !(context.global.quiet && all_well) {
+    let is_told = !context.global.quiet || !all_well;
+    if !steps.is_empty() && is_told {
         output.table(&step_table(steps))?;
     }
     output.finish()

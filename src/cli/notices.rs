@@ -17,10 +17,9 @@ pub fn send(context: &Context, directory: &Path, profile: &Profile, event: &Even
     if settings.is_empty() {
         return Ok(());
     }
-    let lookup = |name: &str| variable(name).and_then(|value| value.into_string().ok());
     let surroundings = notify::Surroundings {
-        state_directory: &directory.join("notices"),
-        environment: &lookup,
+        state_directory: directory,
+        environment: &variable,
         journal: notify::JOURNAL.as_ref(),
         limits: notify::Limits::default(),
         now_ms: now_ms(),

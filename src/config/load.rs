@@ -167,9 +167,11 @@ fn join(tree: &mut Node, more: Node, depth: usize, findings: &mut Vec<Finding>) 
 
 /// All that is well written.
 fn whole(tree: &Node, findings: &mut Vec<Finding>) -> Configuration {
-    let mut file = File::default();
-    file.repository = tree.get("repository").and_then(Node::text).map(str::to_owned);
-    file.key_file = tree.get("key_file").and_then(Node::text).map(PathBuf::from);
+    let mut file = File {
+        repository: tree.get("repository").and_then(Node::text).map(str::to_owned),
+        key_file: tree.get("key_file").and_then(Node::text).map(PathBuf::from),
+        ..File::default()
+    };
     let shape = |name: &str| Shape::file().member(name);
     file.notify =
         tree.member("notify").and_then(|member| typed(member, shape("notify")?, findings));

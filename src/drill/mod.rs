@@ -48,6 +48,9 @@ use crate::repository::index::PackNumber;
 use crate::repository::snapshots::Snapshot;
 use crate::repository::{ErrorKind, Repository, Result};
 
+/// Keys in the tree and names of sources.
+type Sources = Vec<(Vec<u8>, String)>;
+
 /// So many files at risk are restored, if nothing else is said.
 pub const FILES: u64 = 20;
 
@@ -211,7 +214,7 @@ impl Drill<'_> {
 
     /// The sources of a snapshot; none if what names them is damaged, which is found
     /// elsewhere.
-    fn sources(&self, snapshot: &Snapshot) -> Result<Option<Vec<(Vec<u8>, String)>>> {
+    fn sources(&self, snapshot: &Snapshot) -> Result<Option<Sources>> {
         match sources(self.repository, snapshot) {
             Err(error) if error.kind == ErrorKind::Damage => Ok(None),
             result => result.map(Some),

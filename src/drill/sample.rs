@@ -1,6 +1,7 @@
 //! Which files a drill restores: those that need the blocks of the packs that it
 //! covers, and a few more that are at risk.
 
+use std::collections::hash_map::Entry::Vacant;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -208,10 +209,10 @@ impl<'a> Sampler<'a> {
         new.retain(|(pack, _)| self.share.contains(pack));
         let mut key: Option<Arc<[u8]>> = None;
         for place in new {
-            if !self.users.contains_key(&place) {
+            if let Vacant(user) = self.users.entry(place) {
                 needs.is_needed = true;
                 let key = key.get_or_insert_with(|| entry.key.clone().into());
-                self.users.insert(place, (at, Arc::clone(key)));
+                user.insert((at, Arc::clone(key)));
             }
         }
         Ok(needs)

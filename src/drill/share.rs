@@ -57,7 +57,7 @@ mod tests {
 
     fn packs(numbers: std::ops::Range<u32>, length: u64) -> Vec<Placed<u32>> {
         let id = |number: u32| PackId(*blake3::hash(&number.to_le_bytes()).as_bytes());
-        let place = |number| place(RepositoryId([7; 32]), id(number));
+        let place = |number| place(RepositoryId([7; 16]), id(number));
         numbers.map(|pack| Placed { pack, place: place(pack), length }).collect()
     }
 

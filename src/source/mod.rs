@@ -68,7 +68,7 @@ impl Told {
 pub enum Source {
     Command(CommandSource),
     Tar(TarSource),
-    Preset(PresetSource),
+    Preset(Box<PresetSource>),
 }
 
 impl Source {
@@ -85,7 +85,7 @@ impl Source {
         }
         if let Some(preset) = &settings.preset {
             return PresetSource::new(settings, preset, surroundings)
-                .map(|s| Some(Source::Preset(s)));
+                .map(|s| Some(Source::Preset(Box::new(s))));
         }
         let Some(words) = settings.command.as_ref().or(settings.tar.as_ref()) else {
             return Ok(None);

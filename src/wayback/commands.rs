@@ -60,7 +60,7 @@ impl RestoreCommand {
         if self.source.is_empty() || self.source.contains('\0') {
             return Err(self.wrong("names no source"));
         }
-        if components.iter().any(|part| bad(part)) {
+        if components.iter().any(bad) {
             return Err(self.wrong("names no path"));
         }
         let is_file_tree = components[0] == "files";

@@ -179,6 +179,9 @@ pub fn run(
     Ok(reports)
 }
 
+/// Variables and their values.
+pub type Variables = Vec<(OsString, OsString)>;
+
 /// All that a snapshot says of its way back.
 #[derive(Debug)]
 pub struct WayBack<'a> {
@@ -194,7 +197,7 @@ pub fn steps<'a>(
     repository: &Repository,
     snapshot: &'a Snapshot,
     root: &Path,
-    environment: &dyn Fn(&str) -> Result<Vec<(OsString, OsString)>>,
+    environment: &dyn Fn(&str) -> Result<Variables>,
 ) -> Result<WayBack<'a>> {
     repository.keyring().require_read()?;
     repository.prepare_reading(&crate::progress::Silent)?;

@@ -305,7 +305,7 @@ impl Mariadb {
 pub(super) fn text_of_hex(line: &str) -> std::result::Result<String, String> {
     let wrong = || format!("the server gave {line:?} where it was asked for a name");
     let digits = line.as_bytes();
-    if digits.len() % 2 != 0 {
+    if !digits.len().is_multiple_of(2) {
         return Err(wrong());
     }
     let byte = |pair: &[u8]| {

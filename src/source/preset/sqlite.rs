@@ -101,7 +101,7 @@ impl Sqlite {
         for file in &self.files {
             let counted = match caller.through.is_empty() {
                 true => open(file)
-                    .and_then(|connection| Ok(count(&connection)?))
+                    .and_then(|connection| count(&connection))
                     .map_err(|error| error.to_string()),
                 false => count_there(caller, file, over),
             };
