@@ -153,5 +153,5 @@ fn another_source_is_no_deletion() {
     let mut host = Host::new();
     let other = tempfile::tempdir().unwrap();
     fs::write(other.path().join("a"), "a").unwrap();
-    assert_eq!(host.night_of(&other.path().to_owned()), [""; 0]);
+    assert_eq!(host.night_of(other.path()), [""; 0]);
 }

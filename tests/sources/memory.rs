@@ -99,7 +99,7 @@ pub fn source_with_id(lines: &str, id: Option<u32>) -> esker::repository::Result
 
 pub fn preset(lines: &str) -> PresetSource {
     match source(lines).expect("a source") {
-        Source::Preset(preset) => preset,
+        Source::Preset(preset) => *preset,
         _ => panic!("no preset: {lines}"),
     }
 }
