@@ -171,14 +171,12 @@ fn what_one_repository_missed_it_gets_in_the_next_run() {
 
 #[test]
 fn hooks_are_told_how_it_ended() {
-    let machine = web(
-        "repositories = ['one']
+    let machine = web("repositories = ['one']
         [profiles.web.hooks]
         before = [{ run = 'echo $ESKER_HOOK $ESKER_PROFILE >>BASE/told; test ! -e BASE/stop' }]
         success = [{ run = 'echo success $ESKER_STATUS ${#ESKER_SNAPSHOT_ID} >>BASE/told' }]
         failure = [{ run = 'echo failure $ESKER_STATUS $ESKER_EXIT_CODE >>BASE/told' }]
-        finally = [{ run = 'echo finally >>BASE/told' }]",
-    );
+        finally = [{ run = 'echo finally >>BASE/told' }]");
     let told = |code: i32| {
         let _ = fs::remove_file(machine.path("told"));
         machine.ends(code, &["run", "web"]);
@@ -194,12 +192,10 @@ fn hooks_are_told_how_it_ended() {
 
 #[test]
 fn steps_follow_when_they_are_due() {
-    let machine = web(
-        "repositories = ['one']
+    let machine = web("repositories = ['one']
         retention = { last = 1 }
         prune = { every = '7d' }
-        check = { every = '7d', read_data = '100%' }",
-    );
+        check = { every = '7d', read_data = '100%' }");
     let first = machine.ok(&["run", "web"]);
     assert!(first.err.contains("no damage found"), "{}", first.err);
     machine.write("tree/file", "another");
