@@ -6,12 +6,14 @@ mod sources;
 
 use std::collections::BTreeSet;
 
-use super::finding::{Finding, nearest, one_of, tidy};
+use jiff::tz::TimeZone;
 
+use super::finding::{Finding, nearest, one_of, tidy};
 use super::load::Configuration;
 use super::profile::{Hooks, ProfileKind, Retention};
 use super::resolve::Profile;
 use super::value::{self, Period};
+use crate::schedule::calendar::Calendar;
 
 /// What `retention.group_by` may hold.
 const GROUPS: [&str; 4] = ["host", "profile", "sources", "tags"];
@@ -38,16 +40,8 @@ pub fn check(
 
 /// Why an expression is no schedule, if it is none.
 pub fn check_schedule(expression: &str, zone: Option<&str>) -> Result<(), String> {
-    if let Some(zone) = zone {
-        value::zone(zone)?;
-    }
-    let last = expression.split_whitespace().last();
-    let last = last.ok_or_else(|| "an empty expression never comes".to_owned())?;
-    // a zone of its own, at its end: `Mon 02:00 Europe/Berlin`
-    match last.contains('/') && last.starts_with(|c: char| c.is_ascii_alphabetic()) {
-        true => value::zone(last).map(drop),
-        false => Ok(()),
-    }
+    let zone = zone.map(value::zone).transpose()?.unwrap_or(TimeZone::UTC);
+    Calendar::parse(expression, &zone).map(drop)
 }
 
 struct Checker<'a> {

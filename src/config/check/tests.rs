@@ -98,8 +98,9 @@ fn the_rest_makes_sense_too() {
     with_paths("retention = { every = '1d' }", 6, &["keeps nothing"]);
     with_paths("retention = { last = 0 }", 6, &["keeps nothing"]);
     with_paths("retention = { last = 1, group_by = ['source'] }", 6, &["\"sources\""]);
-    with_paths("schedule = ['02:00 Europe/Berlinn']", 6, &["no time zone"]);
-    with_paths("schedule = ['']", 6, &["never"]);
+    with_paths("schedule = ['02:00', '25:00']", 6, &["25:00", "no calendar expression"]);
+    with_paths("schedule = ['02:00 Europe/Berlinn']", 6, &["Europe/Berlinn"]);
+    with_paths("schedule = ['']", 6, &["no calendar expression"]);
     with_paths("jitter = '5min'", 6, &["`jitter`", "`schedule`"]);
     with_paths(
         "set = { name = 's', part = 'db', parts = ['bd', 'web'] }",
