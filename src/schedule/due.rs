@@ -38,6 +38,15 @@ pub fn outlook(job: &Job, machine: &str, last: Option<Timestamp>, now: Timestamp
     Outlook { due, next: waiting.into_iter().chain(coming).min() }
 }
 
+/// How long a run is to wait for the jitter of the time that it was started at
+/// exactly, as cron and Kubernetes do. None if it is late by then.
+pub fn delay(job: &Job, machine: &str, last: Option<Timestamp>, now: Timestamp) -> Duration {
+    let occurrences = Occurrences { job, machine };
+    let (due, waiting) = occurrences.up_to(now, credible(last, now));
+    let waiting = waiting.filter(|_| due.is_none()).map(|start| start.duration_since(now));
+    waiting.and_then(|wait| wait.try_into().ok()).unwrap_or(Duration::ZERO)
+}
+
 /// Whether every time up to now was served by a run that began at `last`: a
 /// second scheduler has nothing left to do then. Where no times are known, none was.
 pub fn is_served(job: &Job, last: Timestamp, now: Timestamp) -> bool {
@@ -243,5 +252,9 @@ mod tests {
         let missed = outlook(Some(time("05-01T02:30")), woken);
         assert_eq!(missed, Outlook { due: Some(at("05-02T02:00")), next: Some(tomorrow) });
         assert_eq!(outlook(Some(woken), today), Outlook { due: None, next: Some(tomorrow) });
+        let delay = |last, now| delay(&job, "host", last, now);
+        assert_eq!(woken + delay(yesterday, woken), today);
+        assert_eq!(delay(yesterday, today), Duration::ZERO);
+        assert_eq!(delay(Some(time("05-01T02:30")), woken), Duration::ZERO);
     }
 }

@@ -28,6 +28,7 @@ use jiff::tz::TimeZone;
 
 use self::calendar::Calendar;
 use crate::config::profile::{Conditions, ProfileSettings};
+use crate::config::value;
 use crate::repository::{Error, ErrorKind, Result};
 
 /// Longer names do not fit into names of units and files.
@@ -65,7 +66,7 @@ impl Job {
             return Err(wrong(format!("a name has 1 to {limit} bytes and no control characters")));
         }
         let zone = match &settings.zone {
-            Some(name) => zone(name).map_err(|reason| wrong(format!("zone: {reason}")))?,
+            Some(name) => value::zone(name).map_err(|reason| wrong(format!("zone: {reason}")))?,
             None => local.clone(),
         };
         let expressions = settings.schedule.iter().flatten();
@@ -85,12 +86,6 @@ impl Job {
             credentials: credentials::of_profile(settings),
         })
     }
-}
-
-/// The zone of an IANA name such as `Europe/Berlin`. The error is one sentence.
-pub fn zone(name: &str) -> std::result::Result<TimeZone, String> {
-    let wrong = |_| format!("there is no time zone {name:?}: write one such as Europe/Berlin");
-    TimeZone::get(name).map_err(wrong)
 }
 
 /// What tells this machine from others: the same after every start.
@@ -126,7 +121,7 @@ mod tests {
     fn what_is_wrong_is_said_with_the_profile() {
         for (text, word) in [
             ("schedule = ['02:60']", "minute \"60\""),
-            ("zone = 'Mars/Olympus'", "no time zone \"Mars/Olympus\""),
+            ("zone = 'Mars/Olympus'", "\"Mars/Olympus\" is no time zone"),
         ] {
             let error = job(text).unwrap_err();
             assert_eq!(error.kind, ErrorKind::Usage);

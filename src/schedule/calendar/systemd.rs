@@ -6,6 +6,7 @@ use jiff::tz::TimeZone;
 
 use super::field::{Component, Field};
 use super::{ALL_WEEKDAYS, Days, Rule, SECOND_US, YEARS};
+use crate::config::value;
 
 const MAX_COMPONENTS: usize = 240;
 
@@ -48,7 +49,7 @@ fn split_zone(text: &str) -> Result<(&str, Option<TimeZone>), String> {
     }
     let zone = match name.eq_ignore_ascii_case("utc") {
         true => TimeZone::UTC,
-        false => crate::schedule::zone(name)?,
+        false => value::zone(name)?,
     };
     Ok((before.trim_end(), Some(zone)))
 }

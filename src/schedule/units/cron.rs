@@ -79,15 +79,16 @@ fn quoted(word: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::value::zone;
 
     fn job(settings: &str) -> Job {
-        let local = crate::schedule::zone("Europe/Berlin").unwrap();
+        let local = zone("Europe/Berlin").unwrap();
         Job::of("we'b 5%", &toml::from_str(settings).unwrap(), &local).unwrap()
     }
 
     fn written(settings: &str) -> Result<Vec<String>> {
         let program = Program { path: "/usr/bin/esker".into(), configuration: None };
-        lines(&job(settings), &program, &crate::schedule::zone("Europe/Berlin").unwrap())
+        lines(&job(settings), &program, &zone("Europe/Berlin").unwrap())
     }
 
     #[test]
@@ -126,7 +127,7 @@ mod tests {
     fn a_file_names_its_user_and_has_no_dot_in_its_name() {
         let program =
             Program { path: "/opt/a b/esker".into(), configuration: Some("/e.toml".into()) };
-        let local = crate::schedule::zone("Europe/Berlin").unwrap();
+        let local = zone("Europe/Berlin").unwrap();
         let unit = file(&job("schedule = ['02:30']"), &program, &local).unwrap();
         assert_eq!(unit.name, "esker-we_27b_205_25");
         let last =
