@@ -3,8 +3,8 @@
 
 use std::process::Command;
 
+use esker::config::value::zone;
 use esker::schedule::calendar::Calendar;
-use esker::schedule::zone;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
 use proptest::prelude::*;
@@ -227,7 +227,7 @@ fn errors_say_what_is_wrong() {
         ("2026", "neither a date such as"),
         ("1.5:00", "is no number"),
         ("1:2:3:4", "is no time"),
-        ("daily Europe/Berlim", "no time zone \"Europe/Berlim\""),
+        ("daily Europe/Berlim", "\"Europe/Berlim\" is no time zone"),
         ("@99999999999999999999", "no number of seconds"),
         ("@-5", "no number of seconds"),
         ("fortnightly", "no day of the week nor a shorthand"),

@@ -151,12 +151,12 @@ fn bad_input_is_one_sentence() {
         let (_, said) = Home::new(configuration).ends(2, arguments);
         assert!(said.lines().count() == 1 && said.contains(word), "{said}");
     };
-    check(CONFIGURATION, &["show", "wbe"], "no profile \"wbe\"");
+    check(CONFIGURATION, &["show", "wbe"], "no profile wbe: did you mean web?");
     check(CONFIGURATION, &["show", "by-hand"], "it has no schedule");
     check("", &["show"], "no profile of the configuration has a schedule");
-    check("[profiles.a]\nschedul = []\n", &["show"], "line 2: unknown field `schedul`");
+    check("[profiles.a]\nschedul = []\n", &["show"], "did you mean schedule");
     check("[profiles.a]\nschedule = ['25:00']\n", &["show"], "hour \"25\" is not between 0 and 23");
-    check("[profiles.a]\nzone = 'Berlin'\n", &["run"], "there is no time zone \"Berlin\"");
+    check("[profiles.a]\nzone = 'Berlin'\n", &["run"], "\"Berlin\" is no time zone");
 }
 
 /// Ends the process if a test stops before its end.

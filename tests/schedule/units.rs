@@ -5,9 +5,10 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
+use esker::config::value::zone;
+use esker::schedule::Job;
 use esker::schedule::units::Program;
 use esker::schedule::units::systemd::{Manager, unit_name, units};
-use esker::schedule::{Job, zone};
 use jiff::Timestamp;
 use tempfile::TempDir;
 
