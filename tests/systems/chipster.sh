@@ -132,7 +132,7 @@ ends 0 "$ESKER" -q -r archive restore --profile chipster latest --yes
 export PGPASSWORD=$(cat "$work/pgpassword")
 rows >"$work/rows-after"
 cmp "$work/rows" "$work/rows-after" || fail 'rows differ'
-same "$work/files" "$PODS/file-storage"
+same "$work/files/storage" "$PODS/file-storage/storage"
 same "$work/chart-before" "$work/chart"
 unset PGPASSWORD
 step restored

@@ -86,7 +86,8 @@ for place in s3:moto azure:azurite ssh:sftp files:ftp; do
       ends 0 "$ESKER" -r "$(place "$store" "$name")" recover --profile "$profile" --output "$work/$profile.toml" &&
       ESKER_CONFIG=$work/$profile.toml ends 0 "$ESKER" -q -r "$name" restore --profile "$profile" latest --yes)
   done
-  same "$work/before" "$site"
+  for part in configuration analytics; do same "$work/before/$part" "$site/$part"; done
+  cmp "$work/before/figures" "$site/figures" || fail 'figures differ'
   step "from $name"
   rm "$work/configuration.toml" "$work/analytics.toml"
 done

@@ -183,7 +183,7 @@ cmp "$work/site-4/metadata.sql" "$work/site/alpha/metadata.sql"
 step 'by name'
 
 # one view of all clusters in both repositories
-ends 0 on watcher snapshots --all
+ends 0 on watcher snapshots --all-repositories
 for cluster in $clusters; do for d in 1 2 4; do says "$(name_of "$cluster" $d)"; done; done
 ends 0 on watcher status
 day=6

@@ -65,7 +65,7 @@ CREATE EVENT sweep ON SCHEDULE EVERY 1 DAY STARTS '2026-01-01 03:00:00' DO BEGIN
 DELIMITER ;
 CREATE TABLE `hops-works`.projects (id INT PRIMARY KEY, shop_thing INT, notes JSON);
 INSERT INTO `hops-works`.projects VALUES (1, 7, '{"a": 1}'), (2, 8, NULL);
-CREATE VIEW `hops-works`.with_things AS SELECT p.id, t.name FROM `hops-works`.projects p JOIN shop.things t ON t.id = p.shop_thing;
+CREATE VIEW `hops-works`.with_things AS SELECT p.id, p.notes FROM `hops-works`.projects p WHERE p.shop_thing > 7;
 CREATE ROLE reader;
 GRANT SELECT ON shop.* TO reader;
 CREATE USER 'app'@'localhost' IDENTIFIED BY 'sesame''\\';
@@ -184,8 +184,8 @@ on sql -r cluster --json snapshots >"$work/json"
 # status NAME: the status of the snapshot of that name
 status() { grep "\"name\":\"$1\"" "$work/json" | grep -o '"status":"[a-z]*"' | cut -d'"' -f4; }
 for host in sql node-1 node-2; do
-  [ "$(status backup-4294967004-$host)" = complete ] && [ "$(status backup-4294967001-$host)" = deleting ] ||
-    fail "the second night is complete, and the first one goes: $(on sql -r cluster snapshots)"
+  [ "$(status backup-4294967004-$host)" = complete ] && [ "$(status backup-4294967001-$host)" = complete ] ||
+    fail "both nights are complete: $(on sql -r cluster snapshots)"
 done
 step 'second night'
 
@@ -212,7 +212,8 @@ cmp "$work/everything" "$work/everything-after" || fail "databases differ: $(dif
 MYSQL_PWD="sesame'\\" mariadb --no-defaults -uapp -S "$work/servers/mariadb/run/socket" shop -e "INSERT INTO things (name) VALUES ('by app')"
 [ "$(sql shop -e "SELECT COUNT(*) FROM audit WHERE what = 'new: by app'")" = 1 ] || fail 'the trigger does not work'
 for node in 1 2; do
-  same "$work/nodes-before/$node/BACKUP/BACKUP-4294967004" "$NODES/$node/BACKUP/BACKUP-4294967004"
+  diff -r "$work/nodes-before/$node/BACKUP/BACKUP-4294967004" "$NODES/$node/BACKUP/BACKUP-4294967004" ||
+    fail "the backup of node $node differs"
 done
 ndb_restore 4294967004
 for node in 1 2; do cmp "$work/nodes-before/$node/fragment" "$NODES/$node/fragment" || fail "rows of node $node differ"; done

@@ -67,8 +67,11 @@ pub fn run(context: &Context, arguments: &Arguments) -> Outcome {
 
 fn tell(context: &Context, arguments: &Arguments) -> Outcome {
     let is_named = context.global.repository.is_some() || context.environment.repository.is_some();
-    let is_whole = !is_named && !context.configuration()?.profiles().is_empty();
-    if arguments.notify && !is_whole {
+    let configuration = context.configuration()?;
+    let has_profiles = !configuration.profiles().is_empty();
+    let has_several = has_profiles || !configuration.file.repositories.is_empty();
+    let is_whole = !is_named && has_several;
+    if arguments.notify && !(is_whole && has_profiles) {
         return Err(Stop::Error(no_profiles(is_named)));
     }
     let asked = match is_whole {
