@@ -2,6 +2,7 @@
 //! Pure: who asks the repository and what is done about it is `cli`'s.
 
 use std::collections::HashSet;
+use std::path::Path;
 
 use crate::config::Profile;
 use crate::config::profile::{self, ProfileKind};
@@ -16,6 +17,7 @@ use crate::repository::records::Recorded;
 use crate::repository::snapshots::Snapshot;
 use crate::run::steps::Done;
 use crate::source::through;
+use crate::standby::{self, State};
 use crate::status::{Group, Overview, Status};
 use crate::suspicion::{Thresholds, judge_newest};
 
@@ -123,24 +125,43 @@ pub struct Last {
     pub drill: Option<u64>,
     pub check: Option<u64>,
     pub prune: Option<u64>,
-    pub standby: Option<u64>,
+    /// When a standby restored last, and when the snapshot was taken that it holds since.
+    pub applied: Option<u64>,
+    pub taken: Option<u64>,
+    /// A restore began since that did not end well.
+    pub is_torn: bool,
 }
 
-impl Last {
-    pub fn of(done: &Done, repository: &str) -> Last {
-        let last = |step| done.last(step, repository);
+/// What this machine remembers of a profile.
+#[derive(Debug)]
+pub struct Memory {
+    done: Done,
+    standby: State,
+}
+
+impl Memory {
+    /// From the directory in which runs remember what they did.
+    pub fn read(directory: &Path, profile: &str) -> Memory {
+        Memory { done: Done::read(directory, profile), standby: State::read(directory, profile) }
+    }
+
+    fn of(&self, repository: &str) -> Last {
+        let last = |step| self.done.last(step, repository);
+        let applied = self.standby.applied();
         Last {
             snapshot: last("snapshot"),
             drill: last("drill"),
             check: last("check"),
             prune: last("prune"),
-            standby: last("standby"),
+            applied: applied.map(|applied| applied.applied),
+            taken: applied.map(|applied| applied.taken),
+            is_torn: self.standby.is_torn(),
         }
     }
 }
 
 /// What a profile of the configuration is to keep, in each repository it names.
-pub fn expected(profile: &Profile, here: &str, done: Option<&Done>) -> Vec<Expected> {
+pub fn expected(profile: &Profile, here: &str, memory: Option<&Memory>) -> Vec<Expected> {
     let settings = &profile.settings;
     let standby = settings.standby.as_ref();
     let (host, of) = match standby {
@@ -160,7 +181,7 @@ pub fn expected(profile: &Profile, here: &str, done: Option<&Done>) -> Vec<Expec
         written,
         promised,
         thresholds,
-        last: done.map(|done| Last::of(done, repository)).unwrap_or_default(),
+        last: memory.map(|memory| memory.of(repository)).unwrap_or_default(),
     };
     let own = profile.repositories().iter().map(|name| one(name, Written::Profile, promised));
     let copies = profile.copies().iter().map(|copy| {
@@ -249,7 +270,7 @@ impl Expected {
 
     /// Of a repository that could not be asked, and why; nothing as long as it may be away.
     pub fn away(&self, reason: &str, is_removable: bool, now: u64) -> Option<Remark> {
-        let last = self.last.snapshot.or(self.last.standby);
+        let last = self.last.snapshot.or(self.last.applied);
         let fresh = match (self.promised.maximum_age, last) {
             (None, _) => true,
             (Some(age), Some(last)) => now.saturating_sub(last) <= age,
@@ -300,6 +321,20 @@ impl Seen {
         });
         let snapshots = overview.snapshots.iter().map(|told| told.snapshot.clone()).collect();
         Seen { overview, records, snapshots, revoked }
+    }
+
+    /// When the snapshot was taken that a standby holds: as this machine remembers it, else as a record tells.
+    pub fn taken(&self, expected: &Expected) -> Option<u64> {
+        let find = |id: SnapshotId| self.snapshots.iter().find(|snapshot| snapshot.id == id);
+        let told = || {
+            let applied = self.records.iter().flatten().rev();
+            let applied = applied.filter_map(|recorded| find(standby::applied_by(&recorded.record)?));
+            let mut own = applied.filter(|snapshot| {
+                expected.is_of(&snapshot.manifest.host, &snapshot.manifest.profile)
+            });
+            own.next().map(|snapshot| snapshot.manifest.started)
+        };
+        expected.last.taken.or_else(told)
     }
 
     fn being_deleted(&self, id: SnapshotId) -> bool {
@@ -527,24 +562,25 @@ impl Look<'_> {
                 format!("there is no complete snapshot of host {host}, profile {profile}");
             return Some(self.expected.remark(Lack::NoSnapshot, sentence, None));
         };
-        let Some(applied) = self.expected.last.standby else {
+        if self.expected.last.is_torn {
+            return remark("the last restore did not end well: some of it may be there".to_owned());
+        }
+        let Some(taken) = self.seen.taken(self.expected) else {
             return remark("nothing was ever restored here".to_owned());
         };
         let promise = self.expected.promised.maximum_age?;
-        let behind = behind(newest, applied, self.now)?;
-        let is_late = behind > promise;
-        let sentence = format!(
-            "the standby is {} behind, promised is {}",
-            output::age(behind),
-            output::age(promise)
-        );
-        if is_late { remark(sentence) } else { None }
+        let age = self.now.saturating_sub(taken);
+        if behind(newest, taken).is_none() || age <= promise {
+            return None;
+        }
+        let (age, promise) = (output::age(age), output::age(promise));
+        remark(format!("what the standby holds is {age} old, promised is {promise}"))
     }
 }
 
-/// How long a standby that restored last at `applied` lacks what there is, in ms; nothing if it lacks nothing.
-pub fn behind(newest: &Snapshot, applied: u64, now: u64) -> Option<u64> {
-    (newest.manifest.ended > applied).then(|| now.saturating_sub(applied))
+/// How much older what a standby holds is than the newest there is, in ms; nothing if it holds that.
+pub fn behind(newest: &Snapshot, taken: u64) -> Option<u64> {
+    newest.manifest.started.checked_sub(taken).filter(|ms| *ms > 0)
 }
 
 fn short(id: SnapshotId) -> String {
@@ -562,8 +598,6 @@ fn quote(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
     use crate::config;
     use crate::format::notes::Record;

@@ -353,21 +353,27 @@ fn a_standby_says_how_far_it_is_behind() {
                    promises = { maximum_age = '2h' }\n";
     let home = Home::new(&["main"], &(profile("web", "'main'", "") + standby));
     assert_eq!(home.amiss(), ["spare main no_snapshot", "web main no_snapshot"]);
-    home.back_up("main", "web", 0);
+    home.back_up("main", "web", HOUR + HOUR / 100);
     assert_eq!(home.amiss(), ["spare main behind"]);
-    let mut done = esker::run::steps::Done::read(&home.path(".cache/esker"), "spare");
-    done.done("standby", "main", now_ms() - HOUR).unwrap();
+    home.ends(0, &["run", "spare"]);
     assert!(home.amiss().is_empty());
-    assert!(
-        home.run(&["status"]).out.contains("good, 60 min behind")
-            || home.run(&["status"]).out.contains("good, 1 h behind")
-    );
-    done.done("standby", "main", now_ms() - 3 * HOUR).unwrap();
-    assert_eq!(home.amiss(), ["spare main behind"]);
-    done.done("standby", "main", now_ms() + 1).unwrap();
+    // what was saved since, the standby lacks; it has until its promise is over
+    home.write("data/file", "something newer");
+    home.ends(0, &["run", "web"]);
+    assert!(home.amiss().is_empty());
     let groups = home.run(&["status", "--json"]).of_type("group");
     let spare = groups.iter().find(|group| group["profile"] == "spare").unwrap();
-    assert!(spare["behind_seconds"].is_null() && spare["kind"] == "standby", "{spare}");
+    assert_eq!(spare["behind_seconds"].as_u64().unwrap() / 3600, 1, "{spare}");
+    assert!(home.ends(0, &["status"]).out.contains("good, 1 h behind"));
+    home.configure(&["main"], &(profile("web", "'main'", "") + &standby.replace("2h", "30min")));
+    assert_eq!(home.amiss(), ["spare main behind"]);
+    let said = home.ends(21, &["status"]).out;
+    assert!(said.contains("OVERDUE: profile spare, repository main: what the standby holds"), "{said}");
+    // elsewhere its record tells as much
+    fs::remove_dir_all(home.path(".cache")).unwrap();
+    assert_eq!(home.amiss(), ["spare main behind"]);
+    home.ends(0, &["run", "spare"]);
+    assert!(home.amiss().is_empty());
 }
 
 #[test]

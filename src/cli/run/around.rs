@@ -1,5 +1,8 @@
 //! What surrounds the run of a profile: the lock, its conditions, notices.
 
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
@@ -7,16 +10,23 @@ use super::work::{Report, Work};
 use super::{Arguments, chosen};
 use crate::cli::backup::host_name;
 use crate::cli::context::Context;
+use crate::cli::environment::variable;
 use crate::cli::exit::Exit;
+use crate::cli::signals;
 use crate::cli::notices;
 use crate::config::Profile;
 use crate::format::manifest::Outcome;
 use crate::notify::{Counts, Event, Figures, Moment, State};
 use crate::repository::{Result, now_ms};
 use crate::run::steps::Done;
+use crate::schedule::units::systemd::SCHEDULER_VARIABLE;
+use crate::schedule::{due, machine};
 use crate::schedule::conditions::{Places, unmet};
 use crate::schedule::gentle::{stay_awake, yield_to_others};
 use crate::schedule::lock::{self, Lock};
+
+/// How often a signal is looked for while a run waits for its time.
+const TICK: Duration = Duration::from_millis(200);
 
 /// Runs a profile, and tells whoever is to be told.
 pub fn run(context: &Context, profile: &Profile, arguments: &Arguments) -> Result<Exit> {
@@ -32,6 +42,10 @@ pub fn run(context: &Context, profile: &Profile, arguments: &Arguments) -> Resul
         }
     }
     let notes = chosen::notes(context)?;
+    if arguments.scheduled && variable(SCHEDULER_VARIABLE).is_none() {
+        // cron and Kubernetes start at the time itself
+        wait(due::delay(&job, &machine(), notes.last(&profile.name), Timestamp::now()));
+    }
     let now = Timestamp::now();
     let _lock = match by_schedule {
         true => match notes.begin(&job, &locks, now)? {
@@ -61,6 +75,15 @@ pub fn run(context: &Context, profile: &Profile, arguments: &Arguments) -> Resul
     let report = Work::new(context, profile, arguments, done).run();
     tell(context, profile, &event(profile, Moment::End, started, &report), arguments)?;
     Ok(report.exit())
+}
+
+/// Until the time is over, or a signal comes.
+fn wait(delay: Duration) {
+    let stop = signals::listen();
+    let until = Instant::now() + delay;
+    while Instant::now() < until && !stop.load(Ordering::Relaxed) {
+        std::thread::sleep(TICK.min(until.saturating_duration_since(Instant::now())));
+    }
 }
 
 fn event(profile: &Profile, moment: Moment, started: u64, report: &Report) -> Event {

@@ -11,6 +11,8 @@ mod print;
 mod rows;
 mod told;
 
+use std::path::PathBuf;
+
 use clap::Args;
 
 use self::rows::{Asked, Row};
@@ -18,7 +20,8 @@ use super::context::Context;
 use super::exit::when;
 use super::streams::{Output, Stop};
 use super::{Exit, Outcome};
-use crate::repository::{Error, ErrorKind, Result};
+use crate::repository::local::CacheRoot;
+use crate::repository::{Error, ErrorKind};
 
 /// Tell whether every host and profile has the backups that it was promised
 ///
@@ -66,7 +69,7 @@ pub fn run(context: &Context, arguments: &Arguments) -> Outcome {
 }
 
 fn tell(context: &Context, arguments: &Arguments) -> Outcome {
-    let is_named = context.global.repository.is_some() || context.environment.repository.is_some();
+    let is_named = context.has_named_repository();
     let configuration = context.configuration()?;
     let has_profiles = !configuration.profiles().is_empty();
     let has_several = has_profiles || !configuration.file.repositories.is_empty();
@@ -125,10 +128,9 @@ fn warn(context: &Context, asked: &[Asked]) -> bool {
 }
 
 /// Where runs and notices are remembered on this machine; nothing where nothing can be.
-fn directory(context: &Context) -> Result<Option<std::path::PathBuf>> {
-    use crate::repository::local::CacheRoot;
-    Ok(match context.cache() {
+fn directory(context: &Context) -> Option<PathBuf> {
+    match context.cache() {
         CacheRoot::Directory(directory) => Some(directory),
         CacheRoot::None => None,
-    })
+    }
 }

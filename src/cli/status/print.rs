@@ -106,11 +106,17 @@ fn state(row: &Row<'_>) -> String {
     words.join(", ")
 }
 
-/// How long a standby lacks what there is, in ms.
+/// How much older what a standby holds is than what there is, in ms.
 fn lag(row: &Row<'_>) -> Option<u64> {
     let newest = row.group.as_ref().and_then(|group| group.newest_complete);
-    let applied = row.expected.last.standby.filter(|_| row.expected.kind == ProfileKind::Standby);
-    behind(newest?, applied?, row.asked.now)
+    behind(newest?, taken(row)?)
+}
+
+/// When the snapshot was taken that a standby holds.
+fn taken(row: &Row<'_>) -> Option<u64> {
+    let told = row.asked.result.as_ref().ok()?;
+    let is_standby = row.expected.kind == ProfileKind::Standby;
+    told.seen.taken(&row.expected).filter(|_| is_standby)
 }
 
 fn sentences(rows: &[Row<'_>], output: &mut Output) -> Result<(), Stop> {
@@ -255,7 +261,8 @@ fn group_json(context: &Context, row: &Row<'_>) -> Value {
         "drill_seconds": seconds(expected.promised.drill),
         "check_seconds": seconds(expected.promised.check),
         "prune_seconds": seconds(expected.promised.prune),
-        "applied_time": expected.last.standby.map(output::rfc3339),
+        "applied_time": expected.last.applied.map(output::rfc3339),
+        "held_time": taken(row).map(output::rfc3339),
         "behind_seconds": seconds(lag(row)),
         "stale": has(Lack::TooOld) || has(Lack::NoSnapshot),
         "overdue": amiss.iter().any(|word| *word != Lack::Suspicious.word()),

@@ -5,11 +5,10 @@ use crate::cli::backup::host_name;
 use crate::cli::context::Context;
 use crate::cli::everywhere::{self, Answer};
 use crate::config::profile::ProfileKind;
-use crate::overdue::{Expected, Remark, Seen, expected, judge};
+use crate::overdue::{Expected, Memory, Remark, Seen, expected, judge};
 use crate::repository::runs::Whereabouts;
 use crate::repository::sync::Troubles;
 use crate::repository::{Error, Repository, Result, now_ms};
-use crate::run::steps::Done;
 use crate::status::{Group, groups, overview};
 
 /// A repository, and what it answered.
@@ -70,12 +69,12 @@ fn look(repository: Repository) -> Result<Told> {
 
 /// What profiles of the configuration are to keep comes first, then what else repositories have.
 pub fn rows<'a>(context: &Context, asked: &'a [Asked]) -> Result<Vec<Row<'a>>> {
-    let directory = directory(context)?;
+    let directory = directory(context);
     let here = host_name();
     let mut all = Vec::new();
     for profile in context.profiles()?.iter().filter(|p| p.kind() != ProfileKind::Template) {
-        let done = directory.as_ref().map(|directory| Done::read(directory, &profile.name));
-        all.extend(expected(profile, &here, done.as_ref()));
+        let memory = directory.as_ref().map(|directory| Memory::read(directory, &profile.name));
+        all.extend(expected(profile, &here, memory.as_ref()));
     }
     let mut rows = Vec::new();
     for asked in asked {

@@ -16,7 +16,7 @@ use crate::repository::{Result, now_ms};
 
 /// Deliveries that fail are warnings.
 pub fn send(context: &Context, rows: &[Row<'_>]) -> Result<()> {
-    let Some(directory) = directory(context)? else {
+    let Some(directory) = directory(context) else {
         context.warn("nobody is told: there is no place to remember who was, see ESKER_CACHE_DIR");
         return Ok(());
     };
