@@ -120,7 +120,7 @@ fn choose(arguments: &Arguments, overview: &Overview, items: &mut Vec<Item>) {
 fn table(context: &Context, repository: &Repository, overview: &Overview, items: &[Item]) -> Table {
     let zone = TimeZone::system();
     let mut table = Table::new(&[
-        "id", "began", ">took", "host", "profile", "kind", ">exit", "outcome", "what",
+        "id", "began", ">took", "host", "profile", "kind", ">exit", "what", "outcome",
     ]);
     for item in items {
         let took = item.ended().saturating_sub(item.started());
@@ -132,8 +132,8 @@ fn table(context: &Context, repository: &Repository, overview: &Overview, items:
             output::sentence(profile(item)).into_owned(),
             item.kind().to_owned(),
             item.code().map_or(String::new(), |code| code.to_string()),
-            outcome(context, repository, overview, item),
             what(item),
+            outcome(context, repository, overview, item),
         ]);
     }
     table
@@ -193,9 +193,9 @@ fn code_words(code: u64) -> &'static str {
 /// What a run did, in a few numbers.
 fn what(item: &Item) -> String {
     let is_size = |name: &str| name.starts_with("bytes");
-    let shown = |(name, number): &(String, u64)| match name.strip_prefix("bytes").map(str::trim) {
-        Some(what) => format!("{} {what}", output::size(*number)).trim_end().to_owned(),
-        None => format!("{} {name}", output::count(*number)),
+    let shown = |(name, number): &(String, u64)| match is_size(name) {
+        true => format!("{name} {}", output::size(*number)),
+        false => format!("{name} {}", output::count(*number)),
     };
     let counts = item.counts();
     let chosen: Vec<&(String, u64)> = match item {

@@ -1,1 +1,85 @@
-//! later
+//! All of a snapshot back as its profile says: in order, and only if all of it is there.
+
+use std::fs;
+
+use super::home::{Home, noise};
+
+/// A machine whose profile `web` has two directories and two dumps.
+pub fn machine() -> Home {
+    let home = Home::new();
+    let base = home.text("");
+    let base = base.trim_end_matches('/');
+    let text = format!(
+        "[repositories.main]
+url = '{base}/.local/share/esker/repository'
+key_file = '{base}/key'
+
+[profiles.web]
+repositories = ['main']
+
+[[profiles.web.sources]]
+paths = ['{base}/tree', '{base}/other']
+
+[[profiles.web.sources]]
+name = 'second'
+command = 'cat {base}/dumps/second'
+restore = 'cat >{base}/second; echo second >>{base}/order'
+restore_order = 2
+
+[[profiles.web.sources]]
+name = 'first'
+command = 'cat {base}/dumps/first'
+restore = 'test ! -e {base}/fail && cat >{base}/first && echo first >>{base}/order'
+restore_order = 1
+"
+    );
+    home.write(".config/esker/esker.toml", text.as_bytes());
+    home.write("tree/a", b"of the tree");
+    home.write("other/b", b"of the other");
+    home.write("dumps/first", b"rows\n");
+    home.write("dumps/second", &noise(2 << 20));
+    home.ok(&["run", "web"]);
+    home
+}
+
+const BACK: [&str; 5] = ["restore", "--profile", "web", "latest", "--yes"];
+
+#[test]
+fn everything_comes_back_in_its_order() {
+    let home = machine();
+    fs::remove_dir_all(home.path("tree")).unwrap();
+    fs::remove_dir_all(home.path("other")).unwrap();
+    home.fails(2, &BACK[..4], "say --yes");
+    assert!(!home.has("tree") && !home.has("order"));
+    let run = home.ok(&[&["--json"], &BACK[..]].concat());
+    assert!(run.json("step").iter().all(|step| step["outcome"] == "restored"));
+    assert_eq!(fs::read(home.path("tree/a")).unwrap(), b"of the tree");
+    assert_eq!(fs::read(home.path("other/b")).unwrap(), b"of the other");
+    assert_eq!(fs::read(home.path("second")).unwrap(), noise(2 << 20));
+    assert_eq!(fs::read(home.path("order")).unwrap(), b"first\nsecond\n");
+}
+
+#[test]
+fn after_a_step_that_fails_none_follows() {
+    let home = machine();
+    home.write("fail", b"");
+    let run = home.run(&[&["--json"], &BACK[..]].concat());
+    assert_eq!(run.code, 1, "{}", run.err);
+    let steps = run.json("step");
+    let outcome = |name: &str| steps.iter().find(|step| step["name"] == name).unwrap();
+    assert_eq!(outcome("first")["outcome"], "failed");
+    assert_eq!(outcome("second")["outcome"], "not_begun");
+    assert!(!home.has("second"));
+}
+
+/// What the last step lacks keeps the first one from beginning.
+#[test]
+fn nothing_is_touched_when_something_is_missing() {
+    let home = machine();
+    fs::remove_dir_all(home.path("tree")).unwrap();
+    for pack in home.packs(1) {
+        fs::remove_file(pack).unwrap();
+    }
+    home.fails(20, &BACK, "its data is missing");
+    assert!(!home.has("tree") && !home.has("first") && !home.has("order"));
+}
