@@ -328,7 +328,8 @@ impl Seen {
         let find = |id: SnapshotId| self.snapshots.iter().find(|snapshot| snapshot.id == id);
         let told = || {
             let applied = self.records.iter().flatten().rev();
-            let applied = applied.filter_map(|recorded| find(standby::applied_by(&recorded.record)?));
+            let applied =
+                applied.filter_map(|recorded| find(standby::applied_by(&recorded.record)?));
             let mut own = applied.filter(|snapshot| {
                 expected.is_of(&snapshot.manifest.host, &snapshot.manifest.profile)
             });

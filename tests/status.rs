@@ -368,7 +368,10 @@ fn a_standby_says_how_far_it_is_behind() {
     home.configure(&["main"], &(profile("web", "'main'", "") + &standby.replace("2h", "30min")));
     assert_eq!(home.amiss(), ["spare main behind"]);
     let said = home.ends(21, &["status"]).out;
-    assert!(said.contains("OVERDUE: profile spare, repository main: what the standby holds"), "{said}");
+    assert!(
+        said.contains("OVERDUE: profile spare, repository main: what the standby holds"),
+        "{said}"
+    );
     // elsewhere its record tells as much
     fs::remove_dir_all(home.path(".cache")).unwrap();
     assert_eq!(home.amiss(), ["spare main behind"]);

@@ -12,18 +12,18 @@ use crate::cli::backup::host_name;
 use crate::cli::context::Context;
 use crate::cli::environment::variable;
 use crate::cli::exit::Exit;
-use crate::cli::signals;
 use crate::cli::notices;
+use crate::cli::signals;
 use crate::config::Profile;
 use crate::format::manifest::Outcome;
 use crate::notify::{Counts, Event, Figures, Moment, State};
 use crate::repository::{Result, now_ms};
 use crate::run::steps::Done;
-use crate::schedule::units::systemd::SCHEDULER_VARIABLE;
-use crate::schedule::{due, machine};
 use crate::schedule::conditions::{Places, unmet};
 use crate::schedule::gentle::{stay_awake, yield_to_others};
 use crate::schedule::lock::{self, Lock};
+use crate::schedule::units::systemd::SCHEDULER_VARIABLE;
+use crate::schedule::{due, machine};
 
 /// How often a signal is looked for while a run waits for its time.
 const TICK: Duration = Duration::from_millis(200);
