@@ -585,9 +585,7 @@ fn a_recipient_reads_with_its_identity() {
 fn help_manual_and_completions_are_there() {
     let home = Home::new();
     let help = home.ok(&["--help"]).out;
-    for absent in ["mount", "schedule"] {
-        assert!(!help.contains(&format!("\n  {absent}")), "{absent} does not work yet");
-    }
+    assert!(!help.contains("\n  mount"), "mount does not work yet");
     assert!(home.ok(&["man"]).out.contains(".TH esker"));
     home.ok(&["man", "pages"]);
     assert!(home.path("pages/esker-backup.1").exists());

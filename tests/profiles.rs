@@ -97,7 +97,7 @@ const SOURCES: &str = "
 paths = ['BASE/tree']
 [[profiles.web.sources]]
 name = 'dump'
-command = 'cat BASE/dump && test -s BASE/dump'
+command = 'cat BASE/dump'
 ends_with = '-- end'
 restore = 'cat >BASE/restored'
 ";
@@ -128,8 +128,6 @@ fn a_dump_without_its_end_makes_the_snapshot_partial_and_is_named() {
         assert!(ran.err.contains("dump") && ran.err.contains(reason), "{}", ran.err);
     }
     assert_eq!(machine.snapshots("one"), ["partial", "partial"]);
-    let listed = machine.ok(&["-r", "one", "ls", "latest~0"]);
-    assert!(!listed.out.contains("dump"), "{}", listed.out);
 }
 
 #[test]

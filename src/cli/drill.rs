@@ -194,13 +194,9 @@ fn one(context: &Context, arguments: &Arguments, wanted: &Wanted, name: Option<&
     let url = repository.url().to_owned();
     drop(repository);
     drop(scratch);
-    let exit = match recorded {
-        Ok(_) => exit,
-        Err(error) => {
-            context.warn(&format!("the drill could not be recorded: {}", error.message));
-            exit.and(Exit::Partial)
-        }
-    };
+    if let Err(error) = recorded {
+        context.warn(&format!("the record of this drill could not be put: {}", error.message));
+    }
     tell(context, &url, &drilled, exit, reporter.elapsed_ms())?;
     match ended {
         Ok(()) => Ok(exit),
@@ -239,7 +235,8 @@ fn practise(
     let extent = wanted.extent(one);
     drilled.extent = extent.clone();
     if snapshots.is_empty() {
-        return Err(Error::failed(format!("there is nothing to restore: no good one of {extent}")));
+        let message = format!("there is no good snapshot to restore: {extent}");
+        return Err(Error::failed(message));
     }
     if reporter.interrupted() {
         return Err(Error::interrupted());

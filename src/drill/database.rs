@@ -259,12 +259,15 @@ impl Loading<'_> {
             reveal: &reveal,
             id: None,
         };
-        let loaded = PresetSource::new(&drilled, preset, &surroundings)?;
-        if let Err(error) = loaded.check() {
-            let why = error.message;
-            report.not_covered.push(format!("source {name} was not loaded: {why}"));
-            return Ok(());
-        }
+        let source = PresetSource::new(&drilled, preset, &surroundings);
+        let loaded = match source.and_then(|source| source.check().map(|()| source)) {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                let why = error.message;
+                report.not_covered.push(format!("source {name} was not loaded: {why}"));
+                return Ok(());
+            }
+        };
         if !matches!(preset, Preset::Sqlite(_)) {
             let settings =
                 ProfileSettings { sources: vec![drilled.clone()], ..ProfileSettings::default() };

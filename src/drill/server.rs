@@ -415,3 +415,24 @@ impl ServerPlace {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::progress::Silent;
+
+    /// What a machine lacks is told by name, and is no failure of the drill.
+    #[test]
+    fn a_program_that_is_not_there_is_named() {
+        let parent = tempfile::tempdir().unwrap();
+        let scratch = Scratch::new(parent.path()).unwrap();
+        let machine =
+            Machine { scratch: &scratch, path: parent.path().as_os_str(), progress: &Silent };
+        match machine.program(&["no-such-server", "nor-this"], &[]) {
+            Err(NoServer::Missing(what)) => {
+                assert_eq!(what, "no-such-server or nor-this: no such program");
+            }
+            _ => panic!("there is no such program"),
+        }
+    }
+}

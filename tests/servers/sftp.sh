@@ -57,7 +57,9 @@ make_account() {
   [ "$(id -u)" = 0 ] && [ ! -e "$dir/account" ] && command -v useradd >/dev/null || return 0
   local account=esker-test-$port
   (umask 077 && openssl rand -hex 16 >"$dir/password")
-  useradd --no-create-home --no-user-group --home-dir "$dir/own" --shell /bin/sh \
+  # several servers may start at once, and the list of accounts has one lock that nobody waits for
+  mkdir -p "$root/target/servers"
+  flock "$root/target/servers/accounts" useradd --no-create-home --no-user-group --home-dir "$dir/own" --shell /bin/sh \
     --password "$(openssl passwd -6 -stdin <"$dir/password")" "$account"
   printf '%s\n' "$account" >"$dir/account"
   command install -d -o "$account" "$dir/own"
@@ -65,7 +67,7 @@ make_account() {
 
 remove_account() {
   [ -e "$dir/account" ] || return 0
-  userdel "$(cat "$dir/account")"
+  flock "$root/target/servers/accounts" userdel "$(cat "$dir/account")"
   rm -f "$dir/account"
 }
 

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Ten hosts with a write key each, whose logins may not delete; one host that keeps the repository with a maintain key,
-# and one that watches. Ten nights, thirty with --long; one host is lost and its key revoked. What was not forgotten restores, that host's
+# and one that watches. Six nights, thirty with --long; one host is lost and its key revoked. What was not forgotten restores, that host's
 # snapshots included.
 . "$(dirname "$0")/lib"
 
-nights=10
+nights=6
 [ $long = no ] || nights=30
 hosts='h0 h1 h2 h3 h4 h5 h6 h7 h8 h9'
 server sftp

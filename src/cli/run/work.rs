@@ -196,14 +196,13 @@ impl<'a> Work<'a> {
         let (host, profile) = (self.host.clone(), self.profile);
         let whose = Whose { host: &host, profile };
         let Some((first, others)) = reached.split_first_mut() else { return Ok(()) };
-        let before = whose.newest(&first.repository)?;
         self.snapshot(&first.name, &first.repository)?;
         if self.arguments.dry_run {
             return Ok(());
         }
         for other in others {
             let copied = match first.repository.keyring().may_read_content() {
-                true => self.level(whose, &first.repository, before, &other.repository),
+                true => self.level(whose, &first.repository, other),
                 false => self.snapshot(&other.name, &other.repository),
             };
             if let Err(error) = copied {
@@ -219,10 +218,14 @@ impl<'a> Work<'a> {
         &mut self,
         whose: Whose<'_>,
         first: &Repository,
-        before: Option<u64>,
-        other: &Repository,
+        Reached { name, repository: other }: &Reached,
     ) -> Result<()> {
-        let newest = whose.newest(other)?;
+        let now = now_ms();
+        // what is older was there on both sides, and went by each one's own retention
+        let after = match self.done.last("level", name).filter(|last| *last <= now) {
+            Some(last) => Some(last),
+            None => whose.newest(other)?,
+        };
         let mut damaged = 0;
         let mut copy = |from, to, after| -> Result<()> {
             let copied = copy_newer(whose, from, to, after, false, &self.reporter);
@@ -236,15 +239,15 @@ impl<'a> Work<'a> {
             }
             Ok(())
         };
-        if before.is_some() && newest > before && other.keyring().may_read_content() {
-            copy(other, first, before)?;
+        if after.is_some() && other.keyring().may_read_content() {
+            copy(other, first, after)?;
         }
-        copy(first, other, newest)?;
+        copy(first, other, after)?;
         if damaged > 0 {
             let sentence = format!("{damaged} damaged snapshots were not copied: run esker check");
             self.report.fails("copy", Exit::Damage, sentence);
         }
-        Ok(())
+        self.done.done("level", name, now)
     }
 
     /// One snapshot in one repository, and what of it is told.
