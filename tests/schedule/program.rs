@@ -154,7 +154,7 @@ fn bad_input_is_one_sentence() {
     check(CONFIGURATION, &["show", "wbe"], "no profile wbe: did you mean web?");
     check(CONFIGURATION, &["show", "by-hand"], "it has no schedule");
     check("", &["show"], "no profile of the configuration has a schedule");
-    check("[profiles.a]\nschedul = []\n", &["show"], "did you mean schedule");
+    check("[profiles.a]\nschedul = []\n", &["show"], "did you mean `schedule`");
     check("[profiles.a]\nschedule = ['25:00']\n", &["show"], "hour \"25\" is not between 0 and 23");
     check("[profiles.a]\nzone = 'Berlin'\n", &["run"], "\"Berlin\" is no time zone");
 }
