@@ -203,7 +203,7 @@ fn all_repositories_and_profiles_are_in_one_table() {
 fn what_is_too_old_or_was_never_there_is_overdue() {
     let profiles = profile("web", "'main'", DAILY) + &profile("db", "'main'", "");
     let home = Home::new(&["main"], &profiles);
-    assert_eq!(home.amiss(), ["db main no_snapshot", "web main no_snapshot"]);
+    assert_eq!(home.amiss(), ["web main no_snapshot", "db main no_snapshot"]);
     home.back_up("main", "web", 3 * DAY);
     home.back_up("main", "db", 300 * DAY);
     assert_eq!(home.amiss(), ["web main too_old"]);
@@ -352,7 +352,7 @@ fn a_standby_says_how_far_it_is_behind() {
                    standby = { host = 'box', profile = 'web', target = 'HOME/there' }\n\
                    promises = { maximum_age = '2h' }\n";
     let home = Home::new(&["main"], &(profile("web", "'main'", "") + standby));
-    assert_eq!(home.amiss(), ["spare main no_snapshot", "web main no_snapshot"]);
+    assert_eq!(home.amiss(), ["web main no_snapshot", "spare main no_snapshot"]);
     home.back_up("main", "web", HOUR + HOUR / 100);
     assert_eq!(home.amiss(), ["spare main behind"]);
     home.ends(0, &["run", "spare"]);

@@ -55,8 +55,9 @@ fn tree(directory: &Path) {
 }
 
 fn lines(directory: &Path, options: &str) -> String {
-    let shell =
-        format!("tar -C {} --xattrs --xattrs-include='*' {options} -c .", directory.display());
+    // GNU tar's own format has no attributes
+    let attributes = if options.contains("posix") { "--xattrs --xattrs-include='*'" } else { "" };
+    let shell = format!("tar -C {} {attributes} {options} -c .", directory.display());
     format!("name = 'data'\ntar = {}\n", toml::Value::from(shell))
 }
 
