@@ -90,8 +90,7 @@ impl<'a> Context<'a> {
 
     /// When the run started, as a file's time.
     pub fn started(&self) -> Timestamp {
-        let ms = self.started_ms;
-        Timestamp { seconds: (ms / 1000) as i64, nanoseconds: (ms % 1000) as u32 * 1_000_000 }
+        Timestamp::of_ms(self.started_ms)
     }
 
     pub fn reports(&self) -> std::sync::MutexGuard<'_, Reports> {

@@ -32,9 +32,7 @@ impl StreamSource {
 
 /// What is said of a file that has nothing but its bytes: it is private, and of now.
 pub fn now() -> Metadata {
-    let ms = now_ms();
-    let now =
-        Timestamp { seconds: (ms / 1000) as i64, nanoseconds: (ms % 1000) as u32 * 1_000_000 };
+    let now = Timestamp::of_ms(now_ms());
     Metadata { mode: 0o600, mtime: now, ctime: now, ..Metadata::default() }
 }
 

@@ -20,6 +20,7 @@ use super::streams::Output;
 use super::{Exit, Outcome, values};
 use crate::backup::{BackupOptions, BackupReport, Sink, StreamSource, backup};
 use crate::compression::DEFAULT_LEVEL;
+use crate::config::Profile;
 use crate::files::{Rules, absolute};
 use crate::format::manifest::Outcome as SnapshotOutcome;
 use crate::format::notes::MarkKind;
@@ -295,6 +296,11 @@ fn options(arguments: &Arguments) -> Result<BackupOptions> {
 
 pub fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// The host that a profile's snapshots are of.
+pub fn host_of(profile: &Profile) -> String {
+    profile.settings.host.clone().unwrap_or_else(host_name)
 }
 
 /// Paths that were typed, then those that files list.

@@ -77,11 +77,6 @@ impl From<Kind> for EntryKind {
     }
 }
 
-fn timestamp(ms: u64) -> Timestamp {
-    let seconds = i64::try_from(ms / 1000).unwrap_or(i64::MAX);
-    Timestamp { seconds, nanoseconds: (ms % 1000) as u32 * 1_000_000 }
-}
-
 pub fn run(context: &Context, arguments: &Arguments) -> Outcome {
     let repository = context.open()?;
     let snapshots = context.readable_snapshots(&repository)?;
@@ -95,8 +90,8 @@ pub fn run(context: &Context, arguments: &Arguments) -> Outcome {
     let options = FindOptions {
         ignore_case: arguments.ignore_case,
         kind: arguments.kind.map(EntryKind::from),
-        newer: arguments.newer.map(timestamp),
-        older: arguments.older.map(timestamp),
+        newer: arguments.newer.map(Timestamp::of_ms),
+        older: arguments.older.map(Timestamp::of_ms),
     };
     let mut print =
         Print { as_json: context.json(), times, zone: TimeZone::system(), output: Output::new() };

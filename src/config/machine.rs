@@ -13,6 +13,7 @@ use super::resolve::Profile;
 use super::secret::{Lookup, exposed};
 use super::shape::{self, Shape};
 use super::value::{Command, Reference, Secret};
+use crate::source::process::look_up;
 
 /// Everything that `profiles` and the repositories need and this machine lacks.
 pub fn check(
@@ -268,13 +269,7 @@ fn program(command: &Command) -> Option<&str> {
 }
 
 fn is_there(program: &str, path: &OsStr) -> bool {
-    let runs = |file: &Path| {
-        std::fs::metadata(file).is_ok_and(|file| file.is_file() && file.mode() & 0o111 != 0)
-    };
-    match program.contains('/') {
-        true => runs(Path::new(program)),
-        false => std::env::split_paths(path).any(|directory| runs(&directory.join(program))),
-    }
+    look_up(program, path).is_some()
 }
 
 #[cfg(test)]

@@ -58,12 +58,6 @@ impl Profile {
     pub fn compression(&self) -> i32 {
         self.settings.compression.unwrap_or(3)
     }
-
-    /// Whether retention looks only at this host's and profile's snapshots.
-    pub fn retains_only_own(&self) -> bool {
-        let said = self.settings.retention.as_ref().and_then(|retention| retention.only_own);
-        said.unwrap_or(self.kind() != ProfileKind::Maintenance)
-    }
 }
 
 /// The settings of the profile `name` with those of all it extends; none, and why,

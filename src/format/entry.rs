@@ -40,6 +40,13 @@ pub struct Timestamp {
     pub nanoseconds: u32,
 }
 
+impl Timestamp {
+    /// Of a time in ms since 1970.
+    pub fn of_ms(ms: u64) -> Timestamp {
+        Timestamp { seconds: (ms / 1000) as i64, nanoseconds: (ms % 1000) as u32 * 1_000_000 }
+    }
+}
+
 /// An owner's name; nearly always short enough to need no memory of its own.
 pub type Name = smallvec::SmallVec<[u8; 16]>;
 

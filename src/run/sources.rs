@@ -1,6 +1,6 @@
 //! What the backup of a profile saves: its paths, and its sources that are none, each with what surrounds it.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use super::hooks::{self, Facts, Moment};
@@ -194,9 +194,4 @@ pub fn around_end(
         }
     }
     result
-}
-
-/// Paths of the profile that are saved, for who restores or compares.
-pub fn paths(settings: &ProfileSettings) -> Vec<PathBuf> {
-    settings.sources.iter().flat_map(|source| source.paths.iter().flatten().cloned()).collect()
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::profile::{Check, ProfileSettings, Prune, Retention};
+use crate::config::profile::{Check, ProfileKind, ProfileSettings, Prune, Retention};
 use crate::config::value::Period;
 use crate::id::hex;
 use crate::repository::Result;
@@ -71,12 +71,8 @@ pub struct Step {
 }
 
 /// What follows the backup in every repository of a profile, in its order.
-pub fn steps(
-    settings: &ProfileSettings,
-    host: &str,
-    profile: &str,
-    is_maintenance: bool,
-) -> Vec<Step> {
+pub fn steps(settings: &ProfileSettings, host: &str, profile: &str) -> Vec<Step> {
+    let is_maintenance = settings.kind == Some(ProfileKind::Maintenance);
     let retention = settings.retention.as_ref().map(|retention| {
         let own = retention.only_own.unwrap_or(!is_maintenance);
         forget(retention, own.then_some((host, profile)))
@@ -163,8 +159,9 @@ mod tests {
              drill = { files = 3, every = '30d' }\n",
         )
         .unwrap();
-        let typed = |is_maintenance| {
-            let steps = steps(&settings, "h", "p", is_maintenance);
+        let typed = |is_maintenance: bool| {
+            let kind = is_maintenance.then_some(ProfileKind::Maintenance);
+            let steps = steps(&ProfileSettings { kind, ..settings.clone() }, "h", "p");
             steps.iter().map(|step| step.words.join(" ")).collect::<Vec<_>>()
         };
         assert_eq!(

@@ -480,12 +480,13 @@ fn timespec(duration: Duration) -> Timespec {
 }
 
 /// Where a program lies, if it can be run.
-pub fn look_up(program: &str, path: &OsStr) -> Option<PathBuf> {
+pub fn look_up(program: impl AsRef<OsStr>, path: &OsStr) -> Option<PathBuf> {
+    let program = program.as_ref();
     let runs = |candidate: &Path| candidate.is_file() && access(candidate, Access::EXEC_OK).is_ok();
     if program.is_empty() {
         return None;
     }
-    if program.contains('/') {
+    if program.as_bytes().contains(&b'/') {
         return Some(PathBuf::from(program)).filter(|candidate| runs(candidate));
     }
     let directories = path.as_bytes().split(|byte| *byte == b':');

@@ -13,7 +13,6 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
 use std::process::{Child, ChildStderr, ChildStdin, ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -24,6 +23,7 @@ use zeroize::Zeroizing;
 
 use crate::progress::{Event, Progress};
 use crate::repository::{Error, Result};
+use crate::source::process::look_up;
 
 /// How often interruptions, and commands that stopped, are looked for.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -63,16 +63,9 @@ impl Command {
         let Some(program) = self.words.first().filter(|program| !program.is_empty()) else {
             return Err(Error::failed("there is no command to run"));
         };
-        let is_program = |path: &Path| {
-            path.is_file() && rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok()
-        };
-        let found = match program.as_bytes().contains(&b'/') {
-            true => is_program(Path::new(program)),
-            // without the list the system has one of its own
-            false => path.is_none_or(|path| {
-                std::env::split_paths(path).any(|directory| is_program(&directory.join(program)))
-            }),
-        };
+        // without the list the system has one of its own
+        let is_elsewhere = path.is_none() && !program.as_bytes().contains(&b'/');
+        let found = is_elsewhere || look_up(program, path.unwrap_or_default()).is_some();
         match found {
             true => Ok(()),
             false => Err(Error::failed(format!("{}: there is no such program", self.program()))),

@@ -8,7 +8,7 @@ use jiff::tz::TimeZone;
 
 use super::work::{Report, Work};
 use super::{Arguments, chosen};
-use crate::cli::backup::host_name;
+use crate::cli::backup::host_of;
 use crate::cli::context::Context;
 use crate::cli::environment::variable;
 use crate::cli::exit::Exit;
@@ -88,7 +88,7 @@ fn wait(delay: Duration) {
 
 fn event(profile: &Profile, moment: Moment, started: u64, report: &Report) -> Event {
     let now = now_ms();
-    let host = profile.settings.host.clone().unwrap_or_else(host_name);
+    let host = host_of(profile);
     let state = match (report.exit(), report.suspicions.is_empty()) {
         (Exit::Ok, true) => State::Good,
         (Exit::Ok, false) => State::Suspicious,

@@ -5,7 +5,7 @@ use super::level::{Whose, copy_newer};
 use super::snapshot::{self, Taken};
 use super::standby::stand_by;
 use super::step;
-use crate::cli::backup::host_name;
+use crate::cli::backup::host_of;
 use crate::cli::context::Context;
 use crate::cli::exit::{Exit, when};
 use crate::cli::progress::Reporter;
@@ -86,7 +86,7 @@ impl<'a> Work<'a> {
             profile,
             arguments,
             reporter: context.reporter(),
-            host: profile.settings.host.clone().unwrap_or_else(host_name),
+            host: host_of(profile),
             done,
             report: Report::default(),
             log: Log::default(),
@@ -387,8 +387,7 @@ impl<'a> Work<'a> {
         if self.report.snapshot.is_some() && self.profile.kind() == ProfileKind::Backup {
             self.done.done("snapshot", repository, now_ms())?;
         }
-        let maintains = self.profile.kind() == ProfileKind::Maintenance;
-        let steps = steps::steps(&self.profile.settings, &self.host, &self.profile.name, maintains);
+        let steps = steps::steps(&self.profile.settings, &self.host, &self.profile.name);
         for step in steps {
             if self.reporter.interrupted() {
                 return Err(Error::interrupted());

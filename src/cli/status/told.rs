@@ -4,7 +4,7 @@ use jiff::tz::TimeZone;
 
 use super::directory;
 use super::rows::Row;
-use crate::cli::backup::host_name;
+use crate::cli::backup::host_of;
 use crate::cli::context::Context;
 use crate::cli::exit::Exit;
 use crate::cli::notices;
@@ -42,7 +42,7 @@ fn event(profile: &Profile, rows: &[&Row<'_>]) -> Event {
     failed.dedup();
     Event {
         moment: Moment::Look,
-        host: profile.settings.host.clone().unwrap_or_else(host_name),
+        host: host_of(profile),
         profile: profile.name.clone(),
         state: match (overdue, first) {
             (Some(_), _) => State::Overdue,
