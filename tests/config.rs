@@ -150,6 +150,37 @@ fn several_mistakes_are_told_at_once_and_warnings_alone_are_none() {
 }
 
 #[test]
+fn a_slip_in_a_notice_and_a_time_that_never_comes_are_told_with_their_lines() {
+    wrong(
+        "[profiles.a]\nrepositories = ['/r']\nsources = [{ paths = ['/etc'] }]\n\
+         schedule = ['02:00',\n'*-02-30']",
+        5,
+        &["*-02-30", "never comes"],
+    );
+    let home = Home::new();
+    home.configure(
+        "[notify.webhook]\nurl = 'https://example.org'\nbody = '{\"a\": {\"b\": \"{hots}\"}}'\n\
+         [notify.mail]\nserver = 'smtp://x:25'\nfrom = 'a@x'\nto = ['b@x']\nsubject = '{state} of {profil}'\n\
+         [profiles.a]\nrepositories = ['/r']\nschedule = ['2001-01-01']\nsources = [{ paths = ['/etc'] }]\n\
+         [profiles.a.notify.mail]\nserver = 'smtp://x:25'\nfrom = 'a@x'\nto = ['b@x']\nbody = '{sentense}'\n",
+    );
+    let run = home.ok(&["config", "check", "--json"]);
+    let findings = run.of_type("finding");
+    for (line, words) in [
+        (3, ["`notify.webhook.body`", "{hots}"]),
+        (8, ["`notify.mail.subject`", "{profil}"]),
+        (11, ["2001-01-01", "does not come any more"]),
+        (17, ["`notify.mail.body`", "{sentense}"]),
+    ] {
+        let found = findings.iter().find(|finding| finding["line"] == line);
+        let found = found.unwrap_or_else(|| panic!("nothing of line {line}: {findings:#?}"));
+        assert_eq!(found["severity"], "warning");
+        let message = found["message"].as_str().unwrap();
+        assert!(words.iter().all(|word| message.contains(word)), "{message}");
+    }
+}
+
+#[test]
 fn files_of_the_directory_count_together_and_one_can_be_named() {
     let home = Home::new();
     home.write(".config/esker/b.toml", "[profiles.two]\nextends = ['one']\ntags = ['two']");

@@ -24,7 +24,7 @@ use assemble::{Assembled, Assembler};
 use context::Context;
 use parent::{Previous, StatListWriter};
 use plan::{Planner, WalkEnd};
-pub use stream::{Attentive, Sink, StreamSource};
+pub use stream::{Attentive, Sink, StreamSource, wrong_name};
 
 use crate::files::{self, Rules};
 use crate::format::content::Root;
@@ -218,9 +218,11 @@ fn check_sources(
     if roots.is_empty() && streams.is_empty() {
         return Err(Error::new(ErrorKind::Usage, "nothing to back up: name at least one path"));
     }
-    if let Some(stream) = streams.iter().find(|s| !stream_name_is_valid(&s.name)) {
-        let message = format!("{:?} is no name for a stream", stream.name);
-        return Err(Error::new(ErrorKind::Usage, message));
+    for StreamSource { name, .. } in streams {
+        if let Some(reason) = wrong_name(name) {
+            let message = format!("a source cannot be called {name:?}: {reason}");
+            return Err(Error::new(ErrorKind::Usage, message));
+        }
     }
     let mut names = HashSet::new();
     if let Some(twice) = streams.iter().find(|stream| !names.insert(stream.name.as_str())) {
@@ -258,11 +260,6 @@ fn recorded_roots(roots: &[PathBuf], options: &BackupOptions) -> Result<Vec<Path
         return Err(Error::new(ErrorKind::Usage, "--map takes two absolute paths"));
     }
     Ok(recorded)
-}
-
-/// Whether a source that is no path may have this name.
-pub fn stream_name_is_valid(name: &str) -> bool {
-    name != "files" && !name.contains('\0') && crate::format::entry::key_is_valid(name.as_bytes())
 }
 
 /// Gives the packs put so far their segment.

@@ -6,13 +6,16 @@ use std::io::{self, Read};
 use crate::format::entry::{EntryKind, Metadata, Timestamp};
 use crate::repository::now_ms;
 
+/// Bytes of a source's name: as many as file systems take.
+const MAX_NAME: usize = 255;
+
 /// Gives all a source has to a sink. What it gave is in the snapshot only if it returns `Ok`; else the source failed,
 /// for the reason returned.
 pub type Capture = Box<dyn FnOnce(&mut dyn Sink) -> Result<(), String> + Send>;
 
 /// A source that is no path.
 pub struct StreamSource {
-    /// First component of its keys in the tree; never `files`.
+    /// First component of its keys in the tree; see [`wrong_name`].
     pub name: String,
     /// Whether the snapshot is partial without it.
     pub required: bool,
@@ -27,6 +30,19 @@ impl StreamSource {
             sink.file(b"", now(), &mut *reader).map(drop).map_err(|error| error.to_string())
         });
         StreamSource { name: name.to_owned(), required: true, capture }
+    }
+}
+
+/// Why no source that is no path can be called this, if none can: it is the first component of its keys in the tree.
+pub fn wrong_name(name: &str) -> Option<&'static str> {
+    match name {
+        "" => Some("it is empty"),
+        "." | ".." => Some("it means another directory"),
+        "files" => Some("paths are called that"),
+        _ if name.contains('/') => Some("it has a `/`"),
+        _ if name.contains(char::is_control) => Some("it has a control character"),
+        _ if name.len() > MAX_NAME => Some("it has more than 255 bytes"),
+        _ => None,
     }
 }
 

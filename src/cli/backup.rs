@@ -29,7 +29,7 @@ use crate::repository::marks::check_name;
 use crate::repository::{Error, ErrorKind, Repository, Result, now_ms};
 use crate::source::Source;
 use crate::source::command::CommandSource;
-use crate::source::process::Program;
+use crate::source::process::{Limits, Program};
 use crate::source::tar::{self, TarSource};
 use crate::tag::check_free;
 
@@ -361,12 +361,12 @@ fn command(arguments: &Arguments, name: Option<String>) -> Result<StreamSource> 
     let name = name.or(program).unwrap_or_default();
     let path = variable("PATH").unwrap_or_default();
     let program = Program { words, ..Program::default() };
-    let (required, limit) = (true, None);
+    let (required, limits) = (true, Limits::default());
     let source = match arguments.tar {
-        true => Source::Tar(TarSource { name, required, program, limit, path }),
+        true => Source::Tar(TarSource { name, required, program, limits, path }),
         false => {
             let ends_with = None;
-            Source::Command(CommandSource { name, required, program, limit, ends_with, path })
+            Source::Command(CommandSource { name, required, program, limits, ends_with, path })
         }
     };
     source.check()?;

@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 
 use super::arguments::Global;
 use super::environment::{Environment, OtherEnvironment, variable};
+use crate::config::secret::printed_secret;
 use crate::config::value::Secret;
 use crate::crypto::SecretKey;
 use crate::keys::file;
@@ -183,18 +184,9 @@ pub fn password_from_file(path: &Path) -> Result<Password> {
 /// What a command prints, but for a line end at its end.
 pub fn password_from_command(command: &OsStr) -> Result<Password> {
     let failed = |reason: String| no_password(format!("the password command {reason}"));
-    let output = Command::new("/bin/sh")
-        .arg("-c")
-        .arg(command)
-        .stdin(Stdio::inherit())
-        .stderr(Stdio::inherit())
-        .output()
-        .map_err(|error| failed(format!("cannot be run: {error}")))?;
-    let password = without_line_end(Zeroizing::new(output.stdout));
-    match output.status.success() {
-        true => Ok(password),
-        false => Err(failed(format!("failed: {}", output.status))),
-    }
+    let mut shell = Command::new("/bin/sh");
+    shell.arg("-c").arg(command).stdin(Stdio::inherit());
+    printed_secret(&mut shell).map(without_line_end).map_err(failed)
 }
 
 fn without_line_end(mut bytes: Password) -> Password {

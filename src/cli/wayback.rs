@@ -291,7 +291,10 @@ fn planned(step: &Step<'_>, found: &Present) -> String {
             let files = output::counted(found.files, "file");
             format!("{files}, {size}, into {}", options.target.display())
         }
-        What::Command { command, .. } => format!("{size} to `{}`", command.shown()),
+        What::Command { command, .. } => match &command.what {
+            Some(what) => format!("{size} to {what}"),
+            None => format!("{size} to `{}`", command.shown()),
+        },
         What::Call { call, .. } => call.what.clone(),
     }
 }

@@ -6,13 +6,17 @@ use std::ffi::OsStr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
+
+use super::check::first_after;
 use super::finding::{At, Finding, tidy};
 use super::load::Configuration;
 use super::profile::{Preset, Source};
 use super::resolve::Profile;
-use super::secret::{Lookup, exposed};
+use super::secret::{Lookup, exposed, is_setting};
 use super::shape::{self, Shape};
 use super::value::{Command, Reference, Secret};
+use crate::schedule::conditions::not_mounted;
 use crate::source::process::look_up;
 
 /// Everything that `profiles` and the repositories need and this machine lacks.
@@ -28,6 +32,7 @@ pub fn check(
     for profile in profiles {
         tools(profile, &path, &mut findings);
         mounts(profile, &mut findings);
+        schedule(profile, &mut findings);
     }
     tidy(&mut findings);
     findings
@@ -39,7 +44,7 @@ fn secrets(configuration: &Configuration, environment: Lookup<'_>, findings: &mu
     shape::each_secret(&mut tree, Shape::file(), "", &mut |path, node| {
         let Ok(secret) = node.to_toml().try_into::<Secret>() else { return };
         match &secret {
-            Secret::Text(text) if !text.is_empty() => {
+            Secret::Text(text) if !text.is_empty() && !is_setting(path, text) => {
                 let others = std::fs::metadata(&node.at.file).is_ok_and(|m| m.mode() & 0o077 != 0);
                 if others && told.insert(node.at.file.clone()) {
                     let file = node.at.file.display();
@@ -93,29 +98,25 @@ fn mounts(profile: &Profile, findings: &mut Vec<Finding>) {
     for (index, source) in profile.settings.sources.iter().enumerate() {
         let index = index.to_string();
         for path in source.expect_mount.iter().flatten() {
-            if !is_mount(path) {
+            if let Some(sentence) = not_mounted(path) {
                 let at = profile.written.place(&["sources", &index, "expect_mount"]);
-                let sentence =
-                    format!("nothing is mounted on {}, which `expect_mount` names", path.display());
+                let sentence = format!("{sentence}, which `expect_mount` names");
                 findings.push(Finding::warning(at, sentence));
             }
         }
     }
 }
 
-/// Whether another file system begins at `path`.
-fn is_mount(path: &Path) -> bool {
-    let Ok(path) = std::fs::canonicalize(path) else { return false };
-    let Some(parent) = path.parent() else { return true };
-    let device = |path: &Path| std::fs::metadata(path).map(|metadata| metadata.dev()).ok();
-    // a bind mount is on the same device: its inode is that of another directory
-    device(&path) != device(parent) || is_listed(&path)
-}
-
-fn is_listed(path: &Path) -> bool {
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let escaped = path.to_string_lossy().replace('\\', "\\134").replace(' ', "\\040");
-    mounts.lines().any(|line| line.split(' ').nth(4) == Some(&escaped))
+/// Times that are over, by this machine's clock. What never comes at all is a mistake of the text.
+fn schedule(profile: &Profile, findings: &mut Vec<Finding>) {
+    for (index, expression) in profile.schedule().iter().enumerate() {
+        let after = |time| first_after(expression, profile.settings.zone.as_deref(), time);
+        if let (Ok(Some(_)), Ok(None)) = (after(Timestamp::UNIX_EPOCH), after(Timestamp::now())) {
+            let at = profile.written.place(&["schedule", &index.to_string()]);
+            let sentence = format!("`schedule`: {expression:?} does not come any more");
+            findings.push(Finding::warning(at, sentence));
+        }
+    }
 }
 
 /// A program that is needed: one of several, and where that is written.
@@ -300,12 +301,5 @@ mod tests {
         assert!(is_there("sh", path) && is_there("/bin/sh", OsStr::new("")));
         assert!(!is_there("sh", OsStr::new("/nowhere")) && !is_there("/etc", path));
         assert!(!is_there("no-such-program-anywhere", path));
-    }
-
-    #[test]
-    fn mounts_are_told_from_directories() {
-        assert!(is_mount(Path::new("/")) && is_mount(Path::new("/proc")));
-        let directory = tempfile::tempdir().unwrap();
-        assert!(!is_mount(directory.path()) && !is_mount(Path::new("/nowhere/at/all")));
     }
 }

@@ -2,6 +2,7 @@
 
 use super::document::{Member, Node, Value};
 use super::resolve::Profile;
+use super::secret::is_setting;
 use super::shape::{self, Shape};
 
 impl Profile {
@@ -23,7 +24,9 @@ impl Profile {
         }
         let mut unknown = key_files(&file);
         shape::each_secret(&mut file, Shape::file(), "", &mut |path, node| {
-            unknown.push(replace(path, node));
+            if !node.text().is_some_and(|text| is_setting(path, text)) {
+                unknown.push(replace(path, node));
+            }
         });
         let mut text: String =
             unknown.iter().map(|secret| format!("# not known: {secret}\n")).collect();
@@ -116,7 +119,7 @@ restore_order = 2
 [[profiles.web.sources]]
 name = "dump"
 command = ["dump", "it"]
-environment = { TOKEN = "hush-5" }
+environment = { TOKEN = "hush-5", LANG = "C.UTF-8", PLACE = { environment = "PLACE" } }
 "#;
 
     #[test]
@@ -127,12 +130,13 @@ environment = { TOKEN = "hush-5" }
         let text = web.without_secrets();
         assert!(!text.contains("hush") && !text.contains("elsewhere"), "{text}");
         let unknown: Vec<&str> = Profile::unknown_secrets(&text).collect();
-        assert_eq!(unknown.len(), 6, "{unknown:#?}");
+        assert_eq!(unknown.len(), 7, "{unknown:#?}");
         for words in [
             "`repositories.main.key_file` is the file \"/etc/esker/key\"",
             "`repositories.main.environment.AWS_ACCESS_KEY_ID` is in the file \"/id\"",
             "`profiles.web.sources[1].preset.password`",
             "ESKER_SECRET_NOTIFY_PING",
+            "`profiles.web.sources[2].environment.PLACE` is in the environment \"PLACE\"",
         ] {
             assert!(
                 unknown.iter().any(|sentence| sentence.contains(words)),
@@ -151,6 +155,9 @@ environment = { TOKEN = "hush-5" }
         assert_eq!(again.settings.repositories, web.settings.repositories);
         let body = |text: &str| text.split_once("\n\n").map(|(_, body)| body.to_owned());
         assert_eq!(body(&again.without_secrets()), body(&text));
+        let environment = |profile: &Profile| profile.settings.sources[2].environment.clone();
+        let (was, is) = (environment(web), environment(again));
+        assert_eq!((&is["LANG"], &is["PLACE"]), (&was["LANG"], &was["PLACE"]));
         let repository = &after.configuration.file.repositories["main"];
         assert_eq!(repository.url, "s3://bucket/prefix");
     }

@@ -144,6 +144,8 @@ pub struct Source {
     pub tar: Option<Command>,
     /// Longest time a command may take.
     pub timeout: Option<Period>,
+    /// Longest time a command may print nothing, and not end; six hours without it.
+    pub idle_timeout: Option<Period>,
     /// What the last line of a whole stream begins with. Exit status 0 alone is not believed where this is known.
     pub ends_with: Option<String>,
     #[serde(default)]

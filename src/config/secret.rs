@@ -2,11 +2,15 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, Signal, kill_process_group};
 use zeroize::Zeroizing;
 
 use super::value::{Reference, Secret};
@@ -17,6 +21,14 @@ pub type Lookup<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
 /// The longest secret, in bytes.
 const MAX_SECRET: u64 = 64 << 10;
+
+/// How long a command may take to print a secret.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Parts of names of variables that hold secrets, and ends of such names.
+const SECRET_WORDS: [&str; 6] =
+    ["PASSWORD", "PASSWD", "PASSPHRASE", "SECRET", "TOKEN", "CREDENTIAL"];
+const SECRET_ENDS: [&str; 4] = ["KEY", "_PWD", "_PASS", "AUTH"];
 
 /// The variable by which systemd tells where the credentials of a unit lie.
 const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
@@ -61,6 +73,31 @@ pub fn exposed(path: &Path) -> Option<String> {
     })
 }
 
+/// Whether a text at a place of secrets is a setting and none: a variable of a source, unless its name, or a password in
+/// an address, says otherwise. `path` is as `profiles.web.sources[0].environment.LANG`.
+pub fn is_setting(path: &str, text: &str) -> bool {
+    let variable =
+        path.strip_prefix("profiles.").and_then(|path| path.split_once("].environment."));
+    variable.is_some_and(|(_, name)| !is_secret_name(name) && !holds_secret(text))
+}
+
+fn is_secret_name(name: &str) -> bool {
+    let name = name.trim_matches('"').to_ascii_uppercase();
+    // the path of a secret is none
+    let is_place = name.ends_with("_FILE") || name.ends_with("_PATH");
+    let is_secret = SECRET_WORDS.iter().any(|word| name.contains(word))
+        || SECRET_ENDS.iter().any(|end| name.ends_with(end));
+    is_secret && !is_place
+}
+
+/// `postgres://user:password@host/`, `host=db password=secret`.
+fn holds_secret(text: &str) -> bool {
+    let mut addresses = text.split("://").skip(1);
+    let text = text.to_ascii_uppercase();
+    addresses.any(|rest| rest.rsplit_once('@').is_some_and(|(user, _)| user.contains(':')))
+        || SECRET_WORDS.iter().any(|word| text.contains(&format!("{word}=")))
+}
+
 fn variable(name: &str, environment: Lookup<'_>) -> std::result::Result<Zeroizing<String>, String> {
     let value = environment(name).filter(|value| !value.is_empty());
     let value = value.ok_or_else(|| format!("the variable {name} is not set"))?;
@@ -87,18 +124,86 @@ fn first_line(path: &Path) -> std::result::Result<Zeroizing<String>, String> {
 
 fn printed(words: &[String]) -> std::result::Result<Zeroizing<String>, String> {
     let (program, arguments) = words.split_first().ok_or("its command is empty")?;
-    let output = Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stderr(Stdio::inherit())
-        .output()
-        .map_err(|error| format!("its command {program} cannot be run: {error}"))?;
-    let bytes = Zeroizing::new(output.stdout);
-    if !output.status.success() {
-        return Err(format!("its command failed: {}", output.status));
-    }
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::null());
+    let bytes = printed_in_time(&mut command, LIMIT)
+        .map_err(|reason| format!("its command {program} {reason}"))?;
     let text = std::str::from_utf8(&bytes).map_err(|_| "its command prints no UTF-8")?;
     line_of(text).ok_or_else(|| "its command prints nothing".to_owned())
+}
+
+/// What a command prints that is to give a secret; it has a minute.
+pub fn printed_secret(command: &mut Command) -> std::result::Result<Zeroizing<Vec<u8>>, String> {
+    printed_in_time(command, LIMIT)
+}
+
+fn printed_in_time(
+    command: &mut Command,
+    limit: Duration,
+) -> std::result::Result<Zeroizing<Vec<u8>>, String> {
+    let until = Instant::now() + limit;
+    command.stdout(Stdio::piped()).stderr(Stdio::inherit());
+    // who may ask at a terminal has to stay in its foreground; elsewhere all that the command starts is ended with it
+    let alone = File::open("/dev/tty").is_err();
+    if alone {
+        command.process_group(0);
+    }
+    let mut child = command.spawn().map_err(|error| format!("cannot be run: {error}"))?;
+    let read = child.stdout.take().map(|mut stdout| read_until(&mut stdout, until));
+    let read = read.unwrap_or_else(|| Ok(Zeroizing::default()));
+    match read.and_then(|bytes| Ok((wait_until(&mut child, until)?, bytes))) {
+        Ok((status, bytes)) if status.success() => Ok(bytes),
+        Ok((status, _)) => Err(format!("failed: {status}")),
+        Err(error) => {
+            // it was not reaped yet: so its group's number cannot be somebody else's
+            if let Some(group) = Pid::from_raw(child.id().cast_signed()).filter(|_| alone) {
+                let _ = kill_process_group(group, Signal::KILL);
+            }
+            let _ = child.kill();
+            let _ = child.wait();
+            Err(match error.kind() {
+                io::ErrorKind::TimedOut => {
+                    format!("took longer than {} s, and was ended", limit.as_secs_f64())
+                }
+                _ => format!("cannot be read: {error}"),
+            })
+        }
+    }
+}
+
+fn wait_until(child: &mut Child, until: Instant) -> io::Result<ExitStatus> {
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status);
+        }
+        if Instant::now() >= until {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// All that comes until the other side closes the pipe.
+fn read_until(pipe: &mut ChildStdout, until: Instant) -> io::Result<Zeroizing<Vec<u8>>> {
+    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_SECRET as usize));
+    let mut buffer = Zeroizing::new([0; 4096]);
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        let timeout = Timespec::try_from(left).map_err(io::Error::other)?;
+        match poll(&mut [PollFd::new(&*pipe, PollFlags::IN)], Some(&timeout)) {
+            Ok(0) => return Err(io::ErrorKind::TimedOut.into()),
+            Ok(_) => {}
+            Err(rustix::io::Errno::INTR) => continue,
+            Err(error) => return Err(error.into()),
+        }
+        match pipe.read(&mut *buffer)? {
+            0 => return Ok(bytes),
+            read if bytes.len() + read > MAX_SECRET as usize => {
+                return Err(io::Error::other(format!("it prints more than {MAX_SECRET} bytes")));
+            }
+            read => bytes.extend_from_slice(&buffer[..read]),
+        }
+    }
 }
 
 fn line_of(text: &str) -> Option<Zeroizing<String>> {
@@ -152,6 +257,53 @@ mod tests {
             let error = Secret::Reference(reference).read("a.b", &|_| None).unwrap_err();
             assert_eq!(error.kind, ErrorKind::WrongKey);
             assert!(error.message.contains("`a.b`") && error.message.contains(place), "{error}");
+        }
+    }
+
+    /// With what it started, and however much of it was printed.
+    #[test]
+    fn a_command_that_gives_no_secret_in_time_is_ended() {
+        let limit = Duration::from_millis(300);
+        for text in
+            ["sleep 60", "echo half; exec >&-; sleep 60", "sleep 60 & wait", "echo x; sleep 60"]
+        {
+            let began = Instant::now();
+            let mut command = std::process::Command::new("/bin/sh");
+            let outcome = printed_in_time(command.args(["-c", text]), limit);
+            assert_eq!(outcome.unwrap_err(), "took longer than 0.3 s, and was ended", "{text}");
+            assert!(began.elapsed() < Duration::from_secs(30), "{text}");
+        }
+        let mut endless = std::process::Command::new("yes");
+        assert!(
+            printed_in_time(&mut endless, LIMIT).unwrap_err().contains("more than 65536 bytes")
+        );
+    }
+
+    #[test]
+    fn a_text_is_a_setting_only_in_the_environment_of_a_source_and_under_a_harmless_name() {
+        let of_source = |name: &str| format!("profiles.web.sources[0].environment.{name}");
+        for name in ["LANG", "PGDATABASE", "PWD", "\"odd name\"", "TOKEN_FILE", "PGPASSFILE"] {
+            assert!(is_setting(&of_source(name), "x"), "{name}");
+        }
+        for name in
+            ["PGPASSWORD", "MYSQL_PWD", "REDISCLI_AUTH", "api_key", "\"my token\"", "B2_KEY"]
+        {
+            assert!(!is_setting(&of_source(name), "x"), "{name}");
+        }
+        for (text, is) in [
+            ("https://example.org/a@b:c", true),
+            ("https://user@example.org", true),
+            ("postgres://me:hu/sh@db/shop", false),
+            ("host=db user=me password=hush", false),
+        ] {
+            assert_eq!(is_setting(&of_source("PLACE"), text), is, "{text}");
+        }
+        for path in [
+            "profiles.web.sources[0].preset.password",
+            "repositories.r.environment.REGION",
+            "notify.ping",
+        ] {
+            assert!(!is_setting(path, "x"), "{path}");
         }
     }
 

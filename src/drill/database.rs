@@ -245,6 +245,7 @@ impl Loading<'_> {
             name: Some(name.to_owned()),
             preset: Some(preset.clone()),
             timeout: source.timeout,
+            idle_timeout: source.idle_timeout,
             // whatever clients are told in files of their user is of other servers
             environment: BTreeMap::from([own("HOME"), own("MYSQL_HOME")]),
             ..Source::default()

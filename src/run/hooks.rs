@@ -1,13 +1,12 @@
 //! Commands of the user's around a run or a source.
 
-use std::io;
 use std::time::Duration;
 
 use zeroize::Zeroizing;
 
 use crate::config::profile::{Hook, Hooks, OnFailure};
 use crate::source::Environment;
-use crate::source::process::{Deadline, Log, Program, feed};
+use crate::source::process::{self, Deadline, Log, Program};
 
 /// Of hooks that name none.
 const TIMEOUT: Duration = Duration::from_secs(600);
@@ -99,7 +98,7 @@ pub fn run(
         };
         let limit = hook.timeout.map_or(TIMEOUT, |period| Duration::from_millis(period.ms));
         let deadline = Deadline::after(Some(limit));
-        let ran = feed(&program, &mut io::empty(), b"", deadline, log, over);
+        let ran = process::run(&program, deadline, log, over);
         let told = ran.map_err(|message| format!("hook {}: {message}", moment.word()));
         match (told, hook.on_failure) {
             (Ok(()), _) | (Err(_), OnFailure::Ignore) => {}

@@ -4,12 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::hooks::{self, Facts, Moment};
-use crate::backup::{BackupOptions, Sink, StreamSource, stream_name_is_valid};
-use crate::config::profile::{Conditions, Hooks, Preset, ProfileSettings, Source as Settings};
+use crate::backup::{BackupOptions, Sink, StreamSource, wrong_name};
+use crate::config::profile::{Hooks, Preset, ProfileSettings, Source as Settings};
 use crate::files::Rules;
 use crate::format::manifest::Promises;
 use crate::repository::{Error, ErrorKind, Result};
-use crate::schedule::conditions::{Places, unmet};
+use crate::schedule::conditions::not_mounted;
 use crate::source::process::Log;
 use crate::source::{Source, Surroundings, Told};
 
@@ -40,7 +40,8 @@ pub fn prepare(
     let mut broken = Vec::new();
     for source in &settings.sources {
         let required = source.required.unwrap_or(true);
-        if let Some(reason) = not_mounted(source) {
+        let mounts = source.expect_mount.iter().flatten();
+        if let Some(reason) = mounts.into_iter().find_map(|path| not_mounted(path)) {
             broken.push(failing(&name_of(source), required, reason));
             continue;
         }
@@ -103,12 +104,6 @@ pub fn name_of(source: &Settings) -> String {
     source.name.clone().or_else(path).unwrap_or_else(|| "source".to_owned())
 }
 
-fn not_mounted(source: &Settings) -> Option<String> {
-    let mounts = source.expect_mount.clone()?;
-    let conditions = Conditions { mounts, ..Conditions::default() };
-    unmet(&conditions, &Places::default()).into_iter().next()
-}
-
 /// Whether a source's programs are on another machine.
 fn is_elsewhere(source: &Settings) -> bool {
     let through = match &source.preset {
@@ -125,7 +120,7 @@ fn is_elsewhere(source: &Settings) -> bool {
 /// A source that fails before it began.
 fn failing(name: &str, required: bool, reason: String) -> StreamSource {
     let plain = name.trim_matches('/').replace('/', "_");
-    let name = if stream_name_is_valid(&plain) { plain } else { "source".to_owned() };
+    let name = if wrong_name(&plain).is_none() { plain } else { "source".to_owned() };
     StreamSource { name, required, capture: Box::new(move |_| Err(reason)) }
 }
 

@@ -41,6 +41,12 @@ pub fn unmet(conditions: &Conditions, places: &Places) -> Vec<String> {
     sentences
 }
 
+/// A sentence, if nothing is mounted on `path`.
+pub fn not_mounted(path: &Path) -> Option<String> {
+    let conditions = Conditions { mounts: vec![path.to_owned()], ..Conditions::default() };
+    unmet(&conditions, &Places::default()).pop()
+}
+
 /// Any charger that is plugged in will do. Without one, only a battery that is
 /// being emptied says otherwise: many machines show neither.
 fn on_mains_power(power_supply: &Path) -> bool {
@@ -216,5 +222,9 @@ mod tests {
         let mounts = ["/", "/media/my disk", "/media"].map(PathBuf::from).into();
         let conditions = Conditions { mounts, ..Conditions::default() };
         assert_eq!(unmet(&conditions, &places), ["nothing is mounted on /media"]);
+        assert_eq!(not_mounted(Path::new("/proc")), None);
+        let directory = tempfile::tempdir().unwrap();
+        assert!(not_mounted(directory.path()).is_some());
+        assert!(not_mounted(Path::new("/nowhere/at/all")).is_some());
     }
 }

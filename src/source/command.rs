@@ -1,11 +1,10 @@
 //! A command whose output is one file of the snapshot.
 
 use std::ffi::OsString;
-use std::time::Duration;
 
 use super::capture::capture;
 use super::end::{Anything, Ending, LastLine};
-use super::process::{Deadline, Log, Program, check_program};
+use super::process::{Limits, Log, Program, check_program};
 use super::usage;
 use crate::backup::StreamSource;
 use crate::repository::Result;
@@ -14,8 +13,7 @@ pub struct CommandSource {
     pub name: String,
     pub required: bool,
     pub program: Program,
-    /// Longest time it may take.
-    pub limit: Option<Duration>,
+    pub limits: Limits,
     /// What the last line of a whole stream begins with.
     pub ends_with: Option<String>,
     /// Where programs are looked for: the value of PATH.
@@ -43,8 +41,7 @@ impl CommandSource {
                 Some(text) => Box::new(LastLine::new(text)),
                 None => Box::new(Anything),
             };
-            let deadline = Deadline::after(self.limit);
-            capture(sink, b"", &self.program, &mut *ending, deadline, &log).map(drop)
+            capture(sink, b"", &self.program, &mut *ending, self.limits.begin(), &log).map(drop)
         };
         StreamSource { name, required, capture: Box::new(capture) }
     }

@@ -21,13 +21,13 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use crate::backup::StreamSource;
+use crate::backup::{StreamSource, wrong_name};
 use crate::config::profile::Source as Settings;
-use crate::config::value::Secret;
+use crate::config::value::{Period, Secret};
 use crate::repository::{Error, ErrorKind, Result};
 use command::CommandSource;
 use preset::PresetSource;
-use process::{Log, Program};
+use process::{Limits, Log, Program};
 use tar::TarSource;
 
 /// Variables and their values; a value may be a secret.
@@ -99,7 +99,7 @@ impl Source {
             environment: environment(&settings.environment, surroundings)?,
             ..Program::default()
         };
-        let limit = settings.timeout.map(|period| Duration::from_millis(period.ms));
+        let limits = limits(settings);
         let required = settings.required.unwrap_or(true);
         let path = surroundings.path.clone();
         Ok(Some(match settings.command {
@@ -107,14 +107,14 @@ impl Source {
                 name,
                 required,
                 program,
-                limit,
+                limits,
                 ends_with: settings.ends_with.clone(),
                 path,
             }),
             None if settings.ends_with.is_some() => {
                 return Err(usage("the end of a tar stream is known: leave ends_with away"));
             }
-            None => Source::Tar(TarSource { name, required, program, limit, path }),
+            None => Source::Tar(TarSource { name, required, program, limits, path }),
         }))
     }
 
@@ -147,16 +147,17 @@ impl Source {
     }
 }
 
-/// A name that can be the first component of keys.
+fn limits(settings: &Settings) -> Limits {
+    let duration = |period: Period| Duration::from_millis(period.ms);
+    let idle = settings.idle_timeout.map_or(Limits::default().idle, duration);
+    Limits { total: settings.timeout.map(duration), idle }
+}
+
 fn checked_name(name: &str) -> Result<String> {
-    let reason = match name {
-        "" => "is empty",
-        "." | ".." => "is no name",
-        "files" => "is taken by paths",
-        _ if name.contains(['/', '\0']) => "has a / or NUL in it",
-        _ => return Ok(name.to_owned()),
-    };
-    Err(usage(format!("the name of a source, {name:?}, {reason}: choose another")))
+    match wrong_name(name) {
+        Some(reason) => Err(usage(format!("a source cannot be called {name:?}: {reason}"))),
+        None => Ok(name.to_owned()),
+    }
 }
 
 fn environment(

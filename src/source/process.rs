@@ -4,7 +4,6 @@
 use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::io::{self, ErrorKind as IoErrorKind, Read, Write};
-use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
@@ -95,18 +94,59 @@ impl Program {
     }
 }
 
-/// When a source's time is over.
+/// How long a program that nobody watches may take.
+#[derive(Clone, Copy)]
+pub struct Limits {
+    /// From beginning to end.
+    pub total: Option<Duration>,
+    /// Without a byte printed, and without an end.
+    pub idle: Duration,
+}
+
+impl Default for Limits {
+    /// Dumps may take days, and think for hours before their first byte; none is silent for a whole night and well.
+    fn default() -> Limits {
+        Limits { total: None, idle: Duration::from_secs(6 * 3600) }
+    }
+}
+
+impl Limits {
+    /// The time runs from now on.
+    pub fn begin(self) -> Deadline {
+        Deadline { idle: Some(self.idle), ..Deadline::after(self.total) }
+    }
+}
+
+/// When a program's time is over.
 #[derive(Clone, Copy, Default)]
-pub struct Deadline(Option<(Instant, Duration)>);
+pub struct Deadline {
+    end: Option<(Instant, Duration)>,
+    /// The longest silence.
+    idle: Option<Duration>,
+}
 
 impl Deadline {
+    /// However long it is silent.
     pub fn after(limit: Option<Duration>) -> Deadline {
         let at = |limit| Some((Instant::now().checked_add(limit)?, limit));
-        Deadline(limit.and_then(at))
+        Deadline { end: limit.and_then(at), idle: None }
     }
 
     fn passed(&self) -> Option<Duration> {
-        self.0.filter(|(end, _)| Instant::now() >= *end).map(|(_, limit)| limit)
+        self.end.filter(|(end, _)| Instant::now() >= *end).map(|(_, limit)| limit)
+    }
+
+    /// The error of who has not been heard of for too long, if it is that long.
+    pub fn check_silence(&self, name: &str, since: Instant) -> std::result::Result<(), String> {
+        match self.idle.filter(|idle| since.elapsed() >= *idle) {
+            Some(idle) => {
+                let seconds = idle.as_secs_f64();
+                Err(format!(
+                    "{name} gave no sign of life for {seconds} s, and was ended: idle_timeout is how long it may"
+                ))
+            }
+            None => Ok(()),
+        }
     }
 
     /// The error of a wait that took too long, if it did.
@@ -121,7 +161,7 @@ impl Deadline {
     }
 
     fn wait(&self) -> Duration {
-        match self.0 {
+        match self.end {
             Some((end, _)) => PATIENCE.min(end.saturating_duration_since(Instant::now())),
             None => PATIENCE,
         }
@@ -140,6 +180,8 @@ pub struct Running {
     said: Log,
     log: Log,
     deadline: Deadline,
+    /// When it last printed something, or was asked something.
+    heard: Instant,
 }
 
 /// What becomes of standard input once the program's own `input` is written.
@@ -181,6 +223,7 @@ impl Running {
             said: Log::default(),
             log: log.clone(),
             deadline,
+            heard: Instant::now(),
         };
         running.prepare(program, feed).map_err(|error| format!("{}: {error}", running.name))?;
         Ok(running)
@@ -200,8 +243,9 @@ impl Running {
         Ok(())
     }
 
-    /// Standard input, if it is fed.
+    /// Standard input, if it is fed: who is asked something may think anew.
     pub fn stdin(&mut self) -> Option<&mut ChildStdin> {
+        self.heard = Instant::now();
         self.stdin.as_mut()
     }
 
@@ -227,11 +271,19 @@ impl Running {
         if talks {
             self.drain_stderr();
         }
-        if let Err(message) = self.deadline.check(&self.name) {
+        if ready {
+            self.heard = Instant::now();
+        }
+        if let Err(message) = self.check_time() {
             self.end();
             return Err(io::Error::new(IoErrorKind::TimedOut, message));
         }
         Ok(ready)
+    }
+
+    fn check_time(&self) -> std::result::Result<(), String> {
+        self.deadline.check(&self.name)?;
+        self.deadline.check_silence(&self.name, self.heard)
     }
 
     /// Waits for the first byte or the end, as long as nobody says that it is over.
@@ -250,6 +302,7 @@ impl Running {
             match stderr.read(&mut buffer) {
                 Ok(0) => self.stderr = None,
                 Ok(read) => {
+                    self.heard = Instant::now();
                     self.said.add(&buffer[..read]);
                     self.log.add(&buffer[..read]);
                 }
@@ -272,7 +325,7 @@ impl Running {
             self.pause();
             let outcome = match over() {
                 true => Err("interrupted".into()),
-                false => self.deadline.check(&self.name),
+                false => self.check_time(),
             };
             if outcome.is_err() {
                 self.end();
@@ -351,110 +404,19 @@ impl Drop for Running {
     }
 }
 
-/// Feeds a program from `reader`, then with `after`, while its output is thrown away; whether it ended well. A program
-/// that stops reading before the end of what it is fed has failed, whatever it says.
-pub fn feed(
+/// Runs a program to its end, while what it prints is thrown away; whether it ended well.
+pub fn run(
     program: &Program,
-    reader: &mut dyn Read,
-    after: &[u8],
     deadline: Deadline,
     log: &Log,
     over: &dyn Fn() -> bool,
 ) -> std::result::Result<(), String> {
-    let mut running = Running::start(program, Feed::More, deadline, log)?;
-    let fed = fill(&mut running, reader, after, over);
-    running.close_stdin();
-    if let Err(error) = &fed
-        && error.kind() != IoErrorKind::BrokenPipe
-    {
-        return Err(error.to_string());
-    }
+    let mut running = Running::start(program, Feed::Nothing, deadline, log)?;
     running.stdout_to_end(over)?;
-    running.finish(over)?;
-    match fed {
-        Ok(()) => Ok(()),
-        Err(_) => Err(running.blame(&format!("{} did not read all it was given", running.name))),
-    }
-}
-
-fn fill(
-    running: &mut Running,
-    reader: &mut dyn Read,
-    after: &[u8],
-    over: &dyn Fn() -> bool,
-) -> io::Result<()> {
-    if let Some(stdin) = &running.stdin {
-        fcntl_setfl(stdin, fcntl_getfl(stdin)? | OFlags::NONBLOCK)?;
-    }
-    let mut buffer = vec![0; 128 << 10];
-    loop {
-        match reader.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(read) => running.push(&buffer[..read], over)?,
-            Err(error) if error.kind() == IoErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    running.push(after, over)
+    running.finish(over)
 }
 
 impl Running {
-    /// Writes all to standard input, and takes away what the program prints meanwhile.
-    fn push(&mut self, mut bytes: &[u8], over: &dyn Fn() -> bool) -> io::Result<()> {
-        while !bytes.is_empty() {
-            if over() {
-                return Err(io::Error::other("interrupted"));
-            }
-            self.deadline.check(&self.name).map_err(io::Error::other)?;
-            let Some(stdin) = &mut self.stdin else {
-                return Err(IoErrorKind::BrokenPipe.into());
-            };
-            match stdin.write(bytes) {
-                Ok(written) => bytes = &bytes[written..],
-                Err(error) if error.kind() == IoErrorKind::Interrupted => {}
-                Err(error) if error.kind() == IoErrorKind::WouldBlock => self.wait_to_write()?,
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
-    }
-
-    fn wait_to_write(&mut self) -> io::Result<()> {
-        let [mut prints, mut talks] = [false; 2];
-        {
-            let outputs =
-                [self.stdout.as_ref().map(AsFd::as_fd), self.stderr.as_ref().map(AsFd::as_fd)];
-            let mut waiting: Vec<PollFd<'_>> = Vec::with_capacity(3);
-            let input = self.stdin.as_ref().map(AsFd::as_fd);
-            waiting.extend(input.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::OUT)));
-            let first = waiting.len();
-            waiting.extend(
-                outputs.iter().flatten().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)),
-            );
-            match poll(&mut waiting, Some(&timespec(self.deadline.wait()))) {
-                Ok(_) | Err(rustix::io::Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-            }
-            let mut ready = waiting[first..].iter().map(|w| !w.revents().is_empty());
-            if outputs[0].is_some() {
-                prints = ready.next().unwrap_or(false);
-            }
-            if outputs[1].is_some() {
-                talks = ready.next().unwrap_or(false);
-            }
-        }
-        if talks {
-            self.drain_stderr();
-        }
-        if prints
-            && let Some(stdout) = &mut self.stdout
-            && stdout.read(&mut [0; 16 << 10])? == 0
-        {
-            self.stdout = None;
-        }
-        Ok(())
-    }
-
     /// Reads what is left of the output, and keeps none of it.
     fn stdout_to_end(&mut self, over: &dyn Fn() -> bool) -> std::result::Result<(), String> {
         let mut buffer = [0; 16 << 10];

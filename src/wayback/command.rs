@@ -23,6 +23,7 @@ use zeroize::Zeroizing;
 
 use crate::progress::{Event, Progress};
 use crate::repository::{Error, Result};
+use crate::source::preset::CommandStep;
 use crate::source::process::look_up;
 
 /// How often interruptions, and commands that stopped, are looked for.
@@ -35,6 +36,8 @@ const LAST_WORDS: usize = 600;
 /// A program with its arguments, found as a shell finds it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Command {
+    /// What it does, for errors: `restore database shop`. The program's name without it.
+    pub what: Option<String>,
     /// The program and its arguments.
     pub words: Vec<OsString>,
     /// Variables it has besides those of this program.
@@ -53,6 +56,10 @@ impl Command {
         self.words.iter().map(|word| shown_word(word)).collect::<Vec<_>>().join(" ")
     }
 
+    fn called(&self) -> String {
+        self.what.clone().unwrap_or_else(|| self.program())
+    }
+
     fn program(&self) -> String {
         self.words.first().map(|word| shown_word(word)).unwrap_or_default()
     }
@@ -69,6 +76,22 @@ impl Command {
         match found {
             true => Ok(()),
             false => Err(Error::failed(format!("{}: there is no such program", self.program()))),
+        }
+    }
+}
+
+/// A step of a preset's way back.
+impl From<CommandStep> for Command {
+    fn from(step: CommandStep) -> Command {
+        let environment = step.environment.iter();
+        let environment = environment.map(|(name, value)| (name.into(), value.as_str().into()));
+        Command {
+            what: Some(step.what),
+            words: step.command.iter().map(OsString::from).collect(),
+            environment: environment.collect(),
+            prints_aside: true,
+            before: step.before,
+            after: step.after,
         }
     }
 }
@@ -130,7 +153,7 @@ enum End {
 
 struct Fed<'a> {
     name: &'a str,
-    program: String,
+    called: String,
     progress: &'a dyn Progress,
     child: Child,
     input: Option<ChildStdin>,
@@ -142,9 +165,9 @@ struct Fed<'a> {
 
 impl<'a> Fed<'a> {
     fn start(name: &'a str, command: &Command, progress: &'a dyn Progress) -> Result<Fed<'a>> {
-        let program = command.program();
+        let called = command.called();
         let failed = |error: io::Error| {
-            Error::failed(format!("{name}: {program} cannot be started: {error}"))
+            Error::failed(format!("{name}: {called} cannot be started: {error}"))
         };
         let Some((first, rest)) = command.words.split_first() else {
             return Err(Error::failed(format!("{name}: there is no command to run")));
@@ -167,7 +190,7 @@ impl<'a> Fed<'a> {
         let guard = input.as_ref().map(|input| Guard::start(&child, input.as_fd()));
         let mut fed = Fed {
             name,
-            program: program.clone(),
+            called: called.clone(),
             progress,
             child,
             input,
@@ -263,7 +286,7 @@ impl<'a> Fed<'a> {
     fn error(&self, what: &str) -> Error {
         let said = self.said.last.trim();
         let said = if said.is_empty() { String::new() } else { format!("; it said: {said}") };
-        Error::failed(format!("{}: {} {what}{said}", self.name, self.program))
+        Error::failed(format!("{}: {} {what}{said}", self.name, self.called))
     }
 }
 

@@ -5,16 +5,17 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use super::command::Command;
-use super::{Step, WayBack, What, has};
+use super::{Step, Variables, WayBack, What, has};
 use crate::config::profile::{ProfileSettings, Source as Settings};
+use crate::config::value::Secret;
 use crate::format::entry::{EntryKind, key_of_path};
 use crate::progress::Silent;
 use crate::repository::snapshots::Snapshot;
 use crate::repository::{Repository, Result};
 use crate::restore::RestoreOptions;
 use crate::run::sources::name_of;
+use crate::source::Surroundings;
 use crate::source::preset::{PresetSource, RestoreStep, Stored};
-use crate::source::{Environment, Surroundings};
 
 /// The steps that bring a snapshot back by a profile: paths beneath `root`.
 pub fn steps_of_profile<'a>(
@@ -64,12 +65,12 @@ pub fn steps_of_profile<'a>(
             continue;
         } else if let Some(restore) = &source.restore {
             let words = restore.words().into_iter().map(OsString::from).collect();
-            let environment = source
-                .environment
-                .iter()
-                .map(|(name, secret)| Ok((name.clone(), (surroundings.reveal)(secret)?)))
-                .collect::<Result<Environment>>()?;
-            let environment = variables(&environment);
+            let reveal = |(name, secret): (&String, &Secret)| {
+                let value = (surroundings.reveal)(secret)?;
+                Ok((name.into(), value.as_str().into()))
+            };
+            let environment =
+                source.environment.iter().map(reveal).collect::<Result<Variables>>()?;
             let command = Command { words, environment, prints_aside: true, ..Command::default() };
             let key = name.clone().into_bytes();
             way_back.steps.push(step(What::Command { key, command }));
@@ -78,10 +79,6 @@ pub fn steps_of_profile<'a>(
         }
     }
     Ok(way_back)
-}
-
-fn variables(environment: &Environment) -> Vec<(OsString, OsString)> {
-    environment.iter().map(|(name, value)| (name.into(), value.as_str().into())).collect()
 }
 
 fn of_preset(name: &str, step: RestoreStep) -> What {
@@ -94,16 +91,9 @@ fn of_preset(name: &str, step: RestoreStep) -> What {
         key
     };
     match step {
-        RestoreStep::Command(step) => What::Command {
-            key: key(&step.path),
-            command: Command {
-                words: step.command.iter().map(OsString::from).collect(),
-                environment: variables(&step.environment),
-                prints_aside: true,
-                before: step.before,
-                after: step.after,
-            },
-        },
+        RestoreStep::Command(step) => {
+            What::Command { key: key(&step.path), command: Command::from(step) }
+        }
         RestoreStep::Place { from, to } => What::Files(Box::new(RestoreOptions {
             target: to,
             path: Some(key(&from)),

@@ -63,6 +63,25 @@ fn a_command_that_takes_too_long_is_ended_with_all_it_started() {
     assert!(state.is_empty() || state.contains(") Z "), "it runs on: {state}");
 }
 
+/// Before its first byte, after it, and when it has closed its output; not one that goes on talking, wherever to.
+#[test]
+fn a_command_that_gives_no_sign_of_life_is_ended() {
+    let idle = |limit: &str, command: &str| format!("{}idle_timeout = '{limit}'\n", lines(command));
+    let began = Instant::now();
+    for command in ["sleep 600", "echo half; sleep 600", "echo all; exec >&-; sleep 600"] {
+        fails(&idle("500ms", command), &["no sign of life for 0.5 s", "was ended", "idle_timeout"]);
+    }
+    let tar = lines("sleep 600").replace("command", "tar");
+    fails(&format!("{tar}idle_timeout = '500ms'\n"), &["no sign of life"]);
+    assert!(began.elapsed() < Duration::from_secs(60));
+    let talks = "for n in 1 2 3 4 5 6 7 8 9; do echo $n >&TO; sleep 0.3; done; echo end";
+    for to in ["1", "2"] {
+        let (memory, outcome, _) = capture(&idle("2s", &talks.replace("TO", to)));
+        assert_eq!(outcome, Ok(()));
+        assert!(memory.bytes("").ends_with(b"end\n"));
+    }
+}
+
 /// However silent it is, and whatever it has printed.
 #[test]
 fn the_end_of_the_run_ends_the_command() {
@@ -108,9 +127,9 @@ fn a_program_that_is_not_there_is_named_before_anything_starts() {
 fn what_makes_no_sense_in_a_profile_is_refused() {
     for (lines, words) in [
         ("command = 'x'\n", "needs a name"),
-        ("name = 'files'\ncommand = 'x'\n", "taken by paths"),
-        ("name = 'a/b'\ncommand = 'x'\n", "has a /"),
-        ("name = '..'\ncommand = 'x'\n", "is no name"),
+        ("name = 'files'\ncommand = 'x'\n", "paths are called that"),
+        ("name = 'a/b'\ncommand = 'x'\n", "has a `/`"),
+        ("name = '..'\ncommand = 'x'\n", "means another directory"),
         ("name = 'a'\ncommand = 'x'\ntar = 'y'\n", "exactly one"),
         ("name = 'a'\ntar = 'y'\nends_with = 'z'\n", "leave ends_with away"),
     ] {

@@ -69,6 +69,7 @@ fn a_snapshot_that_is_not_whole_fails_the_source_with_the_reasons() {
     fails(&lines, &["2 of 3 shards"]);
     set(Outcome::Running);
     fails(&format!("timeout = '1s'\n{lines}"), &["1 s", "the snapshot took longer"]);
+    fails(&format!("idle_timeout = '1s'\n{lines}"), &["the snapshot gave no sign of life for 1 s"]);
     // what was of no use is not left behind
     let left = server
         .server
@@ -78,7 +79,7 @@ fn a_snapshot_that_is_not_whole_fails_the_source_with_the_reasons() {
         .iter()
         .filter(|request| request.starts_with("DELETE"))
         .count();
-    assert_eq!(left, 3);
+    assert_eq!(left, 4);
     set(Outcome::Success);
     let elsewhere = lines.replace("/es'", "/other'");
     fs::create_dir_all(directory.path().join("other")).unwrap();

@@ -1,7 +1,7 @@
 //! A sink that keeps all it is given, and sources made from what stands in a profile.
 
 use std::collections::BTreeMap;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,9 +10,11 @@ use esker::backup::{Attentive, Sink};
 use esker::config::profile::Source as Settings;
 use esker::config::value::Secret;
 use esker::format::entry::{EntryKind, Metadata};
+use esker::progress::Silent;
+use esker::repository::Error;
 use esker::source::preset::{PresetSource, RestoreStep, Stored};
-use esker::source::process::Log;
 use esker::source::{Source, Surroundings, Told};
+use esker::wayback::command::{Command, feed};
 use zeroize::Zeroizing;
 
 #[derive(Default)]
@@ -133,8 +135,10 @@ pub fn restore(preset: &PresetSource, memory: &Memory) -> Result<(), String> {
         match step {
             RestoreStep::Command(step) => {
                 let path = String::from_utf8(step.path.clone()).unwrap();
-                let mut bytes = memory.bytes(&path);
-                step.run(&mut bytes, None, &Log::default(), &|| false)?;
+                let bytes = memory.bytes(&path);
+                let write = |out: &mut dyn Write| out.write_all(bytes).map_err(from_pipe);
+                feed("source", &Command::from(step), &Silent, write)
+                    .map_err(|error| error.message)?;
             }
             RestoreStep::Place { from, to } => {
                 place(memory, &String::from_utf8(from).unwrap(), &to)
@@ -146,6 +150,10 @@ pub fn restore(preset: &PresetSource, memory: &Memory) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+fn from_pipe(error: io::Error) -> Error {
+    Error::failed(error.to_string())
 }
 
 fn place(memory: &Memory, from: &str, to: &Path) {

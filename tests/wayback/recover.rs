@@ -27,6 +27,40 @@ fn the_profile_comes_back_and_brings_everything_back() {
     home.ok(&["run", "web"]);
 }
 
+/// What is plain configuration comes back, references as they were, and no secret.
+#[test]
+fn the_environment_of_a_source_comes_back_without_its_secrets() {
+    let home = Home::new();
+    let base = home.text("");
+    let base = base.trim_end_matches('/');
+    home.write("token", b"hush\n");
+    let text = format!(
+        "[repositories.main]\nurl = '{base}/.local/share/esker/repository'\nkey_file = '{base}/key'\n\
+         [profiles.web]\nrepositories = ['main']\n[[profiles.web.sources]]\nname = 'dump'\n\
+         command = 'echo $GREETING $DUMP_PASSWORD $DUMP_TOKEN'\nrestore = 'cat >{base}/back'\n\
+         [profiles.web.sources.environment]\nGREETING = 'good day'\nDUMP_PASSWORD = 'hush'\n\
+         DUMP_TOKEN = {{ file = '{base}/token' }}\nPLACE = 'db://me:hush@host/'\n"
+    );
+    home.write(CONFIGURATION, text.as_bytes());
+    home.ok(&["run", "web"]);
+    fs::remove_file(home.path(CONFIGURATION)).unwrap();
+    let repository = home.repository().display().to_string();
+    let run = home.ok(&lost(&repository, &[]));
+    let text = fs::read_to_string(home.path(CONFIGURATION)).unwrap();
+    let recovered: toml::Value = toml::from_str(&text).unwrap();
+    let environment = &recovered["profiles"]["web"]["sources"][0]["environment"];
+    assert_eq!(environment["GREETING"].as_str(), Some("good day"));
+    assert_eq!(environment["DUMP_TOKEN"]["file"].as_str(), Some(home.text("token").as_str()));
+    for name in ["DUMP_PASSWORD", "PLACE"] {
+        assert_eq!(environment[name]["environment"].as_str(), Some(name));
+        assert!(run.err.contains(&format!("set the variable {name}")), "{}", run.err);
+    }
+    assert!(!text.contains("hush") && !run.err.contains("GREETING"), "{text}{}", run.err);
+    // and the next night, once the secrets are there
+    let next = home.command(&["run", "web"]).env("DUMP_PASSWORD", "x").env("PLACE", "y").output();
+    assert_eq!(next.unwrap().status.code(), Some(0));
+}
+
 #[test]
 fn a_file_that_is_there_stays() {
     let home = machine();

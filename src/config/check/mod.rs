@@ -6,13 +6,16 @@ mod sources;
 
 use std::collections::BTreeSet;
 
+use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+use super::document::Node;
 use super::finding::{Finding, nearest, one_of, tidy};
 use super::load::Configuration;
-use super::profile::{Hooks, ProfileKind, Retention};
+use super::profile::{Hooks, Notify, ProfileKind, Retention};
 use super::resolve::Profile;
 use super::value::{self, Period};
+use crate::notify::check_template;
 use crate::schedule::calendar::Calendar;
 
 /// What `retention.group_by` may hold.
@@ -29,6 +32,7 @@ pub fn check(
 ) -> Vec<Finding> {
     let mut findings = Vec::new();
     repositories::check(configuration, place, &mut findings);
+    findings.extend(notices(configuration.file.notify.as_ref(), &configuration.tree));
     for profile in profiles {
         let mut checker = Checker { configuration, profile, place, findings: Vec::new() };
         checker.all();
@@ -38,10 +42,31 @@ pub fn check(
     findings
 }
 
-/// Why an expression is no schedule, if it is none.
-pub fn check_schedule(expression: &str, zone: Option<&str>) -> Result<(), String> {
+/// When an expression first happens after `after`; why it is no schedule, if it is none.
+pub fn first_after(
+    expression: &str,
+    zone: Option<&str>,
+    after: Timestamp,
+) -> Result<Option<Timestamp>, String> {
     let zone = zone.map(value::zone).transpose()?.unwrap_or(TimeZone::UTC);
-    Calendar::parse(expression, &zone).map(drop)
+    Ok(Calendar::parse(expression, &zone)?.next(after))
+}
+
+/// Texts of notices with words in braces that are none of their placeholders. They are legal, and a slip mostly.
+fn notices(notify: Option<&Notify>, tree: &Node) -> Vec<Finding> {
+    let webhook = notify.and_then(|notify| notify.webhook.as_ref());
+    let mail = notify.and_then(|notify| notify.mail.as_ref());
+    let texts = [
+        (["notify", "webhook", "body"], webhook.and_then(|webhook| webhook.body.as_ref())),
+        (["notify", "mail", "subject"], mail.and_then(|mail| mail.subject.as_ref())),
+        (["notify", "mail", "body"], mail.and_then(|mail| mail.body.as_ref())),
+    ];
+    let wrong = texts.into_iter().filter_map(|(path, text)| {
+        let reason = check_template(text?).err()?;
+        let sentence = format!("`{}`: {reason}; it stays as it is", path.join("."));
+        Some(Finding::warning(tree.place(&path), sentence))
+    });
+    wrong.collect()
 }
 
 struct Checker<'a> {
@@ -71,6 +96,7 @@ impl Checker<'_> {
         self.retention();
         self.copies();
         self.drill();
+        self.notices();
         self.periods();
     }
 
@@ -166,8 +192,16 @@ impl Checker<'_> {
     fn schedule(&mut self) {
         let settings = &self.profile.settings;
         for (index, expression) in self.profile.schedule().iter().enumerate() {
-            if let Err(reason) = check_schedule(expression, settings.zone.as_deref()) {
-                self.error(&["schedule", &index.to_string()], format!("`schedule`: {reason}"));
+            let path = ["schedule", &index.to_string()];
+            match first_after(expression, settings.zone.as_deref(), Timestamp::UNIX_EPOCH) {
+                Err(reason) => self.error(&path, format!("`schedule`: {reason}")),
+                Ok(None) => {
+                    self.error(
+                        &path,
+                        format!("`schedule`: {expression:?} is a time that never comes"),
+                    );
+                }
+                Ok(Some(_)) => {}
             }
         }
         let unscheduled = self.profile.schedule().is_empty();
@@ -250,6 +284,11 @@ impl Checker<'_> {
             let sentence = format!("`commands` has {name:?}, and no source is called that{near}");
             self.error(&["drill", "commands", name], sentence);
         }
+    }
+
+    fn notices(&mut self) {
+        let found = notices(self.profile.settings.notify.as_ref(), &self.profile.written);
+        self.findings.extend(found);
     }
 
     /// What happens every so often happens at least now and then.

@@ -5,9 +5,7 @@ use std::path::Path;
 
 use super::super::profile::{Preset, Source};
 use super::{Checker, is_empty};
-
-/// The directory of a snapshot that holds the paths.
-const PATHS: &str = "files";
+use crate::backup::wrong_name;
 
 impl Checker<'_> {
     pub(super) fn sources(&mut self) {
@@ -46,8 +44,11 @@ impl Checker<'_> {
             }
         }
         self.hooks(&["sources", index, "hooks"], source.hooks.as_ref());
-        if source.timeout.is_some_and(|timeout| timeout.ms == 0) {
-            self.error(&["sources", index, "timeout"], "a `timeout` of nothing leaves no time");
+        for (key, limit) in [("timeout", source.timeout), ("idle_timeout", source.idle_timeout)] {
+            if limit.is_some_and(|limit| limit.ms == 0) {
+                let sentence = format!("`{key}` of nothing leaves no time");
+                self.error(&["sources", index, key], sentence);
+            }
         }
     }
 
@@ -80,10 +81,11 @@ impl Checker<'_> {
             [("ends_with", source.ends_with.is_some()), ("restore", source.restore.is_some())];
         let of_programs = [
             ("timeout", source.timeout.is_some()),
+            ("idle_timeout", source.idle_timeout.is_some()),
             ("environment", !source.environment.is_empty()),
         ];
         let strange: Vec<(&str, bool)> = match kind {
-            "paths" => [of_streams, of_programs].concat(),
+            "paths" => [&of_streams[..], &of_programs[..]].concat(),
             "preset" => [&of_paths[..], &of_streams[..1]].concat(),
             _ => of_paths.to_vec(),
         };
@@ -148,18 +150,5 @@ impl Checker<'_> {
             );
             self.warning(path, sentence);
         }
-    }
-}
-
-/// Why no directory of a snapshot can be called that.
-fn wrong_name(name: &str) -> Option<&'static str> {
-    match name {
-        "" => Some("it is empty"),
-        "." | ".." => Some("it means another directory"),
-        PATHS => Some("paths are called that"),
-        _ if name.contains('/') => Some("it has a `/`"),
-        _ if name.contains(char::is_control) => Some("it has a control character"),
-        _ if name.len() > 255 => Some("it has more than 255 bytes"),
-        _ => None,
     }
 }

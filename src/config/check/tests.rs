@@ -59,7 +59,9 @@ fn sources_are_one_of_four_and_have_names() {
     source("paths = ['/a']\nends_with = 'x'", 7, &["`ends_with`", "paths"]);
     source("name = 'x'\ncommand = 'a'\nmay_fail = ['/a']", 8, &["`may_fail`", "command"]);
     source("name = 'x'\npreset = { kind = 'sqlite', files = [] }", 7, &["`files` is empty"]);
-    source("name = 'x'\ncommand = 'a'\ntimeout = '0s'", 8, &["leaves no time"]);
+    source("name = 'x'\ncommand = 'a'\ntimeout = '0s'", 8, &["`timeout`", "leaves no time"]);
+    source("name = 'x'\ncommand = 'a'\nidle_timeout = '0s'", 8, &["`idle_timeout`", "no time"]);
+    source("paths = ['/a']\nidle_timeout = '1h'", 7, &["`idle_timeout`", "paths"]);
     let twice = "[[profiles.a.sources]]\nname = 'x'\ncommand = 'a'\n";
     wrong(&format!("{twice}{twice}"), 9, &["two sources", "\"x\""]);
 }
@@ -100,6 +102,10 @@ fn the_rest_makes_sense_too() {
     with_paths("retention = { last = 1, group_by = ['source'] }", 6, &["\"sources\""]);
     with_paths("schedule = ['02:00', '25:00']", 6, &["25:00", "no calendar expression"]);
     with_paths("schedule = ['02:00 Europe/Berlinn']", 6, &["Europe/Berlinn"]);
+    for never in ["*-02-30", "0 0 31 2 *", "Mon *-02-30 12:00"] {
+        with_paths(&format!("schedule = ['02:00',\n'{never}']"), 7, &[never, "never comes"]);
+    }
+    with_paths("notify = { webhook = { url = 'https://x',\n body = '{hots}' } }", 7, &["{hots}"]);
     with_paths("schedule = ['']", 6, &["no calendar expression"]);
     with_paths("jitter = '5min'", 6, &["`jitter`", "`schedule`"]);
     with_paths(

@@ -9,7 +9,7 @@ use crate::backup::Sink;
 use crate::repository::Result;
 use crate::source::capture::{capture, output};
 use crate::source::end::Ending;
-use crate::source::process::{Deadline, Program, look_up};
+use crate::source::process::{Deadline, Limits, Program, look_up};
 use crate::source::through::wrap;
 use crate::source::{Environment, Told, usage};
 
@@ -28,7 +28,7 @@ pub struct Caller {
     pub secrets: Environment,
     pub path: OsString,
     pub temporary: PathBuf,
-    pub limit: Option<Duration>,
+    pub limits: Limits,
     pub deadline: Deadline,
     pub told: Told,
 }
@@ -36,7 +36,7 @@ pub struct Caller {
 impl Caller {
     /// The same, with the time running from now on.
     pub fn begin(&self, told: Told) -> Caller {
-        Caller { deadline: Deadline::after(self.limit), told, ..self.clone() }
+        Caller { deadline: self.limits.begin(), told, ..self.clone() }
     }
 
     /// A tool whose output is read; with a frame if it runs elsewhere.

@@ -266,7 +266,7 @@ impl Elasticsearch {
     /// The files first, then the snapshot from them.
     pub fn restore_steps(&self, caller: &Caller) -> Vec<RestoreStep> {
         let place = RestoreStep::Place { from: FILES.into(), to: self.settings.path.clone() };
-        let (preset, limit) = (self.clone(), caller.limit.unwrap_or(RETURN));
+        let (preset, limit) = (self.clone(), caller.limits.total.unwrap_or(RETURN));
         let call = move |file: &[u8], over: &dyn Fn() -> bool| preset.restore(file, limit, over);
         let call = CallStep {
             path: SNAPSHOT.into(),
@@ -395,8 +395,12 @@ fn wait_for_snapshot(
     over: &dyn Fn() -> bool,
 ) -> std::result::Result<Value, String> {
     let mut pause = SOON;
+    let (mut shards, mut heard) = (Value::Null, Instant::now());
     loop {
         let snapshot = state(api, repository, name)?;
+        if snapshot["shards"] != shards {
+            (shards, heard) = (snapshot["shards"].clone(), Instant::now());
+        }
         match snapshot["state"].as_str() {
             Some("SUCCESS") => return Ok(snapshot),
             Some("IN_PROGRESS" | "STARTED" | "INIT") => {}
@@ -407,6 +411,7 @@ fn wait_for_snapshot(
         }
         wait(&mut pause, over)?;
         deadline.check("the snapshot")?;
+        deadline.check_silence("the snapshot", heard)?;
     }
 }
 

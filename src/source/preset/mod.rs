@@ -19,7 +19,6 @@ mod sqlite;
 mod step;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use self::caller::Caller;
 use self::elasticsearch::Elasticsearch;
@@ -31,7 +30,7 @@ use self::redis::Redis;
 use self::sqlite::Sqlite;
 pub use self::step::{CallStep, CommandStep, RestoreStep};
 use super::capture::file_metadata;
-use super::{Environment, Surroundings, Told, checked_name, environment};
+use super::{Environment, Surroundings, Told, checked_name, environment, limits};
 use crate::backup::{Sink, StreamSource};
 use crate::config::profile::{Preset, Source as Settings};
 use crate::format::entry::Metadata;
@@ -109,7 +108,7 @@ impl PresetSource {
                 secrets,
                 path: surroundings.path.clone(),
                 temporary: surroundings.temporary.clone(),
-                limit: settings.timeout.map(|period| Duration::from_millis(period.ms)),
+                limits: limits(settings),
                 deadline: Default::default(),
                 told: Told::default(),
             },

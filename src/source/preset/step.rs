@@ -1,13 +1,11 @@
 //! Steps of the way back. Whoever restores takes one after another, and gives each what it asks for.
 
-use std::io::Read;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use zeroize::Zeroizing;
 
 use crate::source::Environment;
-use crate::source::process::{Deadline, Log, Program, feed};
+use crate::source::process::Program;
 
 pub enum RestoreStep {
     /// A command reads a stored file.
@@ -43,24 +41,6 @@ impl CommandStep {
             before: program.input,
             after: Zeroizing::default(),
         }
-    }
-
-    /// Runs the command with the file's bytes. Its standard error goes to `log`; `over` says whether to give up.
-    pub fn run(
-        &self,
-        file: &mut dyn Read,
-        limit: Option<Duration>,
-        log: &Log,
-        over: &dyn Fn() -> bool,
-    ) -> Result<(), String> {
-        let program = Program {
-            words: self.command.clone(),
-            environment: self.environment.clone(),
-            input: self.before.clone(),
-            framed: false,
-        };
-        feed(&program, file, &self.after, Deadline::after(limit), log, over)
-            .map_err(|message| format!("{}: {message}", self.what))
     }
 }
 

@@ -7,11 +7,10 @@ mod sparse;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{self, ErrorKind, Read};
-use std::time::Duration;
 
 use self::member::{Kind, Member, Members};
 use super::capture::file_metadata;
-use super::process::{Deadline, Feed, Log, Program, Running, check_program};
+use super::process::{Feed, Limits, Log, Program, Running, check_program};
 use crate::backup::{Sink, StreamSource};
 use crate::format::entry::{EntryKind, MAX_KEY, Metadata};
 use crate::repository::Result;
@@ -23,8 +22,7 @@ pub struct TarSource {
     pub name: String,
     pub required: bool,
     pub program: Program,
-    /// Longest time it may take.
-    pub limit: Option<Duration>,
+    pub limits: Limits,
     /// Where programs are looked for: the value of PATH.
     pub path: OsString,
 }
@@ -39,7 +37,7 @@ impl TarSource {
     pub fn stream(self, log: Log) -> StreamSource {
         let (name, required) = (self.name.clone(), self.required);
         let capture = move |sink: &mut dyn Sink| {
-            let deadline = Deadline::after(self.limit);
+            let deadline = self.limits.begin();
             let mut running = Running::start(&self.program, Feed::Nothing, deadline, &log)?;
             running.wait_for_first(&|| sink.interrupted())?;
             let given = entries(&mut running, sink);
