@@ -71,12 +71,18 @@ fn stored_fingerprint(memory: &Memory) -> Fingerprint {
     Fingerprint::parse(memory.bytes("fingerprint.json")).unwrap()
 }
 
-/// Users and grants. MariaDB shows a proxy twice that was granted anew.
+/// Users and grants. MariaDB shows a proxy twice that was granted anew, and rights in the order in which they were given.
 fn users(memory: &Memory) -> Vec<String> {
     let text = String::from_utf8_lossy(&memory.files["users.sql"].1).into_owned();
     let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    lines.sort();
     lines.dedup();
     lines
+}
+
+/// Where a proxy that was granted anew shows.
+fn is_of_users(name: &str) -> bool {
+    matches!(name, "users.sql" | "views/accounts")
 }
 
 /// Captures here and through another command; both must give the same.
@@ -285,11 +291,32 @@ fn mariadb_comes_back_as_it_was() {
          CREATE EVENT nightly ON SCHEDULE EVERY 1 DAY DO BEGIN DELETE FROM old; END//
          DELIMITER ;
          CREATE TABLE `a/b ü``'`.t (x TEXT CHARACTER SET utf8mb4);
+         CREATE TABLE `a/b ü``'`.child (id INT, FOREIGN KEY (id) REFERENCES shop.orders (id)); INSERT INTO `a/b ü``'`.child VALUES (500);
          CREATE ROLE readers; GRANT SELECT ON shop.* TO readers;
          CREATE USER `app`@`localhost` IDENTIFIED BY 'it''s old'; CREATE USER `o'dd ü`@`%` IDENTIFIED BY 'x' WITH MAX_USER_CONNECTIONS 5;
          GRANT readers TO `app`@`localhost`; SET DEFAULT ROLE readers FOR `app`@`localhost`;
          GRANT EXECUTE ON FUNCTION shop.twice TO `app`@`localhost`; GRANT SELECT (name) ON shop.orders TO `o'dd ü`@`%` WITH GRANT OPTION;",
     );
+    // views that read what is restored later, of each other's databases, of a later function, and of a user's own rights
+    sql(
+        "CREATE USER `viewer`@`localhost`; GRANT SELECT ON shop.* TO `viewer`@`localhost`; GRANT EXECUTE ON FUNCTION shop.twice TO `viewer`@`localhost`;
+         CREATE DEFINER=`viewer`@`localhost` VIEW shop.`of viewer` AS SELECT shop.twice(id) AS twice, name FROM shop.orders WHERE id < 100;
+         CREATE VIEW `a/b ü``'`.`over ``it` AS SELECT twice AS `its ``column`, name FROM shop.`of viewer`;
+         CREATE VIEW shop.back AS SELECT * FROM `a/b ü``'`.`over ``it`; CREATE VIEW users.names AS SELECT name FROM shop.back;
+         GRANT SELECT ON shop.back TO `o'dd ü`@`%`; GRANT SELECT (name) ON shop.`of viewer` TO `o'dd ü`@`%`;
+         DELIMITER //
+         CREATE TRIGGER `a/b ü``'`.noted AFTER INSERT ON `a/b ü``'`.t FOR EACH ROW BEGIN INSERT INTO shop.ticks VALUES (1); END//
+         CREATE EVENT users.weekly ON SCHEDULE EVERY 1 WEEK DO BEGIN DELETE FROM shop.old; END//
+         CREATE PROCEDURE `a/b ü``'`.elsewhere() BEGIN SELECT COUNT(*) FROM shop.back; END//
+         DELIMITER ;",
+    );
+    let views = || {
+        sql(
+            "SELECT COUNT(*), MAX(twice) FROM shop.`of viewer`; SELECT COUNT(*) FROM shop.back; SELECT COUNT(*) FROM users.names; CALL `a/b ü``'`.elsewhere();",
+        )
+    };
+    let rows = "99\t198\n99\n99\n99\n";
+    assert_eq!(views(), rows);
     let secret = toml::Value::from(password.clone());
     let lines = format!(
         "name = 'db'\nENVIRONMENT\npreset = {{ kind = 'mariadb', socket = '{socket}', user = 'root', password = {secret}, exclude_databases = ['left_out'] THROUGH }}\n"
@@ -299,7 +326,18 @@ fn mariadb_comes_back_as_it_was() {
     let names: Vec<&String> = before.files.keys().collect();
     assert_eq!(
         names,
-        ["%75sers.sql", "a%2Fb ü`'.sql", "fingerprint.json", "shop.sql", "users.sql"]
+        [
+            "%75sers.sql",
+            "a%2Fb ü`'.sql",
+            "fingerprint.json",
+            "shop.sql",
+            "users.sql",
+            "views/%75sers.sql",
+            "views/a%2Fb ü`'.sql",
+            "views/accounts",
+            "views/placeholders",
+            "views/shop.sql"
+        ]
     );
     // the server looks up no names
     let engines = "shop.sql: 1 tables of MyISAM have no transactions: what was written to them during the dump may be in it or not";
@@ -314,27 +352,43 @@ fn mariadb_comes_back_as_it_was() {
     assert_eq!(shop.tables.as_ref().unwrap().len(), 4);
     let others: Vec<(&str, u64)> =
         shop.others.iter().map(|(what, count)| (what.as_str(), *count)).collect();
-    assert_eq!(others, [("events", 1), ("routines", 2), ("triggers", 1), ("views", 1)]);
+    assert_eq!(others, [("events", 1), ("routines", 2), ("triggers", 1), ("views", 3)]);
 
     let through = lines.replace("ENVIRONMENT", "").replace("THROUGH", ", through = ['env', '--']");
     source(&through).unwrap().check().unwrap();
     let (there, outcome, _) = capture(&through);
     assert_eq!((outcome, different(&before, &there)), (Ok(()), vec![]));
 
-    let lose = "DROP DATABASE shop; DROP DATABASE `a/b ü``'`; DROP DATABASE users; DROP USER `app`@`localhost`, `o'dd ü`@`%`; DROP ROLE readers;";
+    let lose = "DROP DATABASE shop; DROP DATABASE `a/b ü``'`; DROP DATABASE users; DROP USER `app`@`localhost`, `viewer`@`localhost`, `o'dd ü`@`%`; DROP ROLE readers;";
+    let lose = &format!("SET foreign_key_checks = 0; {lose}");
     sql(lose);
     let lost = preset(&plain).fingerprint(&|| false).unwrap().unwrap();
     assert_eq!(compare_fingerprint(&stored, &lost).len(), 3);
     restore(&preset(&plain), &before).unwrap();
     let found = preset(&plain).fingerprint(&|| false).unwrap().unwrap();
     assert_eq!(compare_fingerprint(&stored, &found), [""; 0]);
+    assert_eq!(views(), rows);
     let after = captured(&lines);
     assert_eq!(users(&before), users(&after));
-    assert!(different(&before, &after).iter().all(|name| *name == "users.sql"));
+    assert!(different(&before, &after).iter().all(|name| is_of_users(name)));
     assert_eq!(
         as_user("app", "it's old", "SELECT shop.twice(21), COUNT(*) FROM shop.orders"),
         "42\t5000\n"
     );
+
+    // on an empty server whose administrator has another password than the one of the backup
+    sql(&format!("{lose} ALTER USER root@localhost IDENTIFIED BY 'of the new server';"));
+    let fresh = plain.replace(&secret.to_string(), "'of the new server'");
+    restore(&preset(&fresh), &before).unwrap();
+    assert_eq!((views().as_str(), users(&captured(&lines))), (rows, users(&before)));
+
+    // one database alone: its file, then its views
+    sql("SET foreign_key_checks = 0; DROP DATABASE `a/b ü``'`");
+    for (file, database) in [("a%2Fb ü`'.sql", "shop"), ("views/a%2Fb ü`'.sql", "a/b ü`'")] {
+        let text = String::from_utf8(before.bytes(file).to_vec()).unwrap();
+        sql(&format!("USE `{}`;\n{text}", database.replace('`', "``")));
+    }
+    assert_eq!(views(), rows);
 
     // over what is there, through another command, and with other passwords
     sql(
@@ -346,7 +400,7 @@ fn mariadb_comes_back_as_it_was() {
     let renew = through
         .replace(", through", &format!(", passwords = {{ from = '{}' }}, through", file.display()));
     restore(&preset(&renew), &before).unwrap();
-    assert_eq!(different(&before, &captured(&lines)), ["users.sql"]);
+    assert_eq!(different(&before, &captured(&lines)), ["users.sql", "views/accounts"]);
     assert_eq!(as_user("app", "it's \\ new", "SELECT COUNT(*) FROM shop.orders"), "5000\n");
     std::fs::write(&file, "nobody@nowhere x\n").unwrap();
     let message = restore(&preset(&renew), &before).unwrap_err();
@@ -354,14 +408,14 @@ fn mariadb_comes_back_as_it_was() {
     restore(&preset(&plain), &before).unwrap();
     let again = captured(&lines);
     assert_eq!(users(&before), users(&again));
-    assert!(different(&before, &again).iter().all(|name| *name == "users.sql"));
+    assert!(different(&before, &again).iter().all(|name| is_of_users(name)));
 
     // users stay out
     let without = plain.replace("exclude_databases", "users = 'exclude', exclude_databases");
     let (memory, outcome, _) = capture(&without);
     assert_eq!(outcome, Ok(()));
     assert!(!memory.files.contains_key("users.sql"));
-    assert!(preset(&without).restore_steps(&before.stored()).unwrap().len() == 3);
+    assert!(preset(&without).restore_steps(&before.stored()).unwrap().len() == 7);
 
     let one = lines.replace("exclude_databases", "databases = ['shop'], exclude_databases");
     every_cut_fails(&one, &[("mariadb-dump", "--single-transaction")]);

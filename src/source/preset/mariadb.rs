@@ -1,11 +1,12 @@
-//! MariaDB and MySQL: each database with its views, routines, triggers and events; users and what they may do are a
-//! file of their own.
+//! MariaDB and MySQL: each database with its routines, triggers and events; views, and users with what they may do, are
+//! files of their own.
 
 use std::collections::BTreeMap;
 
 use super::caller::{Caller, words};
 use super::fingerprint::{Count, Database, Fingerprint};
 use super::mariadb_users;
+use super::mariadb_views::{self, ACCOUNTS, DIRECTORY, PLACEHOLDERS, View};
 use super::names::{choose, file_of, name_of};
 use super::step::CommandStep;
 use super::{FINGERPRINT, RestoreStep, Stored, give_bytes, give_fingerprint};
@@ -27,7 +28,10 @@ const CLIENT_SCRIPT: &str = r#"if command -v mariadb >/dev/null 2>&1; then c=mar
 /// Nothing is loaded unless the old database could be dropped.
 const DATABASE_SCRIPT: &str =
     r#"drop=$1; shift; "$c" "$@" -e "$drop" </dev/null && exec "$c" "$@""#;
-const USERS_SCRIPT: &str = r#"exec "$c" "$@""#;
+const SCRIPT: &str = r#"exec "$c" "$@""#;
+
+/// Gives statements to the server; what they print.
+pub(super) type Ask<'a> = dyn Fn(&str) -> std::result::Result<String, String> + 'a;
 
 pub struct Mariadb {
     settings: MariadbPreset,
@@ -110,20 +114,22 @@ impl Mariadb {
         if databases.is_empty() && !with_users {
             return Err("there is no database to save".into());
         }
+        let dump = self.dump(caller, &tools, &|| sink.interrupted())?;
         let mut fingerprint = Fingerprint { kind: "mariadb".into(), ..Fingerprint::default() };
+        let mut placeholders = String::new();
         for name in databases {
-            let whole = self.settings.arguments.as_ref().is_none_or(Vec::is_empty);
+            let whole = self.arguments().is_empty();
             let count = |sink: &dyn Sink| match whole {
                 true => self.count(caller, client, &name, &|| sink.interrupted()),
                 // arguments may leave out tables or rows
                 false => Ok(Database::default()),
             };
             self.tell_of_engines(caller, client, &name, sink)?;
+            let views = self.views(caller, client, &name, &|| sink.interrupted())?;
+            placeholders += &mariadb_views::placeholders(&name, &views);
             // a dump cannot share another's view of the data: what changes meanwhile becomes a range
             let before = count(sink)?;
-            let dump = self.dump(caller, &tools, &name, &|| sink.interrupted())?;
-            caller
-                .capture(sink, file_of(&name).as_bytes(), &dump, &mut Tail::new(whole_dump))
+            self.capture_database(caller, sink, &dump, &name, &views)
                 .map_err(|message| format!("database {name}: {message}"))?;
             let after = count(sink)?;
             let of = |database| Fingerprint {
@@ -132,12 +138,18 @@ impl Mariadb {
             };
             fingerprint.databases.extend(Fingerprint::around(of(before), of(after)).databases);
         }
+        if !placeholders.is_empty() {
+            give_bytes(sink, PLACEHOLDERS.as_bytes(), placeholders.as_bytes())?;
+        }
         if with_users {
             let over = &|| sink.interrupted();
             let ask = |statements: &str| self.ask(caller, client, statements, over);
-            let (users, unknown) = mariadb_users::dump(&ask)?;
-            give_bytes(sink, USERS.as_bytes(), users.as_bytes())?;
-            for user in unknown {
+            let users = mariadb_users::dump(&ask)?;
+            give_bytes(sink, USERS.as_bytes(), users.all.as_bytes())?;
+            if !placeholders.is_empty() {
+                give_bytes(sink, ACCOUNTS.as_bytes(), users.accounts.as_bytes())?;
+            }
+            for user in users.unknown {
                 sink.note(
                     USERS.as_bytes(),
                     &format!("user {user} is left out: the server does not know it"),
@@ -147,11 +159,56 @@ impl Mariadb {
         give_fingerprint(sink, &fingerprint)
     }
 
+    fn arguments(&self) -> &[String] {
+        self.settings.arguments.as_deref().unwrap_or_default()
+    }
+
+    fn views(
+        &self,
+        caller: &Caller,
+        client: &str,
+        database: &str,
+        over: &dyn Fn() -> bool,
+    ) -> std::result::Result<Vec<View>, String> {
+        let ask = |statements: &str| self.ask(caller, client, statements, over);
+        let mut views = mariadb_views::list(&ask, database)?;
+        views.retain(|view| !mariadb_views::is_left_out(self.arguments(), database, &view.name));
+        Ok(views)
+    }
+
+    /// Views first: one that is made while the database is dumped is in the dump then, and none is in neither.
+    fn capture_database(
+        &self,
+        caller: &Caller,
+        sink: &mut dyn Sink,
+        dump: &[String],
+        name: &str,
+        views: &[View],
+    ) -> std::result::Result<(), String> {
+        let arguments = self.arguments();
+        let mut capture = |path: String, words: Vec<String>| {
+            let dump = [dump, &words].concat();
+            caller.capture(sink, path.as_bytes(), &dump, &mut Tail::new(whole_dump)).map(drop)
+        };
+        if !views.is_empty() {
+            let mut only = words(&["--no-data", "--skip-triggers"]);
+            only.extend_from_slice(arguments);
+            only.extend(["--".to_owned(), name.to_owned()]);
+            only.extend(views.iter().map(|view| view.name.clone()));
+            capture(format!("{DIRECTORY}{}", file_of(name)), only)?;
+        }
+        let mut rest = words(&["--routines", "--triggers", "--events"]);
+        rest.extend(views.iter().map(|view| format!("--ignore-table={name}.{}", view.name)));
+        rest.extend_from_slice(arguments);
+        rest.extend(["--databases".to_owned(), "--".to_owned(), name.to_owned()]);
+        capture(file_of(name), rest)
+    }
+
+    /// The beginning of every dump.
     fn dump(
         &self,
         caller: &Caller,
         tools: &Tools,
-        database: &str,
         over: &dyn Fn() -> bool,
     ) -> std::result::Result<Vec<String>, String> {
         let mut dump = words(&[&tools.dump]);
@@ -159,9 +216,6 @@ impl Mariadb {
         dump.extend(words(&[
             "--single-transaction",
             "--quick",
-            "--routines",
-            "--triggers",
-            "--events",
             "--hex-blob",
             "--no-tablespaces",
             "--skip-dump-date",
@@ -171,8 +225,6 @@ impl Mariadb {
             // which transactions a server has seen is not a database's to say
             dump.push("--set-gtid-purged=OFF".into());
         }
-        dump.extend(self.settings.arguments.iter().flatten().cloned());
-        dump.extend(["--databases".to_owned(), "--".to_owned(), database.to_owned()]);
         Ok(dump)
     }
 
@@ -270,34 +322,52 @@ impl Mariadb {
         Ok(fingerprint)
     }
 
-    /// Databases, then users: a password that is restored might be the one we came in with, and rights may be on
-    /// routines.
+    /// Databases; then views, which may need all of them, and users with rights. What changes users who are there comes
+    /// last: a password that is restored might be the one we came in with.
     pub fn restore_steps(&self, caller: &Caller, stored: &Stored) -> Result<Vec<RestoreStep>> {
         let mut steps = Vec::new();
         let passwords = self.passwords()?;
         let mut connection = Vec::new();
         self.connection(&mut connection);
-        let script = |rest: &str, more: Vec<String>| {
+        let step = |path: &str, what: String, rest: &str, more: Vec<String>| {
             let text = format!("{CLIENT_SCRIPT}{rest}");
-            caller
-                .reader(&[words(&["sh", "-c", &text, "esker"]), more, connection.clone()].concat())
+            let words = [words(&["sh", "-c", &text, "esker"]), more, connection.clone()].concat();
+            CommandStep::new(path.as_bytes(), what, caller.reader(&words))
         };
-        for path in stored.keys().filter(|path| *path != FINGERPRINT.as_bytes()) {
-            let Some(name) = name_of(path) else {
-                continue;
-            };
-            let drop = format!("DROP DATABASE IF EXISTS {}", identifier(&name));
-            let program = script(DATABASE_SCRIPT, vec![drop]);
-            let step = CommandStep::new(path, format!("restore database {name}"), program);
-            steps.push(RestoreStep::Command(step));
+        let with_users = self.settings.users != Some(Users::Exclude);
+        let paths = || stored.keys().filter_map(|path| std::str::from_utf8(path).ok());
+        let of_databases = paths().filter(|path| !path.contains('/') && *path != FINGERPRINT);
+        for (path, name) in of_databases.filter_map(|path| Some((path, name_of(path.as_bytes())?)))
+        {
+            // tables of other databases may refer to it: they will find it again
+            let drop = format!(
+                "SET SESSION foreign_key_checks = 0; DROP DATABASE IF EXISTS {}",
+                identifier(&name)
+            );
+            steps.push(step(path, format!("restore database {name}"), DATABASE_SCRIPT, vec![drop]));
         }
-        if self.settings.users != Some(Users::Exclude) && stored.contains_key(USERS.as_bytes()) {
-            let program = script(USERS_SCRIPT, Vec::new());
-            let mut step = CommandStep::new(USERS.as_bytes(), "restore users".into(), program);
-            step.after = mariadb_users::set_passwords(&passwords);
-            steps.push(RestoreStep::Command(step));
+        let before_views = [
+            (PLACEHOLDERS, "make placeholders of views", true),
+            (ACCOUNTS, "make users and give them rights", with_users),
+        ];
+        for (path, what, wanted) in before_views {
+            if wanted && stored.contains_key(path.as_bytes()) {
+                steps.push(step(path, what.to_owned(), SCRIPT, Vec::new()));
+            }
         }
-        Ok(steps)
+        for path in paths() {
+            let file = path.strip_prefix(DIRECTORY);
+            if let Some(name) = file.and_then(|file| name_of(file.as_bytes())) {
+                let what = format!("restore views of {name}");
+                steps.push(step(path, what, SCRIPT, vec![format!("--database={name}")]));
+            }
+        }
+        if with_users && stored.contains_key(USERS.as_bytes()) {
+            let mut users = step(USERS, "restore users".to_owned(), SCRIPT, Vec::new());
+            users.after = mariadb_users::set_passwords(&passwords);
+            steps.push(users);
+        }
+        Ok(steps.into_iter().map(RestoreStep::Command).collect())
     }
 }
 
@@ -321,7 +391,7 @@ pub(super) fn identifier(name: &str) -> String {
 }
 
 /// A string, whatever the server's mode makes of backslashes.
-fn literal(text: &str) -> String {
+pub(super) fn literal(text: &str) -> String {
     let digits: String = text.bytes().map(|byte| format!("{byte:02X}")).collect();
     match digits.is_empty() {
         true => "''".into(),

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use zeroize::Zeroizing;
 
-use super::mariadb::{identifier, text_of_hex};
+use super::mariadb::{Ask, identifier, text_of_hex};
 use crate::repository::Result;
 use crate::source::usage;
 
@@ -28,33 +28,39 @@ pub struct Password {
     password: Zeroizing<String>,
 }
 
-type Ask<'a> = dyn Fn(&str) -> std::result::Result<String, String> + 'a;
+/// Users and roles as statements.
+pub struct Dumped {
+    /// Makes them, and makes those who are there the same.
+    pub all: String,
+    /// Makes those who are not there, and gives rights.
+    pub accounts: String,
+    /// Of whom the server says nothing: it does not know users of hosts by name where it looks up no names.
+    pub unknown: Vec<String>,
+}
 
-/// All users and roles, and those of which the server says nothing: it does not know users of hosts by name where it
-/// looks up no names.
-pub fn dump(ask: &Ask<'_>) -> std::result::Result<(String, Vec<String>), String> {
+pub fn dump(ask: &Ask<'_>) -> std::result::Result<Dumped, String> {
     let server = match ask("SELECT VERSION()")?.contains("MariaDB") {
         true => Server::Mariadb,
         false => Server::Mysql,
     };
     let (roles, all) = accounts(ask, server)?;
     let (mut users, mut unknown) = (Vec::new(), Vec::new());
-    let mut text = "-- users and roles\nSET sql_mode = '';\n".to_owned();
+    let (mut made, mut altered) = (String::new(), String::new());
     for role in &roles {
-        text += &format!("CREATE ROLE IF NOT EXISTS {role};\n");
+        made += &format!("CREATE ROLE IF NOT EXISTS {role};\n");
     }
     for user in all {
         match create(ask, server, &user) {
-            Ok((create, alter)) => text += &format!("{create};\n{alter};\n"),
-            Err(message) if UNKNOWN.iter().any(|code| message.contains(code)) => {
-                unknown.push(user);
-                continue;
+            Ok((create, alter)) => {
+                made += &format!("{create};\n");
+                altered += &format!("{alter};\n");
+                users.push(user);
             }
+            Err(message) if UNKNOWN.iter().any(|code| message.contains(code)) => unknown.push(user),
             Err(message) => return Err(message),
         }
-        users.push(user);
     }
-    let mut defaults = String::new();
+    let (mut rights, mut defaults) = (String::new(), String::new());
     for account in roles.iter().chain(&users) {
         for line in
             ask(&format!("SHOW GRANTS FOR {account}"))?.lines().filter(|line| !line.is_empty())
@@ -62,15 +68,19 @@ pub fn dump(ask: &Ask<'_>) -> std::result::Result<(String, Vec<String>), String>
             // a default role must have been granted first
             match line.starts_with("SET ") {
                 true => defaults += &format!("{line};\n"),
-                false => text += &format!("{};\n", without_password(line)),
+                false => rights += &format!("{};\n", without_password(line)),
             }
         }
     }
     if server == Server::Mysql {
         defaults += &default_roles(ask)?;
     }
-    text += &defaults;
-    Ok((text + "FLUSH PRIVILEGES;\n", unknown))
+    let text = |altered: &str| {
+        format!(
+            "-- users and roles\nSET sql_mode = '';\n{made}{altered}{rights}{defaults}FLUSH PRIVILEGES;\n"
+        )
+    };
+    Ok(Dumped { all: text(&altered), accounts: text(""), unknown })
 }
 
 /// Roles and users as statements name them.
@@ -155,14 +165,26 @@ fn default_roles(ask: &Ask<'_>) -> std::result::Result<String, String> {
     Ok(statements)
 }
 
-/// Some servers repeat the password in a grant; it was set before.
-fn without_password(grant: &str) -> &str {
-    let options = [" REQUIRE ", " WITH "];
-    match grant.find(" IDENTIFIED ") {
-        // options stand behind it: then it must stay, and does no harm
-        Some(at) if !options.iter().any(|option| grant[at..].contains(option)) => &grant[..at],
-        _ => grant,
+/// Some servers repeat the password in a grant. It was set before, or is not to be set.
+fn without_password(grant: &str) -> String {
+    let Some(from) = find_unquoted(grant, " IDENTIFIED ") else { return grant.to_owned() };
+    let (before, rest) = grant.split_at(from);
+    let ends = [" REQUIRE ", " WITH "].into_iter().filter_map(|end| find_unquoted(rest, end));
+    format!("{before}{}", &rest[ends.min().unwrap_or(rest.len())..])
+}
+
+/// Where words begin that stand in no quotes: names and hashes may have any in them.
+fn find_unquoted(text: &str, words: &str) -> Option<usize> {
+    let mut quote = None;
+    for (at, c) in text.char_indices() {
+        match (quote, c) {
+            (None, '\'' | '`') => quote = Some(c),
+            (None, _) if text[at..].starts_with(words) => return Some(at),
+            (Some(open), _) if open == c => quote = None,
+            _ => {}
+        }
     }
+    None
 }
 
 /// Reads lines of `user@host password`; blank lines and those with `#` in front do not count.
@@ -218,8 +240,12 @@ mod tests {
         assert_eq!(without_default_role(hash), "`u`@`%` IDENTIFIED WITH 'x' AS 0x01 REQUIRE NONE");
         let grant = "GRANT USAGE ON *.* TO `u`@`%` IDENTIFIED BY PASSWORD '*AB'";
         assert_eq!(without_password(grant), "GRANT USAGE ON *.* TO `u`@`%`");
-        let grant =
-            "GRANT ALL PRIVILEGES ON *.* TO `u`@`%` IDENTIFIED BY PASSWORD '*AB' WITH GRANT OPTION";
+        let grant = "GRANT ALL ON *.* TO `an IDENTIFIED one`@`%` IDENTIFIED VIA x USING 'a REQUIRE b' WITH GRANT OPTION";
+        assert_eq!(
+            without_password(grant),
+            "GRANT ALL ON *.* TO `an IDENTIFIED one`@`%` WITH GRANT OPTION"
+        );
+        let grant = "GRANT PROXY ON ''@'%' TO 'root'@'localhost' WITH GRANT OPTION";
         assert_eq!(without_password(grant), grant);
     }
 

@@ -10,6 +10,7 @@ pub mod fingerprint;
 mod http;
 mod mariadb;
 mod mariadb_users;
+mod mariadb_views;
 mod names;
 mod ndb;
 mod postgresql;
