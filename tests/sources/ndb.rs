@@ -1,7 +1,10 @@
 //! Native backups of NDB, whose files are made here: what is missing fails the source, whatever the command said.
 
 use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, UNIX_EPOCH};
 
 use crate::memory::{capture_source, preset, restore, script, source, source_with_id};
 
@@ -60,6 +63,58 @@ fn a_whole_set_is_saved_and_put_back() {
             format!("BACKUP-7.4.ctl {parts}")
         );
     }
+}
+
+/// Directories come back as they were: with mode, owner and time.
+#[test]
+fn directories_of_a_backup_keep_what_is_known_of_them() {
+    let home = tempfile::tempdir().unwrap();
+    let place = |name: &str| home.path().join(name);
+    let node = place("node1");
+    files(&node, 7, 3, 2);
+    let base = node.join("BACKUP/BACKUP-7");
+    let part = |number: u32| base.join(format!("BACKUP-7-PART-{number}-OF-2"));
+    let known = |path: &Path| {
+        let metadata = fs::metadata(path).unwrap();
+        (metadata.mode() & 0o7777, metadata.uid(), metadata.gid(), metadata.mtime())
+    };
+    let is_root = known(Path::new("/proc/self")).1 == 0;
+    let all = [(base.clone(), 0o2750, 1), (part(1), 0o700, 2), (part(2), 0o755, 3)];
+    for (path, mode, day) in all.iter().rev() {
+        if is_root {
+            std::os::unix::fs::chown(path, Some(4711), Some(4712)).unwrap();
+        }
+        fs::set_permissions(path, fs::Permissions::from_mode(*mode)).unwrap();
+        let time = UNIX_EPOCH + Duration::from_secs(day * 86_400);
+        fs::File::open(path).unwrap().set_modified(time).unwrap();
+    }
+    let before = all.each_ref().map(|(path, ..)| known(path));
+    assert_eq!(
+        before.map(|(mode, _, _, time)| (mode, time / 86_400)),
+        [(0o2750, 1), (0o700, 2), (0o755, 3)]
+    );
+
+    let source = lines(&[&node], "3", "").replace('\n', "");
+    let configuration = format!(
+        "[repositories.r]\nurl = '{}'\nkey_file = '{}'\n\
+         [profiles.ndb]\nrepositories = ['r']\nsources = [{{ name = 'ndb', {source} }}]\n",
+        place("repository").display(),
+        place("key").display()
+    );
+    fs::write(place("esker.toml"), configuration).unwrap();
+    let esker = |arguments: &[&str]| {
+        let mut esker = Command::new(env!("CARGO_BIN_EXE_esker"));
+        esker.args(arguments).env_clear().env("PATH", "/usr/bin:/bin").env("HOME", home.path());
+        esker.env("ESKER_CONFIG", place("esker.toml")).stdin(Stdio::null());
+        let output = esker.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {said}");
+    };
+    esker(&["-r", "r", "init"]);
+    esker(&["run", "ndb"]);
+    fs::remove_dir_all(&base).unwrap();
+    esker(&["restore", "--profile", "ndb", "latest", "--yes"]);
+    assert_eq!(all.each_ref().map(|(path, ..)| known(path)), before);
 }
 
 #[test]

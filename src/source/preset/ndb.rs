@@ -12,9 +12,9 @@ use super::caller::Caller;
 use super::{RestoreStep, Stored, give_bytes};
 use crate::backup::Sink;
 use crate::config::profile::NdbPreset;
-use crate::format::entry::{EntryKind, Metadata};
+use crate::format::entry::EntryKind;
 use crate::repository::Result;
-use crate::source::capture::{file_metadata, metadata_of, output};
+use crate::source::capture::{metadata_of, output};
 use crate::source::process::{Program, check_program};
 use crate::source::usage;
 
@@ -43,6 +43,15 @@ struct Name {
     /// Part and number of parts.
     part: (u32, u32),
     kind: FileKind,
+}
+
+/// What all nodes have of one backup. Paths are relative to the source.
+#[derive(Default)]
+struct Found {
+    files: BTreeMap<(Name, String), PathBuf>,
+    /// That of the backup and those of its parts. Nodes have directories of the same names: that of the first counts,
+    /// where they come back to.
+    directories: BTreeMap<String, PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -108,10 +117,10 @@ impl Ndb {
                 sink.interrupted()
             })?;
         }
-        let files = self.files(id)?;
-        let parts =
-            whole(id, &self.settings.nodes, &files.keys().map(|(name, _)| *name).collect())?;
-        self.give(caller, sink, id, &files)?;
+        let found = self.find(id)?;
+        let names = found.files.keys().map(|(name, _)| *name).collect();
+        let parts = whole(id, &self.settings.nodes, &names)?;
+        give(caller, sink, &found)?;
         let set = Set { id, parts };
         let text = serde_json::to_vec_pretty(&set).map_err(|error| error.to_string())?;
         give_bytes(sink, SET.as_bytes(), &text)
@@ -136,11 +145,11 @@ impl Ndb {
         Ok(ids)
     }
 
-    /// The files of a backup of all nodes: what they are and where they lie, beneath which directory of the source.
-    fn files(&self, id: u32) -> std::result::Result<BTreeMap<(Name, String), PathBuf>, String> {
-        let mut files = BTreeMap::new();
+    fn find(&self, id: u32) -> std::result::Result<Found, String> {
+        let mut found = Found::default();
+        let stored = format!("BACKUP-{id}");
         for directory in &self.settings.directories {
-            let base = directory.join("BACKUP").join(format!("BACKUP-{id}"));
+            let base = directory.join("BACKUP").join(&stored);
             if !base.is_dir() {
                 return Err(format!("{}: it is not there", base.display()));
             }
@@ -149,51 +158,18 @@ impl Ndb {
                 if path.is_dir() {
                     let part = part_of(id, name)
                         .ok_or_else(|| format!("{}: no part of backup {id}", path.display()))?;
+                    let stored = format!("{stored}/{name}");
                     for file in list(&path)? {
-                        add(&mut files, id, part, format!("{name}/"), file)?;
+                        add(&mut found.files, id, part, &stored, file)?;
                     }
+                    found.directories.entry(stored).or_insert(path);
                 } else {
-                    add(&mut files, id, (1, 1), String::new(), path)?;
+                    add(&mut found.files, id, (1, 1), &stored, path)?;
                 }
             }
+            found.directories.entry(stored.clone()).or_insert(base);
         }
-        Ok(files)
-    }
-
-    fn give(
-        &self,
-        caller: &Caller,
-        sink: &mut dyn Sink,
-        id: u32,
-        files: &BTreeMap<(Name, String), PathBuf>,
-    ) -> std::result::Result<(), String> {
-        let base = format!("BACKUP-{id}");
-        for ((_, relative), path) in files {
-            if sink.interrupted() {
-                return Err("interrupted".into());
-            }
-            caller.deadline.check("reading the backup")?;
-            let wrong = |error: std::io::Error| format!("{}: {error}", path.display());
-            let metadata = fs::metadata(path).map_err(wrong)?;
-            let mut file = fs::File::open(path).map_err(wrong)?;
-            let stored = format!("{base}/{relative}");
-            let bytes =
-                sink.file(stored.as_bytes(), metadata_of(&metadata), &mut file).map_err(wrong)?;
-            let after = fs::metadata(path).map_err(wrong)?;
-            if bytes != metadata.len() || after.len() != bytes || after.mtime() != metadata.mtime()
-            {
-                return Err(format!(
-                    "{}: it changed while it was read: the backup goes on",
-                    path.display()
-                ));
-            }
-        }
-        sink.entry(
-            base.as_bytes(),
-            EntryKind::Directory,
-            Metadata { mode: 0o750, ..file_metadata() },
-        )
-        .map_err(|error| error.to_string())
+        Ok(found)
     }
 
     /// All parts come to lie in the first directory, from where `ndb_restore` takes them.
@@ -213,6 +189,33 @@ impl Ndb {
     }
 }
 
+fn give(caller: &Caller, sink: &mut dyn Sink, found: &Found) -> std::result::Result<(), String> {
+    for ((_, stored), path) in &found.files {
+        if sink.interrupted() {
+            return Err("interrupted".into());
+        }
+        caller.deadline.check("reading the backup")?;
+        let wrong = |error: std::io::Error| format!("{}: {error}", path.display());
+        let metadata = fs::metadata(path).map_err(wrong)?;
+        let mut file = fs::File::open(path).map_err(wrong)?;
+        let bytes =
+            sink.file(stored.as_bytes(), metadata_of(&metadata), &mut file).map_err(wrong)?;
+        let after = fs::metadata(path).map_err(wrong)?;
+        if bytes != metadata.len() || after.len() != bytes || after.mtime() != metadata.mtime() {
+            return Err(format!(
+                "{}: it changed while it was read: the backup goes on",
+                path.display()
+            ));
+        }
+    }
+    for (stored, path) in &found.directories {
+        let wrong = |error: std::io::Error| format!("{}: {error}", path.display());
+        let metadata = metadata_of(&fs::metadata(path).map_err(wrong)?);
+        sink.entry(stored.as_bytes(), EntryKind::Directory, metadata).map_err(wrong)?;
+    }
+    Ok(())
+}
+
 fn list(directory: &Path) -> std::result::Result<Vec<PathBuf>, String> {
     let wrong = |error: std::io::Error| format!("{}: {error}", directory.display());
     let entries = fs::read_dir(directory).map_err(wrong)?;
@@ -228,7 +231,7 @@ fn add(
     files: &mut BTreeMap<(Name, String), PathBuf>,
     id: u32,
     part: (u32, u32),
-    directory: String,
+    directory: &str,
     path: PathBuf,
 ) -> std::result::Result<(), String> {
     let file = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
@@ -239,7 +242,7 @@ fn add(
     if is_empty {
         return Err(format!("{}: it is empty", path.display()));
     }
-    match files.insert((name, format!("{directory}{file}")), path.clone()) {
+    match files.insert((name, format!("{directory}/{file}")), path.clone()) {
         None => Ok(()),
         Some(other) => Err(format!(
             "{} and {} are one and the same of a backup",
