@@ -45,7 +45,7 @@ use std::path::PathBuf;
 pub use self::delete::{DeletePlan, Deletion, plan_delete};
 pub use self::dump::{archive, dump};
 pub use self::present::{Present, present};
-pub use self::report::{RestoreOutcome, RestoreReport};
+pub use self::report::{Parent, RestoreOutcome, RestoreReport};
 pub use self::scope::Selection;
 pub use self::second::{counterpart, restore_with_second};
 
@@ -54,6 +54,7 @@ use self::fetch::Pool;
 use self::plan::Planner;
 use self::scope::{Choice, Chosen, Scope};
 use crate::files::{Owners, Rules, Target};
+use crate::format::entry::EntryKind;
 use crate::progress::{Event, Progress};
 use crate::repository::snapshots::Snapshot;
 use crate::repository::{Error, Repository, Result};
@@ -148,6 +149,18 @@ pub fn restore(
     Pool::run(&context, |pool| Planner::new(&context, pool, &scope, !was_there).run(chosen()))?;
     context.check_running()?;
     Ok(context.tally.finish())
+}
+
+/// Gives directories that a restore made for what lies beneath them their metadata once more: others may have written
+/// into them since. What could not be set was told by the restore that made them; one that is gone by now needs none.
+pub fn set_parents(options: &RestoreOptions, parents: &[Parent]) {
+    let Ok(target) = Target::open(&options.target) else { return };
+    let mut parents: Vec<&Parent> = parents.iter().collect();
+    // from below: one that lets nobody in would close the way
+    parents.sort_by_key(|parent| std::cmp::Reverse(parent.path.len()));
+    for Parent { path, metadata } in parents {
+        let _ = target.set_metadata(path, EntryKind::Directory, metadata, options.owners);
+    }
 }
 
 fn open(options: &RestoreOptions) -> Result<Target> {

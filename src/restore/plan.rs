@@ -11,6 +11,7 @@ use super::Overwrite;
 use super::context::Context;
 use super::fetch::{Job, Pool, Want};
 use super::file::{FileJob, Trouble, Way, reads_as_zeros, same_content};
+use super::report::Parent;
 use super::scope::{Chosen, Scope, Step, is_below};
 use super::window::{LeftDirectory, Link, Told, Window};
 use crate::files::{Existing, NodeKind};
@@ -226,6 +227,10 @@ impl<'a> Planner<'a> {
             let keeps_own = open.path.is_empty()
                 || open.only_on_the_way
                 || self.context.options.overwrite == Overwrite::Never;
+            if open.made == Made::New && !open.path.is_empty() && !self.scope.contains(&open.key) {
+                let parent = Parent { path: open.path.clone(), metadata: open.metadata.clone() };
+                self.context.tally.update(|report| report.parents.push(parent));
+            }
             if open.made == Made::New || open.made == Made::Existed && !keeps_own {
                 self.window
                     .directories

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard};
 
 use crate::files::Unset;
+use crate::format::entry::Metadata;
 use crate::format::manifest::{Failure, MAX_LISTED_ERRORS};
 use crate::progress::{Event, Progress};
 
@@ -53,6 +54,16 @@ pub struct RestoreReport {
     /// Things whose owner, or set-id bit that depends on it, this user may not
     /// set; no failures.
     pub owners_not_set: u64,
+    /// Directories above what was chosen that had to be made.
+    pub parents: Vec<Parent>,
+}
+
+/// A directory that was made only for what lies beneath it.
+#[derive(Clone, Debug)]
+pub struct Parent {
+    /// Beneath the target.
+    pub path: Vec<u8>,
+    pub metadata: Metadata,
 }
 
 impl RestoreReport {

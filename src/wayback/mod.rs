@@ -26,6 +26,7 @@ use crate::repository::snapshots::Snapshot;
 use crate::repository::{Error, Repository, Result};
 use crate::restore::{
     Present, RestoreOptions, RestoreOutcome, RestoreReport, Selection, dump, present, restore,
+    set_parents,
 };
 use crate::source::preset::CallStep;
 
@@ -175,6 +176,14 @@ pub fn run(
         };
         let milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         reports.push(StepReport { name: step.name.clone(), outcome, milliseconds });
+    }
+    // what one step made for itself, the next ones may have written into
+    for (step, report) in steps.iter().zip(&reports) {
+        if let (What::Files(options), Outcome::Done(Done::Files(done))) =
+            (&step.what, &report.outcome)
+        {
+            set_parents(options, &done.parents);
+        }
     }
     Ok(reports)
 }

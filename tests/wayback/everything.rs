@@ -1,6 +1,8 @@
 //! All of a snapshot back as its profile says: in order, and only if all of it is there.
 
 use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::time::{Duration, UNIX_EPOCH};
 
 use super::home::{Home, noise};
 
@@ -57,6 +59,51 @@ fn everything_comes_back_in_its_order() {
     assert_eq!(fs::read(home.path("other/b")).unwrap(), b"of the other");
     assert_eq!(fs::read(home.path("second")).unwrap(), noise(2 << 20));
     assert_eq!(fs::read(home.path("order")).unwrap(), b"first\nsecond\n");
+}
+
+/// Several steps write into them; whichever made them, they come back as the snapshot knows them, and what was there
+/// before stays as it is.
+#[test]
+fn directories_above_come_back_as_they_were() {
+    let home = Home::new();
+    let base = home.text("");
+    let base = base.trim_end_matches('/');
+    let source = |path: &str, order: u8| {
+        format!("[[profiles.web.sources]]\npaths = ['{base}/{path}']\nrestore_order = {order}\n")
+    };
+    let text = format!(
+        "[repositories.main]\nurl = '{base}/.local/share/esker/repository'\nkey_file = '{base}/key'\n\
+         [profiles.web]\nrepositories = ['main']\n{}{}{}",
+        source("top/deep/one", 1),
+        source("top/deep/two", 2),
+        source("top/other/three", 3)
+    );
+    home.write(".config/esker/esker.toml", text.as_bytes());
+    for file in ["top/deep/one/a", "top/deep/two/b", "top/other/three/c", "top/not/saved"] {
+        home.write(file, b"x");
+    }
+    let known = |name: &str| {
+        let metadata = fs::metadata(home.path(name)).unwrap();
+        (metadata.mode() & 0o7777, metadata.modified().unwrap())
+    };
+    let names = ["top/deep/one", "top/deep/two", "top/deep", "top/other", "top"];
+    for (day, name) in (1..).zip(names) {
+        let path = home.path(name);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o710 + day as u32)).unwrap();
+        let time = UNIX_EPOCH + Duration::from_secs(day * 86_400);
+        fs::File::open(&path).unwrap().set_modified(time).unwrap();
+    }
+    let before = names.map(known);
+    home.ok(&["run", "web"]);
+    fs::remove_dir_all(home.path("top")).unwrap();
+    home.ok(&BACK);
+    assert_eq!(names.map(known), before);
+
+    fs::remove_dir_all(home.path("top/deep")).unwrap();
+    fs::set_permissions(home.path("top"), fs::Permissions::from_mode(0o700)).unwrap();
+    home.ok(&BACK);
+    assert_eq!(known("top").0, 0o700);
+    assert_eq!(names[..4].iter().map(|name| known(name)).collect::<Vec<_>>(), before[..4]);
 }
 
 #[test]
