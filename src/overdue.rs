@@ -429,23 +429,46 @@ impl Look<'_> {
             (Some(age), Some(promise)) if age > promise => remark(
                 Lack::TooOld,
                 format!(
-                    "the newest complete snapshot is {} old, promised is {}",
+                    "the newest complete {} is {} old, promised is {}{}",
+                    self.noun(),
                     output::age(age),
-                    output::age(promise)
+                    output::age(promise),
+                    self.lacking()
                 ),
             ),
             (Some(_), _) => None,
             (None, Some(promise)) if self.good().is_some() => remark(
                 Lack::TooOld,
                 format!(
-                    "there is no complete snapshot, promised is one every {}",
-                    output::age(promise)
+                    "there is no complete {}, promised is one every {}{}",
+                    self.noun(),
+                    output::age(promise),
+                    self.lacking()
                 ),
             ),
             (None, _) if is_expected && self.good().is_none() && !self.is_under_way() => {
                 remark(Lack::NoSnapshot, "there is no snapshot yet".to_owned())
             }
             _ => None,
+        }
+    }
+
+    fn noun(&self) -> &'static str {
+        let set = self.good().and_then(|newest| newest.manifest.set.as_ref());
+        if set.is_some() { "set" } else { "snapshot" }
+    }
+
+    /// What keeps the newest set from being whole.
+    fn lacking(&self) -> String {
+        let newest =
+            self.good().and_then(|newest| Some((newest.id, newest.manifest.set.as_ref()?)));
+        let Some((id, set)) = newest else { return String::new() };
+        let told = self.seen.overview.snapshots.iter().find(|told| told.snapshot.id == id);
+        match told.and_then(|told| told.set_lacks.as_ref()) {
+            Some(parts) if !parts.is_empty() => {
+                format!("; of the newest, {}, {} is not there", set.name, parts.join(", "))
+            }
+            _ => String::new(),
         }
     }
 

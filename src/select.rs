@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::repository::sets::Sets;
 use crate::repository::snapshots::Snapshot;
 use crate::repository::{Error, ErrorKind, Keyring, Repository, Result};
 
@@ -70,7 +71,8 @@ pub fn select<'a>(
         Wanted::Latest { back } => (*back, u64::MAX),
         Wanted::LatestAt(time) => (0, *time),
     };
-    let complete = |snapshot: &&Snapshot| snapshot.is_complete() && matcher.matches(snapshot);
+    let sets = Sets::standing(snapshots);
+    let complete = |s: &&Snapshot| s.is_good() && sets.completes(s) && matcher.matches(s);
     let candidates: Vec<&Snapshot> = snapshots.iter().filter(complete).collect();
     check_unambiguous(&candidates, filter)?;
     let mut newest_first =

@@ -8,6 +8,7 @@ use crate::id::SnapshotId;
 use crate::repository::judge::{Judge, RunState};
 use crate::repository::marks::DEFAULT_GRACE_MS;
 use crate::repository::runs::{Run, Whereabouts};
+use crate::repository::sets::{Gathered, Sets};
 use crate::repository::snapshots::{Snapshot, State, Unbelieved};
 use crate::repository::sync::Troubles;
 use crate::repository::{Repository, Result};
@@ -59,8 +60,18 @@ pub struct SnapshotStatus {
     pub status: Status,
     /// The run that put it and what became of that, if the run is listed.
     pub run: Option<(SnapshotId, RunState)>,
+    /// Of a part of a set, the parts that the set lacks: with none it is whole.
+    pub set_lacks: Option<Vec<String>>,
     /// Of interest to who did not ask for everything.
     pub current: bool,
+}
+
+impl SnapshotStatus {
+    /// It is complete, and so is every other part of its set.
+    pub fn completes(&self) -> bool {
+        let is_whole = self.set_lacks.as_ref().is_some_and(Vec::is_empty);
+        self.snapshot.is_complete() && (self.snapshot.manifest.set.is_none() || is_whole)
+    }
 }
 
 /// Until when a forgotten manifest that cannot be read can be taken back, in ms
@@ -100,7 +111,14 @@ pub fn overview(repository: &Repository, here: &Whereabouts, now: u64) -> Result
     let (doomed, more) = repository.doomed()?;
     let view = View::new(&runs.runs, &listing.snapshots, here, now);
     let judged = |snapshot| view.snapshot(snapshot, doomed.manifests.contains(&snapshot.id));
-    let snapshots: Vec<SnapshotStatus> = listing.snapshots.iter().map(judged).collect();
+    let mut snapshots: Vec<SnapshotStatus> = listing.snapshots.iter().map(judged).collect();
+    let standing = snapshots.iter().filter(|told| told.status != Status::BeingDeleted);
+    let ids: HashSet<SnapshotId> = standing.map(|told| told.snapshot.id).collect();
+    let sets = Sets::standing(listing.snapshots.iter().filter(|s| ids.contains(&s.id)));
+    for told in &mut snapshots {
+        let lacking = |set: &Gathered<'_>| set.lacking().map(str::to_owned).collect();
+        told.set_lacks = sets.with(&told.snapshot).map(lacking);
+    }
     let judged_runs = runs.runs.iter().map(|run| view.run(run)).collect();
     Ok(Overview {
         snapshots,
@@ -167,7 +185,7 @@ impl<'a> View<'a> {
             _ => true,
         };
         let run = run.map(|(run, state)| (run.id, *state));
-        SnapshotStatus { snapshot: snapshot.clone(), status, run, current }
+        SnapshotStatus { snapshot: snapshot.clone(), status, run, set_lacks: None, current }
     }
 
     fn run(&self, run: &Run) -> RunStatus {
@@ -216,6 +234,7 @@ pub struct Group<'a> {
     pub profile: &'a str,
     /// All that are listed, oldest first.
     pub snapshots: Vec<&'a Snapshot>,
+    /// Of parts of sets, the newest whose set is whole.
     pub newest_complete: Option<&'a Snapshot>,
     /// Milliseconds since the newest complete snapshot was begun.
     pub age: Option<u64>,
@@ -246,7 +265,8 @@ pub fn groups(overview: &Overview) -> Vec<Group<'_>> {
         under_way: Vec::new(),
         maximum_age: None,
     };
-    for SnapshotStatus { snapshot, status, .. } in &overview.snapshots {
+    for told in &overview.snapshots {
+        let SnapshotStatus { snapshot, status, .. } = told;
         let (host, profile) = (&*snapshot.manifest.host, &*snapshot.manifest.profile);
         let group = groups.entry((host, profile)).or_insert_with(|| empty(host, profile));
         group.snapshots.push(snapshot);
@@ -255,7 +275,7 @@ pub fn groups(overview: &Overview) -> Vec<Group<'_>> {
         }
         let promised = snapshot.manifest.promises.maximum_age;
         group.maximum_age = promised.map(|seconds| seconds.saturating_mul(1000));
-        if snapshot.is_complete() {
+        if told.completes() {
             group.newest_complete = Some(snapshot);
             group.age = Some(overview.now.saturating_sub(snapshot.manifest.started));
         }

@@ -9,7 +9,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
+use support::program::{self, Run};
 use tempfile::TempDir;
+
+mod support;
 
 /// A home of its own: nothing of the machine's configuration is seen.
 struct Home {
@@ -40,16 +43,7 @@ impl Home {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_esker"));
-        command
-            .args(arguments)
-            .current_dir(self.directory.path())
-            .env_clear()
-            .env("PATH", "/usr/bin:/bin")
-            .env("HOME", self.directory.path())
-            .env("TZ", "UTC")
-            .stdin(Stdio::null());
-        command
+        program::command(self.directory.path(), arguments)
     }
 
     fn run(&self, arguments: &[&str]) -> Run {
@@ -65,43 +59,17 @@ impl Home {
 
     /// Runs what must fail with this code and one line that holds `word`.
     fn fails(&self, code: i32, arguments: &[&str], word: &str) {
-        self.run(arguments).fails(code, word);
+        assert_fails(&self.run(arguments), code, word);
     }
 }
 
-struct Run {
-    code: i32,
-    out: String,
-    err: String,
-}
-
-impl Run {
-    fn of(output: Output) -> Run {
-        Run {
-            code: output.status.code().unwrap_or(-1),
-            out: String::from_utf8(output.stdout).unwrap(),
-            err: String::from_utf8(output.stderr).unwrap(),
-        }
-    }
-
-    fn fails(&self, code: i32, word: &str) {
-        assert_eq!(self.code, code, "{}", self.err);
-        let lines: Vec<&str> = self.err.lines().collect();
-        assert_eq!(lines.len(), 1, "one line: {:?}", self.err);
-        assert!(lines[0].starts_with("esker: ") && lines[0].contains(word), "{}", self.err);
-    }
-
-    /// Standard output as JSON, an object a line, each with its type.
-    fn json(&self) -> Vec<Value> {
-        let parse = |line: &str| -> Value { serde_json::from_str(line).expect(line) };
-        let objects: Vec<Value> = self.out.lines().map(parse).collect();
-        assert!(objects.iter().all(|object| object["type"].is_string()), "{}", self.out);
-        objects
-    }
-
-    fn last(&self) -> Value {
-        self.json().pop().expect("an object")
-    }
+/// One line that holds `word`, and this code.
+#[track_caller]
+fn assert_fails(run: &Run, code: i32, word: &str) {
+    assert_eq!(run.code, code, "{}", run.err);
+    let lines: Vec<&str> = run.err.lines().collect();
+    assert_eq!(lines.len(), 1, "one line: {:?}", run.err);
+    assert!(lines[0].starts_with("esker: ") && lines[0].contains(word), "{}", run.err);
 }
 
 fn tree(home: &Home) -> PathBuf {
@@ -200,7 +168,7 @@ fn a_wrong_key_or_none_is_12() {
     let mut command = home.command(&["-r", ".local/share/esker/repository", "snapshots"]);
     // without a terminal nothing can be asked
     let run = Run::of(setsid(&mut command).output().unwrap());
-    run.fails(12, "ESKER_PASSWORD_FILE");
+    assert_fails(&run, 12, "ESKER_PASSWORD_FILE");
 }
 
 /// In a session of its own a process has no terminal.
@@ -247,7 +215,7 @@ fn usage_errors_are_2() {
     home.fails(2, &["-r", "s3://bucket?zone=1", "snapshots"], "has no option");
     let mut command = home.command(&["snapshots"]);
     command.env("ESKER_KEY_FILE", "key").env("ESKER_PASSWORD", "x");
-    Run::of(command.output().unwrap()).fails(2, "both set");
+    assert_fails(&Run::of(command.output().unwrap()), 2, "both set");
 }
 
 /// A server that is not there may come back.

@@ -5,19 +5,15 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
 
 use serde_json::Value;
+use support::program::{self, Run};
 use tempfile::TempDir;
+
+mod support;
 
 struct Home {
     directory: TempDir,
-}
-
-struct Run {
-    code: i32,
-    out: String,
-    err: String,
 }
 
 impl Home {
@@ -43,22 +39,8 @@ impl Home {
     }
 
     fn run_with(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Run {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_esker"));
-        command
-            .args(arguments)
-            .current_dir(self.directory.path())
-            .env_clear()
-            .env("PATH", "/usr/bin:/bin")
-            .env("HOME", self.directory.path())
-            .env("TZ", "UTC")
-            .envs(environment.iter().copied())
-            .stdin(Stdio::null());
-        let output = command.output().unwrap();
-        Run {
-            code: output.status.code().unwrap(),
-            out: String::from_utf8(output.stdout).unwrap(),
-            err: String::from_utf8(output.stderr).unwrap(),
-        }
+        let mut command = program::command(self.directory.path(), arguments);
+        Run::of(command.envs(environment.iter().copied()).output().unwrap())
     }
 
     fn run(&self, arguments: &[&str]) -> Run {
@@ -69,17 +51,6 @@ impl Home {
         let run = self.run(arguments);
         assert_eq!(run.code, 0, "{arguments:?}\n{}{}", run.out, run.err);
         run
-    }
-}
-
-impl Run {
-    fn lines(&self) -> Vec<Value> {
-        self.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-    }
-
-    /// Objects of one type among the lines of JSON.
-    fn of_type(&self, kind: &str) -> Vec<Value> {
-        self.lines().into_iter().filter(|line| line["type"] == kind).collect()
     }
 }
 
@@ -321,7 +292,7 @@ fn repositories_are_opened_by_name_with_their_own_keys() {
     home.ok(&["-r", "first", "backup", "data"]);
     // named, meant by `repository`, and as a place with a key
     let count =
-        |arguments: &[&str]| home.ok(&[arguments, &["snapshots", "--json"]].concat()).lines().len();
+        |arguments: &[&str]| home.ok(&[arguments, &["snapshots", "--json"]].concat()).json().len();
     assert_eq!([count(&["-r", "first"]), count(&[]), count(&["-r", "second"])], [1, 1, 0]);
     let run = home.run_with(&["-r", "third", "snapshots"], &[("THIRD", "correct horse")]);
     assert_eq!(run.code, 0, "{}", run.err);

@@ -4,17 +4,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use serde_json::Value;
+use support::program::{self, Run};
 use tempfile::TempDir;
+
+mod support;
 
 struct Machine {
     directory: TempDir,
-}
-
-struct Ran {
-    code: i32,
-    out: String,
-    err: String,
 }
 
 impl Machine {
@@ -51,43 +47,28 @@ impl Machine {
         fs::read_to_string(self.path(name)).unwrap_or_default()
     }
 
-    fn run(&self, arguments: &[&str]) -> Ran {
-        let output = Command::new(env!("CARGO_BIN_EXE_esker"))
-            .args(arguments)
-            .current_dir(self.directory.path())
-            .env_clear()
-            .env("PATH", "/usr/bin:/bin")
-            .env("HOME", self.directory.path())
-            .env("ESKER_CONFIG", self.path("config"))
-            .env("ESKER_CACHE_DIR", self.path("cache"))
-            .stdin(Stdio::null())
-            .output()
-            .unwrap();
-        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-        Ran {
-            code: output.status.code().unwrap(),
-            out: text(output.stdout),
-            err: text(output.stderr),
-        }
+    fn run(&self, arguments: &[&str]) -> Run {
+        let mut command = program::command(self.directory.path(), arguments);
+        command.env("ESKER_CONFIG", self.path("config")).env("ESKER_CACHE_DIR", self.path("cache"));
+        Run::of(command.output().unwrap())
     }
 
     #[track_caller]
-    fn ends(&self, code: i32, arguments: &[&str]) -> Ran {
+    fn ends(&self, code: i32, arguments: &[&str]) -> Run {
         let ran = self.run(arguments);
         assert_eq!(ran.code, code, "{arguments:?}: {}{}", ran.out, ran.err);
         ran
     }
 
     #[track_caller]
-    fn ok(&self, arguments: &[&str]) -> Ran {
+    fn ok(&self, arguments: &[&str]) -> Run {
         self.ends(0, arguments)
     }
 
     /// Status of each snapshot of a repository.
     fn snapshots(&self, repository: &str) -> Vec<String> {
-        let listed = self.ok(&["-r", repository, "--json", "snapshots"]).out;
-        let lines = listed.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-        let snapshots = lines.filter(|line| line["type"] == "snapshot");
+        let listed = self.ok(&["-r", repository, "--json", "snapshots"]);
+        let snapshots = listed.of_type("snapshot").into_iter();
         snapshots.map(|line| line["status"].as_str().unwrap().to_owned()).collect()
     }
 }

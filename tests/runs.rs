@@ -28,6 +28,7 @@ use esker::store::{Counting, Decision, ErrorKind as StoreKind, Faulty, LocalStor
 use esker::store::{OperationKind, Store};
 use esker::tag::{TagOptions, tag};
 use serde_json::Value;
+use support::program;
 use tempfile::TempDir;
 
 type SharedStore = Arc<dyn Store>;
@@ -437,16 +438,8 @@ impl Home {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_esker"));
-        command
-            .args(["-r", "repository"])
-            .args(arguments)
-            .current_dir(self.directory.path())
-            .env_clear()
-            .env("PATH", "/usr/bin:/bin")
-            .env("HOME", self.directory.path())
-            .env("TZ", "UTC")
-            .stdin(Stdio::null());
+        let arguments = [&["-r", "repository"], arguments].concat();
+        let mut command = program::command(self.directory.path(), &arguments);
         if !arguments.contains(&"--key-file") {
             command.args(["--key-file", "key"]);
         }

@@ -15,6 +15,7 @@ use esker::repository::now_ms;
 use esker::store::{LocalStore, Store};
 use jiff::Timestamp;
 use serde_json::Value;
+use support::program::{self, Run};
 use tempfile::TempDir;
 
 mod support;
@@ -25,12 +26,6 @@ const DAY: u64 = 24 * HOUR;
 /// A home with files to save, a key, and repositories that it opens.
 struct Home {
     directory: TempDir,
-}
-
-struct Run {
-    code: i32,
-    out: String,
-    err: String,
 }
 
 impl Home {
@@ -72,21 +67,7 @@ impl Home {
     }
 
     fn run(&self, arguments: &[&str]) -> Run {
-        let output = Command::new(env!("CARGO_BIN_EXE_esker"))
-            .args(arguments)
-            .current_dir(self.directory.path())
-            .env_clear()
-            .env("PATH", "/usr/bin:/bin")
-            .env("HOME", self.directory.path())
-            .env("TZ", "UTC")
-            .stdin(Stdio::null())
-            .output()
-            .unwrap();
-        Run {
-            code: output.status.code().unwrap(),
-            out: String::from_utf8(output.stdout).unwrap(),
-            err: String::from_utf8(output.stderr).unwrap(),
-        }
+        Run::of(program::command(self.directory.path(), arguments).output().unwrap())
     }
 
     #[track_caller]
@@ -153,13 +134,6 @@ impl Home {
             kept: Vec::new(),
         };
         repository.put_record(record, None).unwrap();
-    }
-}
-
-impl Run {
-    fn of_type(&self, kind: &str) -> Vec<Value> {
-        let lines = self.out.lines().map(|line| serde_json::from_str::<Value>(line).expect(line));
-        lines.filter(|line| line["type"] == kind).collect()
     }
 }
 

@@ -144,11 +144,9 @@ fn was_given_up(repository: &Repository, id: SnapshotId) -> Result<bool> {
 }
 
 fn is_there(repository: &Repository, key: &str) -> Result<bool> {
-    match repository.store().get_range(key, 0, 1) {
-        Ok(_) => Ok(true),
-        Err(error) if error.kind() == StoreKind::NotFound => Ok(false),
+    match repository.store().exists(key) {
         Err(error) if error.kind() == StoreKind::Truncated => Ok(true),
-        Err(error) => Err(error.into()),
+        found => Ok(found?),
     }
 }
 

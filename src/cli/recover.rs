@@ -16,6 +16,7 @@ use super::{Exit, Outcome};
 use crate::config::{self, Profile};
 use crate::format::manifest::Manifest;
 use crate::output::{self, Table};
+use crate::repository::sets::Sets;
 use crate::repository::snapshots::Snapshot;
 use crate::repository::{Error, ErrorKind, Repository, Result};
 use crate::wayback::command::Command;
@@ -129,8 +130,9 @@ fn next_command(manifest: &Manifest, all: &[&Snapshot]) -> String {
 
 /// The newest complete snapshot of each host and profile.
 fn newest(snapshots: &[Snapshot]) -> Vec<&Snapshot> {
+    let sets = Sets::standing(snapshots);
     let mut newest: Vec<&Snapshot> = Vec::new();
-    for snapshot in snapshots.iter().rev().filter(|snapshot| snapshot.is_complete()) {
+    for snapshot in snapshots.iter().rev().filter(|s| s.is_good() && sets.completes(s)) {
         let of = |s: &Snapshot| (s.manifest.host.clone(), s.manifest.profile.clone());
         if !newest.iter().any(|known| of(known) == of(snapshot)) {
             newest.push(snapshot);

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
@@ -18,12 +18,14 @@ use crate::files::{Owners, Rules};
 use crate::format::manifest::Failure;
 use crate::output;
 use crate::progress::Progress;
+use crate::repository::sets::Sets;
 use crate::repository::snapshots::Snapshot;
 use crate::repository::{Error, ErrorKind, Repository, Result};
 use crate::restore::{
     DeletePlan, Overwrite, RestoreOptions, RestoreOutcome, RestoreReport, counterpart, plan_delete,
     restore, restore_with_second,
 };
+use crate::select::Wanted;
 
 /// How many of the things to be deleted are shown before asking.
 const SHOWN_DELETIONS: usize = 20;
@@ -31,7 +33,8 @@ const SHOWN_DELETIONS: usize = 20;
 /// Restore a snapshot, or a part of it
 ///
 /// `restore latest out` makes full paths beneath out; `latest:/etc out` puts the contents of /etc
-/// into out; a file lands in out under its name; `restore latest /` restores in place. `restore latest
+/// into out; a file lands in out under its name; `restore latest /` restores in place. A set's name stands
+/// for all its parts, each into a directory of its own beneath out. `restore latest
 /// --source db --to-command -- psql shop` feeds a stream to a program; `restore --profile web latest`
 /// brings all of a snapshot back as its profile says.
 #[derive(Args)]
@@ -189,10 +192,74 @@ pub fn run(context: &Context, arguments: &Arguments) -> Outcome {
             usage("--yes answers what --delete and --to-command ask: neither is here").into()
         );
     }
-    let mut options = RestoreOptions {
+    // a mistake in them is said before a password is asked for
+    rules(&arguments.include)?;
+    rules(&arguments.exclude)?;
+    let repository = context.open()?;
+    let snapshots = context.readable_snapshots(&repository)?;
+    let parts = match &named.wanted {
+        Wanted::Named(name) => set_parts(&snapshots, name, target)?,
+        _ => Vec::new(),
+    };
+    if parts.is_empty() {
+        let snapshot = context.select(&repository, &snapshots, &named.wanted, &arguments.narrow)?;
+        return restore_one(context, arguments, &named, (&repository, snapshot), target);
+    }
+    if named.path.is_some() || !arguments.narrow.source.is_empty() {
+        return Err(usage("a set is restored as a whole: name one part of it by its id").into());
+    }
+    let mut exit = Exit::Ok;
+    for (snapshot, target) in parts {
+        let part = restore_one(context, arguments, &named, (&repository, snapshot), &target)?;
+        exit = exit.and(part);
+    }
+    Ok(exit)
+}
+
+/// The parts of a set of this name, in its order, and the directory beneath the target that each
+/// goes into; nothing if no set is called so. All of them must be there before the first is written.
+fn set_parts<'a>(
+    snapshots: &'a [Snapshot],
+    name: &str,
+    target: &Path,
+) -> Result<Vec<(&'a Snapshot, PathBuf)>> {
+    if snapshots.iter().any(|snapshot| snapshot.name.as_deref() == Some(name)) {
+        return Ok(Vec::new());
+    }
+    let sets = Sets::standing(snapshots);
+    let Some(set) = sets.find(name)? else { return Ok(Vec::new()) };
+    let lacking: Vec<&str> = set.lacking().collect();
+    if !lacking.is_empty() {
+        let message = format!(
+            "the set {name:?} lacks {}: what it has can be restored part by part, by id",
+            lacking.join(", ")
+        );
+        return Err(Error::failed(message));
+    }
+    let placed = set.parts.iter().filter_map(|(part, snapshot)| Some((part, (*snapshot)?)));
+    placed
+        .map(|(part, snapshot)| {
+            // a name comes from whoever made the snapshot: it must not lead out of the target
+            let is_plain = !matches!(*part, "" | "." | "..") && !part.contains(['/', '\0']);
+            let message = format!("the part {part:?} of {name:?} is no name for a directory");
+            let target = is_plain.then(|| target.join(part)).ok_or_else(|| Error::failed(message));
+            target.map(|target| (snapshot, target))
+        })
+        .collect()
+}
+
+fn restore_one(
+    context: &Context,
+    arguments: &Arguments,
+    named: &SnapshotPath,
+    (repository, snapshot): (&Repository, &Snapshot),
+    target: &Path,
+) -> Outcome {
+    let chosen = sources::chosen(context, repository, snapshot, named, &arguments.narrow)?;
+    let options = RestoreOptions {
         target: std::path::absolute(target)?,
         path: named.key(),
-        sources: Vec::new(),
+        sources: chosen.keys(),
         include: rules(&arguments.include)?,
         exclude: rules(&arguments.exclude)?,
         overwrite: arguments.overwrite.into(),
@@ -201,29 +268,24 @@ pub fn run(context: &Context, arguments: &Arguments) -> Outcome {
         verify: arguments.verify,
         owners: Owners { numeric: arguments.numeric_owner, ..Owners::default() },
     };
-    let repository = context.open()?;
-    let snapshots = context.readable_snapshots(&repository)?;
-    let snapshot = context.select(&repository, &snapshots, &named.wanted, &arguments.narrow)?;
-    options.sources =
-        sources::chosen(context, &repository, snapshot, &named, &arguments.narrow)?.keys();
-    let second = arguments.second.find(context, &repository, snapshot)?;
+    let second = arguments.second.find(context, repository, snapshot)?;
     let reporter = context.reporter();
     if options.delete && !options.dry_run && !arguments.yes {
-        let plan = plan_delete(&repository, snapshot, &options, &reporter);
+        let plan = plan_delete(repository, snapshot, &options, &reporter);
         reporter.finish();
         confirm(&plan?, &reporter)?;
     }
     let restored = match &second {
-        None => restore(&repository, snapshot, &options, &reporter),
+        None => restore(repository, snapshot, &options, &reporter),
         Some((other, same)) => {
-            restore_with_second((&repository, snapshot), (other, same), &options, &reporter)
+            restore_with_second((repository, snapshot), (other, same), &options, &reporter)
         }
     };
     reporter.finish();
     let report = restored?;
     let elapsed = reporter.elapsed_ms();
     match context.json() {
-        true => print_json(&repository, snapshot, &options, &report, elapsed)?,
+        true => print_json(repository, snapshot, &options, &report, elapsed)?,
         false => {
             summary(snapshot, &options, &report, elapsed).iter().for_each(|line| context.say(line))
         }

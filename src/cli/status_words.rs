@@ -49,6 +49,12 @@ pub fn reason(context: &Context, repository: &Repository, run: &Run) -> Option<S
     })
 }
 
+/// What a snapshot is called, else its place in a set: `cluster-7/node-1`.
+pub fn name_or_place(snapshot: &Snapshot) -> String {
+    let place = || snapshot.manifest.set.as_ref().map(|set| format!("{}/{}", set.name, set.part));
+    snapshot.name.clone().or_else(place).unwrap_or_default()
+}
+
 /// The words of a snapshot's status; of one that was never confirmed, `run` is
 /// what its run's state is called.
 pub fn snapshot_text(told: &SnapshotStatus, run: Option<String>, now: u64) -> String {
@@ -66,6 +72,12 @@ pub fn snapshot_text(told: &SnapshotStatus, run: Option<String>, now: u64) -> St
         Status::Expired => words.push("expired".to_owned()),
         Status::Deleting { undo_until } => words.push(deleting(undo_until, now)),
         Status::BeingDeleted => words.push("being deleted".to_owned()),
+    }
+    match (&told.set_lacks, told.status) {
+        (Some(lacking), Status::Complete | Status::Partial) if !lacking.is_empty() => {
+            words.push(output::sentence(&format!("set lacks {}", lacking.join(", "))).into_owned());
+        }
+        _ => {}
     }
     if snapshot.pinned {
         words.push("pinned".to_owned());

@@ -9,17 +9,18 @@ use super::{Exit, Outcome};
 use crate::id::SnapshotId;
 use crate::output;
 use crate::progress::Progress;
+use crate::repository::sets::{Gathered, Sets};
 use crate::repository::snapshots::{Listing, Snapshot};
 use crate::repository::{Error, Repository, Result, now_ms};
 use crate::undo::{Undone, undo, undo_unreadable};
 
 /// Take forgotten snapshots back
 ///
-/// Works until a prune has swept them. It says *recovered* only after everything the snapshot needs was
-/// seen to be there, and in no announcement of a prune.
+/// Works until a prune has swept them; the parts of a set come back together. It says *recovered* only after
+/// everything the snapshot needs was seen to be there, and in no announcement of a prune.
 #[derive(Args)]
 pub struct Arguments {
-    /// Snapshots by id or name
+    /// Snapshots by id or name, sets by name
     #[arg(value_name = "SNAPSHOT", required = true)]
     snapshots: Vec<String>,
 }
@@ -28,9 +29,17 @@ pub fn run(context: &Context, arguments: &Arguments) -> Outcome {
     let repository = context.open()?;
     repository.require_maintain()?;
     let listing = context.listing(&repository)?;
+    let sets = Sets::forgotten(&listing.snapshots);
     let mut wanted = Vec::new();
     for name in &arguments.snapshots {
-        wanted.push(find(&repository, &listing, name)?);
+        let found = find(&repository, (&listing, &sets), name)?;
+        let set = listing.snapshots.iter().find(|s| s.id == found).and_then(|s| sets.with(s));
+        let parts = set.into_iter().flat_map(Gathered::members).map(|snapshot| snapshot.id);
+        for id in std::iter::once(found).chain(parts) {
+            if !wanted.contains(&id) {
+                wanted.push(id);
+            }
+        }
     }
     let reporter = context.reporter();
     let undone = undo_each(&repository, &listing, &wanted, &reporter);
@@ -79,7 +88,14 @@ fn undo_each(
 
 /// Names of forgotten snapshots count before those of others: it is they that
 /// are meant.
-fn find(repository: &Repository, listing: &Listing, name: &str) -> Result<SnapshotId> {
+fn find(
+    repository: &Repository,
+    (listing, sets): (&Listing, &Sets<'_>),
+    name: &str,
+) -> Result<SnapshotId> {
+    if let Some(part) = sets.find(name)?.and_then(|set| set.members().next()) {
+        return Ok(part.id);
+    }
     let forgotten: Vec<&Snapshot> =
         listing.snapshots.iter().filter(|snapshot| snapshot.forgotten.is_some()).collect();
     let named: Vec<_> =

@@ -83,7 +83,7 @@ pub struct ProfileSettings {
     /// The host that snapshots are of; this machine without it.
     pub host: Option<String>,
     pub tags: Option<Vec<String>>,
-    /// The snapshot's name: `{time:%Y-%m-%d}`, `{set}`.
+    /// The snapshot's name: `{host}`, `{profile}`, `{id}`, `{time:%Y-%m-%d}`.
     pub name: Option<String>,
     /// How long a snapshot is to be kept at least and at most.
     pub expire_after: Option<Period>,

@@ -36,12 +36,15 @@ pub struct GroupKey {
     pub tags: Option<Vec<String>>,
 }
 
-/// A part of a set is grouped by what it is a part of, whatever else is asked:
-/// its host may change, its place in the set does not.
+/// A part of sets is grouped by its place in them, whatever else is asked: its
+/// host may change, its place does not. The sets' names differ from one to the
+/// next.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SetKey {
-    pub name: String,
+    pub profile: String,
     pub part: String,
+    /// Sorted.
+    pub parts: Vec<String>,
     /// Sorted.
     pub writers: Vec<WriterId>,
 }
@@ -50,8 +53,9 @@ impl GroupKey {
     pub fn of(snapshot: &Snapshot, by: GroupBy) -> GroupKey {
         let manifest = &snapshot.manifest;
         let set = manifest.set.as_ref().map(|set| SetKey {
-            name: set.name.clone(),
+            profile: manifest.profile.clone(),
             part: set.part.clone(),
+            parts: sorted(set.parts.clone()),
             writers: sorted(set.writers.clone()),
         });
         let by = if set.is_some() { GroupBy::NONE } else { by };

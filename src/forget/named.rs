@@ -4,8 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::group::GroupKey;
-use super::plan::{Cause, Fate, Group, Item, Keep, Plan, PlanOptions, Replaced, left, standing};
+use super::plan::{
+    Cause, Fate, Group, Item, Keep, Plan, PlanOptions, Replaced, keep_sets_together, left, standing,
+};
 use crate::id::SnapshotId;
+use crate::repository::sets::Sets;
 use crate::repository::snapshots::{Listing, Snapshot};
 use crate::repository::{Error, ErrorKind, Result};
 
@@ -20,11 +23,15 @@ pub enum Named<'a> {
     Unbelieved(SnapshotId),
 }
 
-/// The one snapshot that is meant by a name or the beginning of an id.
+/// The one snapshot that is meant by a name or the beginning of an id; of a set
+/// that is named, one of its parts.
 pub fn find<'a>(listing: &'a Listing, wanted: &str) -> Result<Named<'a>> {
     let found = match by_name(listing, wanted)? {
         Some(snapshot) => Named::Snapshot(snapshot),
-        None => by_id(listing, wanted)?,
+        None => match part_of(listing, wanted)? {
+            Some(snapshot) => Named::Snapshot(snapshot),
+            None => by_id(listing, wanted)?,
+        },
     };
     if let Named::Snapshot(snapshot) = found {
         require_not_replaced(listing, snapshot)?;
@@ -48,6 +55,11 @@ fn by_name<'a>(listing: &'a Listing, wanted: &str) -> Result<Option<&'a Snapshot
             Err(Error::new(ErrorKind::Usage, message))
         }
     }
+}
+
+fn part_of<'a>(listing: &'a Listing, set: &str) -> Result<Option<&'a Snapshot>> {
+    let sets = Sets::standing(&listing.snapshots);
+    Ok(sets.find(set)?.and_then(|set| set.members().next()))
 }
 
 fn by_id<'a>(listing: &'a Listing, wanted: &str) -> Result<Named<'a>> {
@@ -87,18 +99,24 @@ fn require_not_replaced(listing: &Listing, snapshot: &Snapshot) -> Result<()> {
     }
 }
 
-/// Forgets what was named, whatever else is said of it; what was forgotten
-/// before stays as it is.
+/// Forgets what was named, whatever else is said of it, and the rest of its set
+/// with it; what was forgotten before stays as it is.
 pub fn plan_named<'a>(
     listing: &'a Listing,
     named: &[Named<'_>],
     options: &PlanOptions<'_>,
 ) -> Plan<'a> {
+    let sets = Sets::standing(&listing.snapshots);
     let mut ids = BTreeSet::new();
     let mut unbelieved = BTreeSet::new();
     for name in named {
         match name {
-            Named::Snapshot(snapshot) => ids.insert(snapshot.id),
+            Named::Snapshot(snapshot) => {
+                ids.extend(
+                    sets.with(snapshot).into_iter().flat_map(|set| set.members()).map(|s| s.id),
+                );
+                ids.insert(snapshot.id)
+            }
             Named::Unbelieved(id) => unbelieved.insert(*id),
         };
     }
@@ -120,15 +138,18 @@ pub fn plan_tagged<'a>(
     chosen: &dyn Fn(&Snapshot) -> bool,
     options: &PlanOptions<'_>,
 ) -> Plan<'a> {
-    plan_by(listing, options, &|snapshot| {
+    let sets = Sets::standing(&listing.snapshots);
+    let mut plan = plan_by(listing, options, &|snapshot| {
         // its date is nobody's reason here
         let fate = match left(snapshot, listing, u64::MAX) {
             Some(left) => Fate::Leave(left),
             None if snapshot.pinned => Fate::Keep(vec![Keep::Pinned]),
             None => Fate::Forget(Cause::Tagged),
         };
-        chosen(snapshot).then_some(fate)
-    })
+        sets.any(snapshot, chosen).then_some(fate)
+    });
+    keep_sets_together(&mut plan.groups, &sets);
+    plan
 }
 
 /// A plan of the groups in which `fate` knows a snapshot; the others stay.

@@ -1,15 +1,17 @@
 //! All rules on all groups: for each snapshot, whether it stays and why.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use jiff::tz::TimeZone;
 
 use super::group::{GroupBy, GroupKey};
 use super::policy::{Policy, Rule};
-use super::slots::{Verdict, is_complete, judge};
+use super::slots::{Verdict, judge};
 use crate::id::SnapshotId;
 use crate::repository::chains::Chains;
 use crate::repository::clock::latest_believed;
+use crate::repository::sets::Sets;
 use crate::repository::snapshots::{Listing, Snapshot, State};
 
 /// What a plan is made by.
@@ -69,6 +71,8 @@ pub enum Keep {
     Newest,
     /// It is one of so many good ones that always stay.
     Floor,
+    /// Another part of its set stays.
+    Set,
     /// No rule was given that lets it go.
     NotAsked,
 }
@@ -144,22 +148,24 @@ impl<'a> Plan<'a> {
     }
 }
 
-/// Applies a policy to those snapshots of a listing that `chosen` lets pass.
+/// Applies a policy to those snapshots of a listing that `chosen` lets pass. A set
+/// is chosen with any of its parts, and stays or goes as one.
 pub fn plan<'a>(
     listing: &'a Listing,
     chosen: &dyn Fn(&Snapshot) -> bool,
     policy: &Policy,
     options: &PlanOptions<'_>,
 ) -> Plan<'a> {
+    let sets = Sets::standing(&listing.snapshots);
     let mut groups: BTreeMap<GroupKey, Vec<&Snapshot>> = BTreeMap::new();
-    for snapshot in standing(listing).filter(|snapshot| chosen(snapshot)) {
+    for snapshot in standing(listing).filter(|snapshot| sets.any(snapshot, chosen)) {
         groups.entry(GroupKey::of(snapshot, options.group_by)).or_default().push(snapshot);
     }
     let replaced = Replaced::of(listing);
     let has = |tag: &String| listing.snapshots.iter().any(|s| s.tags.contains(tag));
     let unmatched_tags = policy.keep_tags.iter().filter(|tag| !has(tag)).cloned().collect();
     let groups = groups.into_iter().map(|(key, snapshots)| {
-        let fates = GroupPlan::new(&snapshots, listing, policy, options).fates();
+        let fates = GroupPlan::new(&snapshots, &sets, listing, policy, options).fates();
         let items = snapshots.into_iter().zip(fates).map(|(snapshot, fate)| Item {
             snapshot,
             fate,
@@ -168,11 +174,25 @@ pub fn plan<'a>(
         });
         Group { key, items: items.collect() }
     });
+    let mut groups: Vec<Group<'_>> = groups.collect();
+    keep_sets_together(&mut groups, &sets);
     Plan {
-        groups: groups.collect(),
+        groups,
         unmatched_tags,
         left_behind: replaced.left_behind(listing, chosen),
         unbelieved: Vec::new(),
+    }
+}
+
+/// A set of which one part stays, stays.
+pub(super) fn keep_sets_together(groups: &mut [Group<'_>], sets: &Sets<'_>) {
+    let set_of = |item: &Item<'_>| sets.with(item.snapshot).map(std::ptr::from_ref);
+    let items = groups.iter().flat_map(|group| &group.items);
+    let staying: HashSet<_> = items.filter(|item| !item.goes()).filter_map(set_of).collect();
+    for item in groups.iter_mut().flat_map(|group| &mut group.items) {
+        if item.goes() && set_of(item).is_some_and(|set| staying.contains(&set)) {
+            item.fate = Fate::Keep(vec![Keep::Set]);
+        }
     }
 }
 
@@ -199,6 +219,7 @@ struct GroupPlan<'a, 'b> {
     snapshots: &'b [&'a Snapshot],
     /// Those that rules look at, newest first.
     counting: Vec<&'a Snapshot>,
+    sets: &'b Sets<'a>,
     listing: &'b Listing,
     policy: &'b Policy,
     options: &'b PlanOptions<'b>,
@@ -207,13 +228,16 @@ struct GroupPlan<'a, 'b> {
 impl<'a, 'b> GroupPlan<'a, 'b> {
     fn new(
         snapshots: &'b [&'a Snapshot],
+        sets: &'b Sets<'a>,
         listing: &'b Listing,
         policy: &'b Policy,
         options: &'b PlanOptions<'b>,
     ) -> Self {
         let counts = |s: &&Snapshot| left(s, listing, options.now_ms).is_none();
-        let counting = snapshots.iter().rev().copied().filter(counts).collect();
-        GroupPlan { snapshots, counting, listing, policy, options }
+        let mut counting: Vec<_> = snapshots.iter().rev().copied().filter(counts).collect();
+        // stable: of one set's time the newest first
+        counting.sort_by_key(|snapshot| Reverse(sets.started(snapshot)));
+        GroupPlan { snapshots, counting, sets, listing, policy, options }
     }
 
     fn fates(&self) -> Vec<Fate> {
@@ -263,7 +287,7 @@ impl<'a, 'b> GroupPlan<'a, 'b> {
             .collect();
         let mut verdicts: HashMap<_, Vec<_>> = HashMap::new();
         for rule in &self.policy.rules {
-            let judged = judge(rule, &slotted, self.options.now_ms, self.options.zone);
+            let judged = judge(rule, &slotted, self.sets, self.options.now_ms, self.options.zone);
             for (snapshot, verdict) in slotted.iter().zip(judged) {
                 verdicts.entry(snapshot.id).or_default().push((*rule, verdict));
             }
@@ -296,7 +320,7 @@ impl<'a, 'b> GroupPlan<'a, 'b> {
     fn always_kept(&self) -> BTreeSet<SnapshotId> {
         let mut by_worth = self.counting.clone();
         // stable: newest first among equals
-        by_worth.sort_by_key(|snapshot| (!is_complete(snapshot), self.is_expired(snapshot)));
+        by_worth.sort_by_key(|s| (!self.sets.completes(s), self.is_expired(s)));
         by_worth.iter().take(self.policy.floor as usize).map(|snapshot| snapshot.id).collect()
     }
 }

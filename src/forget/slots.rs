@@ -7,8 +7,8 @@ use std::collections::HashMap;
 use jiff::tz::TimeZone;
 
 use super::policy::{Limit, Rule, before, on_calendar};
-use crate::format::manifest::Outcome;
 use crate::id::SnapshotId;
+use crate::repository::sets::Sets;
 use crate::repository::snapshots::Snapshot;
 
 /// What a rule says of one snapshot.
@@ -41,6 +41,7 @@ struct Slot {
 pub(super) fn judge(
     rule: &Rule,
     snapshots: &[&Snapshot],
+    sets: &Sets<'_>,
     now_ms: u64,
     zone: &TimeZone,
 ) -> Vec<Verdict> {
@@ -50,7 +51,7 @@ pub(super) fn judge(
     };
     let mut verdicts = vec![Verdict::TooOld; snapshots.len()];
     let mut complete_before = 0;
-    for (position, slot) in slots(rule, snapshots, since, zone).into_iter().enumerate() {
+    for (position, slot) in slots(rule, (snapshots, sets), since, zone).into_iter().enumerate() {
         let rank = if slot.complete { complete_before } else { position };
         complete_before += usize::from(slot.complete);
         for &member in &slot.members {
@@ -68,14 +69,20 @@ pub(super) fn judge(
 }
 
 /// The slots that hold snapshots begun since `since`, newest first.
-fn slots(rule: &Rule, snapshots: &[&Snapshot], since: u64, zone: &TimeZone) -> Vec<Slot> {
+fn slots(
+    rule: &Rule,
+    (snapshots, sets): (&[&Snapshot], &Sets<'_>),
+    since: u64,
+    zone: &TimeZone,
+) -> Vec<Slot> {
     let mut slots: Vec<Slot> = Vec::new();
     let mut known: HashMap<String, usize> = HashMap::new();
     for (place, snapshot) in snapshots.iter().enumerate() {
-        if snapshot.manifest.started < since {
+        let started = sets.started(snapshot);
+        if started < since {
             continue;
         }
-        let name = rule.period.slot(&on_calendar(snapshot.manifest.started, zone));
+        let name = rule.period.slot(&on_calendar(started, zone));
         match name.as_ref().and_then(|name| known.get(name)) {
             Some(&slot) => slots[slot].members.push(place),
             None => {
@@ -85,17 +92,13 @@ fn slots(rule: &Rule, snapshots: &[&Snapshot], since: u64, zone: &TimeZone) -> V
         }
     }
     for slot in &mut slots {
-        let complete = slot.members.iter().find(|&&place| is_complete(snapshots[place]));
+        let complete = slot.members.iter().find(|&&place| sets.completes(snapshots[place]));
         slot.complete = complete.is_some();
         let fullest =
             slot.members.iter().max_by_key(|&&place| (fullness(snapshots[place]), Reverse(place)));
         slot.keeper = *complete.or(fullest).unwrap_or(&slot.keeper);
     }
     slots
-}
-
-pub(super) fn is_complete(snapshot: &Snapshot) -> bool {
-    snapshot.manifest.outcome == Outcome::Complete
 }
 
 /// How much a partial snapshot holds.

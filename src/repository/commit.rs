@@ -325,10 +325,6 @@ impl Repository {
     }
 
     pub(crate) fn exists(&self, key: &str) -> Result<bool> {
-        match self.store.get_range(key, 0, 1) {
-            Ok(_) => Ok(true),
-            Err(error) if is_gone(&error) => Ok(false),
-            Err(error) => Err(error.into()),
-        }
+        Ok(self.store.exists(key)?)
     }
 }

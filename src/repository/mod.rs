@@ -22,6 +22,7 @@
 //! | `snapshots` | list snapshots and judge them |
 //! | `checkpoints` | when packs put so far get their segment |
 //! | `chains` | manifests that replace one another |
+//! | `sets` | snapshots of several hosts that count as one |
 //! | `runs` | list runs: who signed in, and how far it came |
 //! | `records` | results of runs, as they were put |
 //! | `adopt` | take over what interrupted runs put |
@@ -54,6 +55,7 @@ mod ranged;
 pub mod records;
 pub mod runs;
 pub mod segments;
+pub mod sets;
 pub mod snapshots;
 pub mod sync;
 pub mod translations;

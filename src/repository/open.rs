@@ -20,7 +20,7 @@ use crate::format::object::MAX_OBJECT;
 use crate::format::slot::{Method, Role, Secrets, Slot, slot_key};
 use crate::format::update::{self, ConfigUpdate, Features, Writer};
 use crate::id::{RepositoryId, SlotId, WriterId};
-use crate::store::{ErrorKind as StoreKind, Store};
+use crate::store::Store;
 
 /// What opens a slot.
 pub enum Unlock {
@@ -212,11 +212,7 @@ impl Repository {
 }
 
 fn store_holds_repository(store: &Arc<dyn Store>) -> Result<bool> {
-    match store.get_range(CONFIG_KEY, 0, 1) {
-        Ok(_) => Ok(true),
-        Err(error) if error.kind() == StoreKind::NotFound => Ok(false),
-        Err(error) => Err(error.into()),
-    }
+    Ok(store.exists(CONFIG_KEY)?)
 }
 
 fn open_index(local: &LocalState) -> Result<Index> {

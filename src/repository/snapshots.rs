@@ -8,6 +8,7 @@ use super::blocks::is_gone;
 use super::error::{Error, ErrorKind, Result};
 use super::index::CachedObject;
 use super::keyring::{Standing, Trust};
+use super::sets::Sets;
 use super::sync::Troubles;
 use crate::format::manifest::{self, Manifest, PrivatePart, manifest_key, snapshot_of_key};
 use crate::format::notes::{self, Confirmation, Mark, MarkKind, confirmation_key};
@@ -461,13 +462,27 @@ impl Repository {
             snapshots.iter().filter(|s| hex && s.id.to_hex().starts_with(&lower)).collect();
         match matching.as_slice() {
             [snapshot] => Ok(snapshot),
-            [] => Err(Error::new(ErrorKind::Failed, format!("no snapshot is called {wanted:?}"))),
+            [] => Err(none_called(snapshots, wanted)),
             several => Err(Error::new(
                 ErrorKind::Usage,
                 format!("{} snapshots begin with {wanted:?}: type more of the id", several.len()),
             )),
         }
     }
+}
+
+/// Nothing has this name, or a set has it.
+fn none_called(snapshots: &[Snapshot], wanted: &str) -> Error {
+    let sets = Sets::standing(snapshots);
+    let Ok(Some(set)) = sets.find(wanted) else {
+        return Error::new(ErrorKind::Failed, format!("no snapshot is called {wanted:?}"));
+    };
+    let parts = set.parts.iter().filter_map(|(part, snapshot)| {
+        snapshot.map(|snapshot| format!("{part} is {}", &snapshot.id.to_hex()[..8]))
+    });
+    let parts: Vec<String> = parts.collect();
+    let message = format!("{wanted:?} is a set: name one part of it: {}", parts.join(", "));
+    Error::new(ErrorKind::Usage, message)
 }
 
 /// A mark that was read and may be said.

@@ -21,17 +21,20 @@ pub use self::way_back::{Profiles, way_back};
 use crate::config::profile::Standby;
 use crate::format::notes::Record;
 use crate::id::SnapshotId;
+use crate::repository::sets::Sets;
 use crate::repository::snapshots::Snapshot;
 
 /// What records of standbys say that they are about.
 pub const EXTENT: &str = "standby";
 
-/// The snapshot that the standby should hold: the newest complete one. Snapshots come
-/// oldest first.
+/// The snapshot that the standby should hold: the newest complete one, of a set one whose set
+/// is whole. Snapshots come oldest first.
 pub fn newest<'a>(snapshots: &'a [Snapshot], standby: &Standby) -> Option<&'a Snapshot> {
+    let sets = Sets::standing(snapshots);
     let is_meant = |snapshot: &&Snapshot| {
         let manifest = &snapshot.manifest;
-        snapshot.is_complete()
+        snapshot.is_good()
+            && sets.completes(snapshot)
             && manifest.host == standby.host
             && manifest.profile == standby.profile
     };

@@ -88,6 +88,16 @@ pub trait Store: Send + Sync {
     /// The caller bounds `length`: that much memory is allocated once the object is known to be long enough.
     fn get_range(&self, key: &str, offset: u64, length: u64) -> Result<Bytes>;
 
+    /// Whether an object is there; [`ErrorKind::Truncated`] if it is shorter than any that esker writes.
+    fn exists(&self, key: &str) -> Result<bool> {
+        // not one byte: there are servers that take `bytes=0-0` for the whole object
+        match self.get_range(key, 0, 2) {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Lists the whole subtree under a prefix that ends in `/` (or everything, for the empty prefix), sorted by key.
     ///
     /// Names that are no valid keys are left out. A prefix under which nothing was ever put is an empty listing.

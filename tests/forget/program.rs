@@ -2,38 +2,16 @@
 
 use std::fs;
 use std::io::Write;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::support::program::{self, Run};
+
 /// A home with a repository and a directory to save.
 struct Home {
     directory: TempDir,
-}
-
-struct Run {
-    code: i32,
-    out: String,
-    err: String,
-}
-
-impl Run {
-    fn of(output: Output) -> Run {
-        Run {
-            code: output.status.code().unwrap_or(-1),
-            out: String::from_utf8(output.stdout).unwrap(),
-            err: String::from_utf8(output.stderr).unwrap(),
-        }
-    }
-
-    fn json(&self) -> Vec<Value> {
-        self.out.lines().map(|line| serde_json::from_str(line).expect(line)).collect()
-    }
-
-    fn last(&self) -> Value {
-        self.json().pop().expect("an object")
-    }
 }
 
 impl Home {
@@ -45,23 +23,9 @@ impl Home {
         home
     }
 
-    /// In a session of its own a process has no terminal.
-    fn command(&self, program: &str) -> Command {
-        let mut command = Command::new(program);
-        command
-            .current_dir(self.directory.path())
-            .env_clear()
-            .env("PATH", "/usr/bin:/bin")
-            .env("HOME", self.directory.path())
-            .env("TZ", "UTC")
-            .stdin(Stdio::null());
-        command
-    }
-
     fn run(&self, arguments: &str) -> Run {
-        let mut command = self.command("setsid");
-        command.args(["-w", env!("CARGO_BIN_EXE_esker")]).args(arguments.split_whitespace());
-        Run::of(command.output().unwrap())
+        let arguments: Vec<&str> = arguments.split_whitespace().collect();
+        Run::of(program::command(self.directory.path(), &arguments).output().unwrap())
     }
 
     fn ok(&self, arguments: &str) -> Run {
@@ -80,7 +44,9 @@ impl Home {
 
     /// At a terminal, where `answer` is typed.
     fn at_terminal(&self, arguments: &str, answer: &str) -> Run {
-        let mut command = self.command("script");
+        let mut command = Command::new("script");
+        command.current_dir(self.directory.path()).env_clear();
+        command.env("PATH", "/usr/bin:/bin").env("HOME", self.directory.path()).env("TZ", "UTC");
         let line = format!("{} {arguments}", env!("CARGO_BIN_EXE_esker"));
         command.args(["-qec", &line, "/dev/null"]);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -5,7 +5,7 @@
 . "$(dirname "$0")/lib"
 
 server elasticsearch
-server ceph
+server moto
 step servers
 
 engine=$work/servers/elasticsearch
@@ -47,13 +47,13 @@ touch -d '2020-02-29 12:00:00.123456789' "$home/runtime/plugins/orchestrator.zip
 remember() {
   mkdir -p "$secrets"
   (umask 077 && cp "$engine/password" "$secrets/elastic" && printf '%s\n' "$password" >"$work/password" &&
-    setting ceph AWS_ACCESS_KEY_ID >"$work/backups.AWS_ACCESS_KEY_ID" &&
-    setting ceph AWS_SECRET_ACCESS_KEY >"$work/backups.AWS_SECRET_ACCESS_KEY")
+    setting moto AWS_ACCESS_KEY_ID >"$work/backups.AWS_ACCESS_KEY_ID" &&
+    setting moto AWS_SECRET_ACCESS_KEY >"$work/backups.AWS_SECRET_ACCESS_KEY")
 }
 remember
 
 {
-  repository backups ceph AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY
+  repository backups moto AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY
   cat <<C
 [profiles.alien4cloud]
 repositories = ["backups"]
@@ -132,8 +132,8 @@ disaster
 rm -rf "$engine" "$home" "$secrets" "$work/password" "$work"/backups.*
 # a new search engine with nothing in it
 again elasticsearch
-(. "$work/servers/ceph/env" && unset ESKER_REPOSITORY && export ESKER_PASSWORD=$password &&
-  ends 0 "$ESKER" -r "$(place ceph backups)" recover --profile alien4cloud)
+(. "$work/servers/moto/env" && unset ESKER_REPOSITORY && export ESKER_PASSWORD=$password &&
+  ends 0 "$ESKER" -r "$(place moto backups)" recover --profile alien4cloud)
 says "$secrets/elastic"
 remember
 ends 0 "$ESKER" -r backups restore --profile alien4cloud latest --yes

@@ -108,7 +108,7 @@ for host in sql node-1 node-2; do
 repositories = ["cluster"]
 host = "$host"
 name = "backup-{id}-{host}"
-retention = { last = 1 }
+retention = { last = 2 }
 set = { name = "backup-{id}", part = "$host", parts = ["sql", "node-1", "node-2"] }
 
 [[profiles.$host.sources]]
@@ -187,6 +187,9 @@ for host in sql node-1 node-2; do
   [ "$(status backup-4294967004-$host)" = complete ] && [ "$(status backup-4294967001-$host)" = complete ] ||
     fail "both nights are complete: $(on sql -r cluster snapshots)"
 done
+# the sets that lack a node push out no whole one, and of them only the newest is left
+[ "$(status backup-4294967003-sql)$(status backup-4294967003-node-1)" = complete ] || fail 'the newest set is gone'
+[ "$(status backup-4294967002-node-1)" = deleting ] || fail 'a set that lacks a node stays'
 step 'second night'
 
 everything >"$work/everything"
@@ -218,6 +221,15 @@ done
 ndb_restore 4294967004
 for node in 1 2; do cmp "$work/nodes-before/$node/fragment" "$NODES/$node/fragment" || fail "rows of node $node differ"; done
 step restored
+
+# the set as one: each part in a directory of its own
+ends 0 on sql -q -r cluster restore backup-4294967004 "$work/set"
+for part in sql node-1 node-2; do [ -d "$work/set/$part" ] || fail "the set came back without $part"; done
+rm -r "$work/set"
+ends 1 on sql -q -r cluster restore backup-4294967003 "$work/set"
+says 'lacks sql, node-2'
+[ ! -e "$work/set" ] || fail 'a part of a set that is not whole was written'
+step 'set restored'
 
 night 4294967005
 step 'next night'

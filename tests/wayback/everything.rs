@@ -54,7 +54,7 @@ fn everything_comes_back_in_its_order() {
     home.fails(2, &BACK[..4], "say --yes");
     assert!(!home.has("tree") && !home.has("order"));
     let run = home.ok(&[&["--json"], &BACK[..]].concat());
-    assert!(run.json("step").iter().all(|step| step["outcome"] == "restored"));
+    assert!(run.of_type("step").iter().all(|step| step["outcome"] == "restored"));
     assert_eq!(fs::read(home.path("tree/a")).unwrap(), b"of the tree");
     assert_eq!(fs::read(home.path("other/b")).unwrap(), b"of the other");
     assert_eq!(fs::read(home.path("second")).unwrap(), noise(2 << 20));
@@ -112,7 +112,7 @@ fn after_a_step_that_fails_none_follows() {
     home.write("fail", b"");
     let run = home.run(&[&["--json"], &BACK[..]].concat());
     assert_eq!(run.code, 1, "{}", run.err);
-    let steps = run.json("step");
+    let steps = run.of_type("step");
     let outcome = |name: &str| steps.iter().find(|step| step["name"] == name).unwrap();
     assert_eq!(outcome("first")["outcome"], "failed");
     assert_eq!(outcome("second")["outcome"], "not_begun");

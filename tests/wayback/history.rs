@@ -13,7 +13,7 @@ fn told(home: &Home, more: &[&str]) -> Vec<(String, i64, String)> {
     let of = |item: Value| {
         (text(&item["kind"]), item["exit_code"].as_i64().unwrap_or(-1), text(&item["outcome"]))
     };
-    run.json("run").into_iter().map(of).collect()
+    run.of_type("run").into_iter().map(of).collect()
 }
 
 fn entry(kind: &str, code: i64, outcome: &str) -> (String, i64, String) {
@@ -54,9 +54,9 @@ fn every_run_is_told_with_how_it_ended() {
     assert_eq!(told(&home, &["--host", "elsewhere"]), []);
     // records of what concerns no snapshot are of no profile
     assert_eq!(told(&home, &["--profile", "default"]), expected[..2]);
-    let failed = home.ok(&["history", "--json"]).json("run").remove(1);
+    let failed = home.ok(&["history", "--json"]).of_type("run").remove(1);
     let log = home.ok(&["history", "--log", failed["id"].as_str().unwrap()]);
-    assert!(String::from_utf8(log.out).unwrap().contains("packs/"));
+    assert!(log.out.contains("packs/"));
     home.fails(1, &["history", "--log", "zz"], "no run has an id");
 }
 
@@ -83,10 +83,10 @@ fn what_a_check_found_is_in_its_log() {
     fs::write(&pack, bytes).unwrap();
     assert_eq!(home.run(&["check", "--read-data"]).code, 20);
     assert_eq!(told(&home, &["--kind", "check"]), [entry("check", 20, "damage")]);
-    let check = home.ok(&["history", "--json", "--kind", "check"]).json("run").remove(0);
+    let check = home.ok(&["history", "--json", "--kind", "check"]).of_type("run").remove(0);
     let log = home.ok(&["history", "--log", check["id"].as_str().unwrap()]);
     let name = pack.file_name().unwrap().to_str().unwrap();
-    assert!(String::from_utf8(log.out).unwrap().contains(name));
+    assert!(log.out.contains(name));
 }
 
 /// Nothing is written, and nothing told.

@@ -5,8 +5,9 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use serde_json::Value;
 use tempfile::TempDir;
+
+use crate::support::program::{self, Run};
 
 pub struct Home {
     directory: TempDir,
@@ -42,20 +43,8 @@ impl Home {
         self.path(name).exists()
     }
 
-    /// The program without a terminal.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new("setsid");
-        command
-            .arg("-w")
-            .arg(env!("CARGO_BIN_EXE_esker"))
-            .args(arguments)
-            .current_dir(self.directory.path())
-            .env_clear()
-            .env("PATH", "/usr/bin:/bin")
-            .env("HOME", self.directory.path())
-            .env("TZ", "UTC")
-            .stdin(Stdio::null());
-        command
+        program::command(self.directory.path(), arguments)
     }
 
     pub fn run(&self, arguments: &[&str]) -> Run {
@@ -110,29 +99,6 @@ pub fn files(directory: &Path) -> Vec<PathBuf> {
     }
     found.sort();
     found
-}
-
-pub struct Run {
-    pub code: i32,
-    pub out: Vec<u8>,
-    pub err: String,
-}
-
-impl Run {
-    pub fn of(output: Output) -> Run {
-        Run {
-            code: output.status.code().unwrap_or(-1),
-            out: output.stdout,
-            err: String::from_utf8(output.stderr).unwrap(),
-        }
-    }
-
-    /// Objects of a type on standard output.
-    pub fn json(&self, kind: &str) -> Vec<Value> {
-        let text = std::str::from_utf8(&self.out).unwrap();
-        let objects = text.lines().map(|line| serde_json::from_str::<Value>(line).expect(line));
-        objects.filter(|object| object["type"] == kind).collect()
-    }
 }
 
 /// Bytes that do not compress.

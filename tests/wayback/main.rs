@@ -6,4 +6,7 @@ mod everything;
 mod history;
 mod home;
 mod recover;
+mod sets;
 mod streams;
+#[path = "../support/mod.rs"]
+mod support;

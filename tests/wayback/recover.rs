@@ -70,7 +70,7 @@ fn a_file_that_is_there_stays() {
     assert_eq!(fs::read(home.path(CONFIGURATION)).unwrap(), before);
     home.write("empty", b"");
     home.fails(1, &lost(&repository, &["--output", "empty"]), "is there already");
-    let printed = home.ok(&lost(&repository, &["--output", "-"])).out;
+    let printed = home.ok(&lost(&repository, &["--output", "-"])).bytes;
     home.ok(&lost(&repository, &["--output", "new/file"]));
     assert_eq!(fs::read(home.path("new/file")).unwrap(), printed);
 }
@@ -83,7 +83,7 @@ fn of_several_one_must_be_named() {
     fs::remove_file(home.path(CONFIGURATION)).unwrap();
     let run = home.run(&[&["--json"], &lost(&repository, &[])[..]].concat());
     assert_eq!(run.code, 2, "{}", run.err);
-    let candidates = run.json("candidate");
+    let candidates = run.of_type("candidate");
     assert_eq!(candidates.len(), 2);
     assert!(candidates.iter().any(|c| c["profile"] == "web" && c["has_profile"] == true));
     home.fails(1, &lost(&repository, &["--profile", "default"]), "without a profile");

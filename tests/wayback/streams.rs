@@ -39,7 +39,7 @@ fn a_source_narrows_to_snapshots_that_have_it() {
     home.ok(&["restore", "latest", "--source", "db", "out"]);
     assert_eq!(fs::read(home.path("out/db")).unwrap(), dump);
     home.fails(1, &["restore", "latest", "--source", "dc", "out"], "no complete snapshot matches");
-    let listed = home.ok(&["snapshots", "--json"]).json("snapshot");
+    let listed = home.ok(&["snapshots", "--json"]).of_type("snapshot");
     let newest = listed.last().unwrap()["id"].as_str().unwrap();
     home.fails(1, &["restore", newest, "--source", "db", "out"], "has no source db; it has /");
     home.fails(2, &["restore", "latest:/etc", "--source", "db", "out"], "in no source");
@@ -69,10 +69,10 @@ fn a_stream_goes_into_a_command() {
     let to = ["restore", "latest", "--source", "db", "--yes", "--to-command", "--"];
     let run = home.ok(&[&to[..], &["sh", "-c", "cat > got; echo done >&2; echo printed"]].concat());
     assert_eq!(fs::read(home.path("got")).unwrap(), dump);
-    assert_eq!(run.out, b"printed\n");
+    assert_eq!(run.out, "printed\n");
     assert!(run.err.contains("db: done"), "{}", run.err);
     let run = home.ok(&[&["--json"], &to[..], &["sh", "-c", "cat > got; echo printed"]].concat());
-    let summary = &run.json("summary")[0];
+    let summary = &run.of_type("summary")[0];
     assert_eq!(summary["bytes"], dump.len());
     assert_eq!(summary["command"][0], "sh");
     assert!(run.err.contains("printed"), "{}", run.err);
@@ -163,7 +163,7 @@ fn a_tar_stream_is_what_a_restore_makes() {
             .map(|name| name.trim_start_matches("./").to_owned())
             .filter(|name| !name.is_empty())
             .collect();
-        let archive = home.ok(&[&["restore"], *selection, &["--to-tar"]].concat()).out;
+        let archive = home.ok(&[&["restore"], *selection, &["--to-tar"]].concat()).bytes;
         let names: Vec<String> = listed(&archive).into_iter().filter(|name| name != "./").collect();
         assert_eq!(names, expected, "{selection:?}");
         let extracted = format!("extracted{number}");

@@ -6,7 +6,7 @@ use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
 use super::super::context::Context;
-use super::super::status_words::standing;
+use super::super::status_words::{name_or_place, standing};
 use super::super::streams::Output;
 use super::super::values;
 use super::arguments::Arguments;
@@ -78,7 +78,7 @@ impl Shown<'_> {
                 snapshot.id.to_hex()[..8].to_owned(),
                 output::time(snapshot.manifest.started, self.zone),
                 standing(snapshot).join(", "),
-                output::sentence(snapshot.name.as_deref().unwrap_or_default()).into_owned(),
+                output::sentence(&name_or_place(snapshot)).into_owned(),
                 output::sentence(&snapshot.tags.join(",")).into_owned(),
                 fate_name(&item.fate).to_owned(),
                 output::sentence(&why).into_owned(),
@@ -148,6 +148,7 @@ impl Shown<'_> {
             "time": output::rfc3339(item.snapshot.manifest.started),
             "status": standing(item.snapshot),
             "name": item.snapshot.name,
+            "set": item.snapshot.manifest.set.as_ref().map(|set| &set.name),
             "tags": item.snapshot.tags,
             "group": group,
             "decision": fate_name(&item.fate),
@@ -173,6 +174,7 @@ fn keep_reason(keep: &Keep) -> String {
         Keep::Pinned => "pinned".to_owned(),
         Keep::Newest => "newest of its group".to_owned(),
         Keep::Floor => "floor".to_owned(),
+        Keep::Set => "another part of its set stays".to_owned(),
         Keep::NotAsked => "not asked for".to_owned(),
     }
 }
@@ -201,7 +203,9 @@ fn verdict_reason(rule: &Rule, verdict: &Verdict) -> String {
 pub fn group_name(repository: &Repository, group: &Group<'_>) -> String {
     let key = &group.key;
     let mut parts = vec![format!("writer {}", repository.trust().label(key.writer))];
-    parts.extend(key.set.as_ref().map(|set| format!("set {}, part {}", set.name, set.part)));
+    parts.extend(key.set.as_ref().map(|set| {
+        format!("profile {}, part {} of sets of {}", set.profile, set.part, set.parts.join(", "))
+    }));
     parts.extend(key.host.as_ref().map(|host| format!("host {host}")));
     parts.extend(key.profile.as_ref().map(|profile| format!("profile {profile}")));
     parts.extend(key.sources.as_ref().map(|labels| sources(repository, group, labels)));
@@ -223,7 +227,9 @@ fn key_to_json(repository: &Repository, key: &GroupKey) -> Value {
     json!({
         "writer": key.writer.to_hex(),
         "writer_label": repository.trust().label(key.writer),
-        "set": key.set.as_ref().map(|set| json!({ "name": set.name, "part": set.part })),
+        "set": key.set.as_ref().map(|set| {
+            json!({ "profile": set.profile, "part": set.part, "parts": set.parts })
+        }),
         "host": key.host,
         "profile": key.profile,
         "sources": key.sources,

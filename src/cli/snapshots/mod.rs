@@ -13,7 +13,9 @@ use super::backup::outcome_name;
 use super::context::Context;
 use super::exit::when;
 use super::snapshot_name::Narrow;
-use super::status_words::{reason, run_json, run_text, run_word, snapshot_text, unbelieved_text};
+use super::status_words::{
+    name_or_place, reason, run_json, run_text, run_word, snapshot_text, unbelieved_text,
+};
 use super::streams::Output;
 use super::{Exit, Outcome};
 use crate::format::manifest::Outcome as SnapshotOutcome;
@@ -223,7 +225,7 @@ fn snapshot_row(
         output::size(counts.bytes),
         output::size(counts.bytes_added),
         status,
-        output::sentence(snapshot.name.as_deref().unwrap_or_default()).into_owned(),
+        output::sentence(&name_or_place(snapshot)).into_owned(),
         output::sentence(&snapshot.tags.join(",")).into_owned(),
         paths.iter().map(|p| output::path(p)).collect::<Vec<_>>().join(" "),
         output::sentence(description.unwrap_or_default()).into_owned(),
@@ -286,6 +288,14 @@ fn to_json(repository: &Repository, told: &SnapshotStatus) -> Value {
         "undo_until": undo_until,
         "run": told.run.map(|(_, state)| run_word(state)),
         "complete": snapshot.state == State::Confirmed && manifest.outcome == SnapshotOutcome::Complete,
+        "set": manifest.set.as_ref().map(|set| json!({
+            "name": set.name,
+            "part": set.part,
+            "parts": set.parts,
+            "system": set.system,
+            "whole": told.set_lacks.as_ref().is_some_and(Vec::is_empty),
+            "lacking": told.set_lacks,
+        })),
         "pinned": snapshot.pinned,
         "replaced": snapshot.replaced,
         "forgotten": snapshot.forgotten.map(output::rfc3339),

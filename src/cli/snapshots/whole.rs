@@ -10,7 +10,7 @@ use crate::cli::context::Context;
 use crate::cli::everywhere::{self, Answer};
 use crate::cli::exit::when;
 use crate::cli::snake;
-use crate::cli::status_words::{reason, run_text, snapshot_text, unbelieved_text};
+use crate::cli::status_words::{name_or_place, reason, run_text, snapshot_text, unbelieved_text};
 use crate::cli::streams::{Output, Stop};
 use crate::cli::{Exit, Outcome, report};
 use crate::output::{self, Table};
@@ -161,7 +161,7 @@ fn snapshots_and_runs(
             told.snapshot.id.to_hex(),
             output::size(manifest.counts.bytes),
             snapshot_text(told, run, overview.now),
-            told.snapshot.name.as_deref().unwrap_or_default(),
+            &name_or_place(&told.snapshot),
         )
     });
     let without = group

@@ -3,6 +3,7 @@
 mod calendar;
 mod properties;
 mod rules;
+mod sets;
 mod suspicion;
 
 use std::collections::BTreeMap;

@@ -147,27 +147,6 @@ fn hosts_profiles_sources_and_writers_are_told_apart() {
     assert_eq!(stays(&by_tags).len(), 3);
 }
 
-/// A part of a set is of its set wherever it was taken.
-#[test]
-fn parts_of_sets_are_grouped_by_set_and_part() {
-    use crate::format::manifest::Set;
-    let set = |part: &str| Set {
-        name: "cluster".into(),
-        parts: vec!["a".into(), "b".into()],
-        part: part.into(),
-        system: None,
-        writers: vec![WriterId([1; 16])],
-    };
-    let mut all = listing("2026-11-16T02:00\n2026-11-17T02:00\n2026-11-17T02:00", &utc());
-    all.snapshots[0].manifest.set = Some(set("a"));
-    all.snapshots[1].manifest.set = Some(set("a"));
-    all.snapshots[1].manifest.host = "moved".into();
-    all.snapshots[2].manifest.set = Some(set("b"));
-    let plan = planned(&all, "last 1", ms("2026-11-18T00:00", &utc()), &utc());
-    assert_eq!(plan.groups.len(), 2);
-    assert_eq!(stays(&plan), [all.snapshots[1].id, all.snapshots[2].id]);
-}
-
 #[test]
 fn groups_that_lose_much_are_seen() {
     let lines = "2026-11-16T02:00\n2026-11-17T02:00\n2026-11-18T02:00\n2026-11-19T02:00";
