@@ -171,7 +171,8 @@ pub fn mariadb(machine: &Machine<'_>) -> Started<MariadbPreset> {
         let mut ask = place.client(machine, client.unwrap_or_else(|_| "mariadb".into()));
         ask.args(["--no-defaults", "--user=root"]).arg(with("--socket=", &socket));
         ask.args(["-e", &format!(
-            "CREATE USER IF NOT EXISTS {user}@localhost; GRANT ALL ON *.* TO {user}@localhost WITH GRANT OPTION"
+            "CREATE USER IF NOT EXISTS {user}@localhost; GRANT ALL ON *.* TO {user}@localhost WITH GRANT OPTION; \
+             GRANT PROXY ON ''@'%' TO {user}@localhost WITH GRANT OPTION"
         )]);
         ask
     })?;
