@@ -176,10 +176,12 @@ fn one(context: &Context, arguments: &Arguments, wanted: &Wanted, name: Option<&
     let parent = wanted.settings.scratch.clone().unwrap_or_else(std::env::temp_dir);
     let scratch = Scratch::new(&parent)?;
     let cache = CacheRoot::Directory(scratch.cache());
-    let repository = Repository::open(store, &unlock, &cache)?;
+    let repository =
+        Repository::open(store, &unlock, &cache).map_err(|error| scratch.explain(error))?;
     let mut drilled = DrillReport::default();
     let ended =
-        practise(context, arguments, wanted, &repository, &scratch, &mut drilled, &reporter);
+        practise(context, arguments, wanted, &repository, &scratch, &mut drilled, &reporter)
+            .map_err(|error| scratch.explain(error));
     reporter.finish();
     let exit = match &ended {
         Ok(()) => when(!drilled.is_good(), Exit::DrillFailed)

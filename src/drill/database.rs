@@ -7,7 +7,7 @@ use std::ffi::OsString;
 
 use super::DrillOptions;
 use super::report::DrillReport;
-use super::scratch::Scratch;
+use super::scratch::{Scratch, tells_full};
 use super::server::{self, Machine, NoServer, Server};
 use crate::config::profile::{Preset, ProfileSettings, Source, SqlitePreset};
 use crate::config::value::Secret;
@@ -171,8 +171,14 @@ impl Loading<'_> {
         };
         let loaded = match started {
             Ok((server, new)) => {
+                let before = report.findings.clone();
                 let loaded = self.load(snapshot, name, source, &new, report);
-                drop(server);
+                let has_new = report.findings.count() > before.count();
+                if has_new && server.as_ref().is_some_and(Server::was_full) {
+                    // what a full disk broke says nothing of the backup
+                    report.findings = before;
+                    return Err(self.scratch.full());
+                }
                 loaded
             }
             Err(NoServer::Missing(why)) => {
@@ -201,7 +207,11 @@ impl Loading<'_> {
             ..RestoreOptions::default()
         };
         report.practised(snapshot);
-        let restored = restore(self.repository, snapshot, &options, self.progress)?;
+        let restored = restore(self.repository, snapshot, &options, self.progress)
+            .map_err(|error| self.scratch.explain_restore(error))?;
+        if restored.failures.iter().any(|failure| tells_full(&failure.reason)) {
+            return Err(self.scratch.full().into());
+        }
         if let Some(first) = restored.damaged.iter().chain(&restored.failures).next() {
             let reason = format!("not all of it could be restored: {}", first.reason);
             report.findings.add(Some(snapshot.id), name.as_bytes().to_vec(), reason);
@@ -246,8 +256,9 @@ impl Loading<'_> {
             preset: Some(preset.clone()),
             timeout: source.timeout,
             idle_timeout: source.idle_timeout,
-            // whatever clients are told in files of their user is of other servers
-            environment: BTreeMap::from([own("HOME"), own("MYSQL_HOME")]),
+            // whatever clients are told in files of their user is of other servers; and
+            // what steps keep for a moment goes with scratch
+            environment: BTreeMap::from(["HOME", "MYSQL_HOME", "TMPDIR"].map(own)),
             ..Source::default()
         };
         let reveal = |secret: &Secret| match secret {

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use super::report::DrillReport;
 use super::sample::Picked;
-use super::scratch::Scratch;
+use super::scratch::{Scratch, tells_full};
 use crate::format::entry::{EntryKind, Timestamp, display_key, is_of_path};
 use crate::output;
 use crate::progress::Progress;
@@ -105,12 +105,7 @@ impl Practice<'_> {
                 report.findings.of_snapshot(snapshot, error.message);
                 Ok(())
             }
-            // it did not fit
-            Err(error) if error.kind == ErrorKind::Failed => {
-                let hint = "name a larger directory with --scratch";
-                Err(Error::failed(format!("{}; {hint}", error.message)))
-            }
-            Err(error) => Err(error),
+            Err(error) => Err(self.scratch.explain_restore(error)),
         }
     }
 
@@ -121,8 +116,7 @@ impl Practice<'_> {
         restored: &RestoreReport,
         report: &mut DrillReport,
     ) -> Result<()> {
-        let no_space = io::Error::from_raw_os_error(rustix::io::Errno::NOSPC.raw_os_error());
-        if restored.failures.iter().any(|failure| failure.reason.contains(&no_space.to_string())) {
+        if restored.failures.iter().any(|failure| tells_full(&failure.reason)) {
             return Err(self.scratch.full());
         }
         let target = self.scratch.files();

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
-use super::scratch::Scratch;
+use super::scratch::{Scratch, tells_full};
 use crate::config::profile::{MariadbPreset, PostgresqlPreset, RedisPreset};
 use crate::output;
 use crate::progress::Progress;
@@ -45,6 +45,14 @@ pub struct Machine<'a> {
 /// A server that runs.
 pub struct Server {
     keeper: Child,
+    directory: PathBuf,
+}
+
+impl Server {
+    /// Whether it had no room on the disk.
+    pub fn was_full(&self) -> bool {
+        log_tells_full(&self.directory)
+    }
 }
 
 impl Drop for Server {
@@ -163,11 +171,14 @@ pub fn mariadb(machine: &Machine<'_>) -> Started<MariadbPreset> {
         let mut ask = place.client(machine, client.unwrap_or_else(|_| "mariadb".into()));
         ask.args(["--no-defaults", "--user=root"]).arg(with("--socket=", &socket));
         ask.args(["-e", &format!(
-            "CREATE USER IF NOT EXISTS {user}@localhost; GRANT ALL ON *.* TO {user}@localhost WITH GRANT OPTION"
+            "CREATE USER IF NOT EXISTS {user}@localhost; GRANT ALL ON *.* TO {user}@localhost WITH GRANT OPTION; \
+             GRANT PROXY ON ''@'%' TO {user}@localhost WITH GRANT OPTION"
         )]);
         ask
     })?;
     let preset = MariadbPreset {
+        // a file for all users of this machine may name the host of another server
+        host: Some("localhost".to_owned()),
         socket: Some(socket),
         user: Some(user.to_owned()),
         ..MariadbPreset::default()
@@ -344,7 +355,8 @@ impl ServerPlace {
         let mut command = self.command(machine, "/bin/sh");
         command.args(["-c", KEEPER, "sh"]).arg(&self.directory).args(words);
         let keeper = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-        let server = Server { keeper: keeper.spawn().map_err(failed)? };
+        let directory = self.directory.clone();
+        let server = Server { keeper: keeper.spawn().map_err(failed)?, directory };
         self.wait(machine, &|| socket.exists())?;
         Ok(server)
     }
@@ -390,13 +402,7 @@ impl ServerPlace {
 
     /// An error of a server; on a full disk that is the reason.
     fn explain(&self, machine: &Machine<'_>, message: String) -> Error {
-        let log = fs::read(self.directory.join("log")).unwrap_or_default();
-        let no_space = io::Error::from_raw_os_error(rustix::io::Errno::NOSPC.raw_os_error());
-        let words = no_space.to_string();
-        let words = words.split(" (").next().unwrap_or_default();
-        match !words.is_empty()
-            && (message.contains(words) || String::from_utf8_lossy(&log).contains(words))
-        {
+        match tells_full(&message) || log_tells_full(&self.directory) {
             true => machine.scratch.full(),
             false => Error::failed(message),
         }
@@ -414,6 +420,12 @@ impl ServerPlace {
             false => format!("; it said: {}", output::sentence(&lines.join("; "))),
         }
     }
+}
+
+/// Whether the log of a server says that the disk was full.
+fn log_tells_full(directory: &Path) -> bool {
+    let log = fs::read(directory.join("log")).unwrap_or_default();
+    tells_full(&String::from_utf8_lossy(&log))
 }
 
 #[cfg(test)]

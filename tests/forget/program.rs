@@ -4,7 +4,6 @@ use std::fs;
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::support::program::{self, Run};
