@@ -29,7 +29,7 @@ fn one_flipped_bit_fails_the_drill_and_names_the_file() {
             assert_eq!(run.code, 22, "kind {kind}, byte {at}: {}", run.err);
             let summary = one(&run, "summary");
             assert_eq!((&summary["ok"], &summary["exit_code"]), (&false.into(), &22.into()));
-            let wrong = run.json("wrong");
+            let wrong = run.of_type("wrong");
             let told = format!("{wrong:?}");
             // names that are damaged cannot be told
             assert!(told.contains(if kind == 1 { &file } else { &name }), "{kind}, {at}: {told}");
@@ -55,7 +55,7 @@ fn what_is_wrong_is_told_in_words() {
     home.ok(&["backup", "tree"]);
     flip(&home.packs(1).remove(0), 100_000);
     let run = home.run(&["drill"]);
-    let out = String::from_utf8(run.out).unwrap();
+    let out = run.out;
     assert_eq!(run.code, 22, "{}", run.err);
     assert!(out.contains(&format!("{}: ", home.text("tree/file"))), "{out}");
     assert!(run.err.contains("DRILL FAILED: 1 finding"), "{}", run.err);

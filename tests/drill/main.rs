@@ -9,10 +9,13 @@ mod left;
 mod live;
 mod ring;
 mod room;
+#[path = "../support/mod.rs"]
+mod support;
 
 use serde_json::Value;
 
-use home::{Home, Run};
+use home::Home;
+use support::program::Run;
 
 /// A drill in the directory `scratch` of the home.
 fn drill(home: &Home, more: &[&str]) -> Run {
@@ -23,21 +26,21 @@ fn drill(home: &Home, more: &[&str]) -> Run {
 /// The one object of a kind that a command printed.
 #[track_caller]
 fn one(run: &Run, kind: &str) -> Value {
-    let mut all = run.json(kind);
+    let mut all = run.of_type(kind);
     assert_eq!(all.len(), 1, "{}", run.err);
     all.remove(0)
 }
 
 /// What the repository recorded of drills, oldest first.
 fn recorded(home: &Home) -> Vec<Value> {
-    home.ok(&["history", "--json", "--kind", "drill"]).json("run")
+    home.ok(&["history", "--json", "--kind", "drill"]).of_type("run")
 }
 
 /// The log of the newest record of a drill.
 fn last_log(home: &Home) -> String {
     let record = recorded(home).pop().expect("a drill was recorded");
     let log = home.ok(&["history", "--log", record["id"].as_str().unwrap()]);
-    String::from_utf8(log.out).unwrap()
+    log.out
 }
 
 /// The texts of a list.

@@ -2,7 +2,8 @@
 
 use std::process::Command;
 
-use super::home::{Home, Run};
+use super::home::Home;
+use super::support::program::Run;
 use super::{drill, noise, recorded};
 
 /// Runs in a mount namespace of its own, with a small disk over the directory `scratch`; says what is left there.
