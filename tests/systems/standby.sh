@@ -109,7 +109,7 @@ done
 step '21 nights, standby off'
 ends 21 on two status
 says '2[01] d behind'
-says 'OVERDUE: profile level, repository offsite: what the standby holds is 21 d old, promised is 26 h'
+says 'OVERDUE: profile level, repository offsite: what the standby holds is 2[01] d old, promised is 26 h'
 # what it has already is not fetched: that cannot be read
 flip <"$work/packs"
 ends 0 on two -q run level
