@@ -130,8 +130,12 @@ fn a_stranger_is_of_no_set() {
 fn of_a_part_that_came_twice_one_counts() {
     let all = sets(&format!("{NIGHTS}\n2026-11-18T04:00 n-3 b partial 1"));
     assert_eq!(staying(&all, "last 1", "2026-11-19T00:00"), [4, 5, 6]);
-    let all = sets(&format!("{NIGHTS} partial 1\n2026-11-18T04:00 n-3 b"));
-    assert_eq!(staying(&all, "last 1", "2026-11-19T00:00"), [4, 6]);
+    // as a recent partial snapshot the other one stays for as long as rules keep those
+    let all = sets(&format!(
+        "{NIGHTS} partial 1\n2026-11-18T04:00 n-3 b\n2026-11-19T02:00 n-4 a\n2026-11-19T02:00 n-4 b"
+    ));
+    assert_eq!(staying(&all, "last 1", "2026-11-20T00:00"), [7, 8]);
+    assert_eq!(staying(&all, "last 2", "2026-11-20T00:00"), [4, 5, 6, 7, 8]);
 }
 
 /// A set whose name is always the same is that of the newest parts.
