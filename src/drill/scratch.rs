@@ -186,7 +186,10 @@ fn is_mine(metadata: &fs::Metadata) -> bool {
 /// The lock goes last: what is left of a removal that was killed can be told by it.
 fn remove_scratch(path: &Path) -> io::Result<()> {
     for entry in fs::read_dir(path)?.flatten().filter(|entry| entry.file_name() != LOCK) {
-        remove(&entry.path())?;
+        match entry.file_type()?.is_dir() {
+            true => remove(&entry.path())?,
+            false => fs::remove_file(entry.path())?,
+        }
     }
     remove(path)
 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 /// It is run in `home`, with nothing on its standard input. Its pid is the program's: `setsid` becomes it.
 pub fn command(home: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new("setsid");
+    let mut command = Command::new("/usr/bin/setsid");
     command
         .args(["-w", env!("CARGO_BIN_EXE_esker")])
         .args(arguments)
