@@ -12,7 +12,7 @@ fn two_hosts() -> Home {
     let base = home.text("");
     let base = base.trim_end_matches('/');
     let mut text = format!(
-        "[repositories.main]\nurl = '{base}/.local/share/esker/repository'\nkey_file = '{base}/key'\n"
+        "repository = 'main'\n[repositories.main]\nurl = '{base}/.local/share/esker/repository'\nkey_file = '{base}/key'\n"
     );
     for (host, directory) in [("one", "first"), ("two", "second")] {
         text += &format!(
