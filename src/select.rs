@@ -72,7 +72,7 @@ pub fn select<'a>(
         Wanted::LatestAt(time) => (0, *time),
     };
     let sets = Sets::standing(snapshots);
-    let complete = |s: &&Snapshot| s.is_good() && sets.completes(s) && matcher.matches(s);
+    let complete = |s: &&Snapshot| sets.completes(s) && matcher.matches(s);
     let candidates: Vec<&Snapshot> = snapshots.iter().filter(complete).collect();
     check_unambiguous(&candidates, filter)?;
     let mut newest_first =

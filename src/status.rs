@@ -112,9 +112,8 @@ pub fn overview(repository: &Repository, here: &Whereabouts, now: u64) -> Result
     let view = View::new(&runs.runs, &listing.snapshots, here, now);
     let judged = |snapshot| view.snapshot(snapshot, doomed.manifests.contains(&snapshot.id));
     let mut snapshots: Vec<SnapshotStatus> = listing.snapshots.iter().map(judged).collect();
-    let standing = snapshots.iter().filter(|told| told.status != Status::BeingDeleted);
-    let ids: HashSet<SnapshotId> = standing.map(|told| told.snapshot.id).collect();
-    let sets = Sets::standing(listing.snapshots.iter().filter(|s| ids.contains(&s.id)));
+    let staying = listing.snapshots.iter().filter(|s| !doomed.manifests.contains(&s.id));
+    let sets = Sets::standing(staying);
     for told in &mut snapshots {
         let lacking = |set: &Gathered<'_>| set.lacking().map(str::to_owned).collect();
         told.set_lacks = sets.with(&told.snapshot).map(lacking);

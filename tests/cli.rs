@@ -164,20 +164,8 @@ fn a_wrong_key_or_none_is_12() {
     home.fails(12, &["--key-file", "password", "snapshots"], "password");
     home.fails(12, &["--password-file", "password", "snapshots"], "wrong password or key");
     home.fails(12, &["--password-command", "exit 3", "snapshots"], "password command");
-    let mut command = home.command(&["-r", ".local/share/esker/repository", "snapshots"]);
     // without a terminal nothing can be asked
-    let run = Run::of(setsid(&mut command).output().unwrap());
-    assert_fails(&run, 12, "ESKER_PASSWORD_FILE");
-}
-
-/// In a session of its own a process has no terminal.
-fn setsid(command: &mut Command) -> Command {
-    let mut detached = Command::new("setsid");
-    detached.arg("-w").arg(command.get_program()).args(command.get_args());
-    detached.env_clear().current_dir(command.get_current_dir().unwrap());
-    let set = command.get_envs().filter_map(|(name, value)| Some((name, value?)));
-    detached.envs(set).stdin(Stdio::null());
-    detached
+    home.fails(12, &["-r", ".local/share/esker/repository", "snapshots"], "ESKER_PASSWORD_FILE");
 }
 
 #[test]
@@ -524,8 +512,7 @@ fn delete_asks_or_refuses() {
     let from = format!("latest:{}", tree.display());
     home.ok(&["restore", &from, "out"]);
     home.write("out/extra", b"mine");
-    let mut command = home.command(&["restore", &from, "out", "--delete"]);
-    let run = Run::of(setsid(&mut command).output().unwrap());
+    let run = home.run(&["restore", &from, "out", "--delete"]);
     assert_eq!(run.code, 2, "{}", run.err);
     assert!(run.err.contains("--yes") && home.path("out/extra").exists());
     home.ok(&["restore", &from, "out", "--delete", "--yes"]);

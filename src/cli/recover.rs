@@ -132,7 +132,7 @@ fn next_command(manifest: &Manifest, all: &[&Snapshot]) -> String {
 fn newest(snapshots: &[Snapshot]) -> Vec<&Snapshot> {
     let sets = Sets::standing(snapshots);
     let mut newest: Vec<&Snapshot> = Vec::new();
-    for snapshot in snapshots.iter().rev().filter(|s| s.is_good() && sets.completes(s)) {
+    for snapshot in snapshots.iter().rev().filter(|s| sets.completes(s)) {
         let of = |s: &Snapshot| (s.manifest.host.clone(), s.manifest.profile.clone());
         if !newest.iter().any(|known| of(known) == of(snapshot)) {
             newest.push(snapshot);

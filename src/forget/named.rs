@@ -111,12 +111,7 @@ pub fn plan_named<'a>(
     let mut unbelieved = BTreeSet::new();
     for name in named {
         match name {
-            Named::Snapshot(snapshot) => {
-                ids.extend(
-                    sets.with(snapshot).into_iter().flat_map(|set| set.members()).map(|s| s.id),
-                );
-                ids.insert(snapshot.id)
-            }
+            Named::Snapshot(snapshot) => ids.insert(snapshot.id),
             Named::Unbelieved(id) => unbelieved.insert(*id),
         };
     }
@@ -126,7 +121,7 @@ pub fn plan_named<'a>(
     Plan {
         unbelieved: unbelieved.into_iter().filter(|id| !marked(id)).collect(),
         ..plan_by(listing, options, &|snapshot| {
-            ids.contains(&snapshot.id).then_some(Fate::Forget(Cause::Named))
+            sets.any(snapshot, &|part| ids.contains(&part.id)).then_some(Fate::Forget(Cause::Named))
         })
     }
 }

@@ -118,7 +118,7 @@ impl<'a> Sets<'a> {
     /// Whether a snapshot is complete, and its set whole if it is part of one.
     pub fn completes(&self, snapshot: &Snapshot) -> bool {
         let set = || self.with(snapshot).is_some_and(Gathered::is_whole);
-        is_complete(snapshot) && (snapshot.manifest.set.is_none() || set())
+        snapshot.is_complete() && (snapshot.manifest.set.is_none() || set())
     }
 }
 

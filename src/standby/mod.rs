@@ -33,8 +33,7 @@ pub fn newest<'a>(snapshots: &'a [Snapshot], standby: &Standby) -> Option<&'a Sn
     let sets = Sets::standing(snapshots);
     let is_meant = |snapshot: &&Snapshot| {
         let manifest = &snapshot.manifest;
-        snapshot.is_good()
-            && sets.completes(snapshot)
+        sets.completes(snapshot)
             && manifest.host == standby.host
             && manifest.profile == standby.profile
     };

@@ -30,7 +30,14 @@ pub struct Run {
 }
 
 impl Run {
+    /// Of a command that prints text.
     pub fn of(output: Output) -> Run {
+        assert!(std::str::from_utf8(&output.stdout).is_ok(), "{output:?}");
+        Run::of_bytes(output)
+    }
+
+    /// Of a command that may print what is no text.
+    pub fn of_bytes(output: Output) -> Run {
         Run {
             code: output.status.code().unwrap_or(-1),
             out: String::from_utf8_lossy(&output.stdout).into_owned(),
@@ -42,7 +49,8 @@ impl Run {
     /// Standard output as JSON: an object a line, each with its type.
     pub fn json(&self) -> Vec<Value> {
         let parse = |line: &str| -> Value { serde_json::from_str(line).expect(line) };
-        let objects: Vec<Value> = self.out.lines().map(parse).collect();
+        let text = std::str::from_utf8(&self.bytes).unwrap();
+        let objects: Vec<Value> = text.lines().map(parse).collect();
         assert!(objects.iter().all(|object| object["type"].is_string()), "{}", self.out);
         objects
     }

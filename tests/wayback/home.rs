@@ -48,7 +48,7 @@ impl Home {
     }
 
     pub fn run(&self, arguments: &[&str]) -> Run {
-        Run::of(self.command(arguments).output().unwrap())
+        Run::of_bytes(self.command(arguments).output().unwrap())
     }
 
     /// Runs what must end well.
@@ -74,7 +74,7 @@ impl Home {
         let mut child =
             self.command(&arguments).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         child.stdin.take().unwrap().write_all(bytes).unwrap();
-        let run = Run::of(child.wait_with_output().unwrap());
+        let run = Run::of_bytes(child.wait_with_output().unwrap());
         assert_eq!(run.code, 0, "{}", run.err);
     }
 
