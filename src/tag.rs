@@ -54,11 +54,7 @@ pub fn tag(
 
 /// Two snapshots of one name could not be told apart.
 pub fn check_free(all: &[Snapshot], name: &str, except: Option<SnapshotId>) -> Result<()> {
-    let has_it = |snapshot: &&Snapshot| {
-        snapshot.name.as_deref() == Some(name)
-            && snapshot.forgotten.is_none()
-            && Some(snapshot.id) != except
-    };
+    let has_it = |snapshot: &&Snapshot| has_name(snapshot, name) && Some(snapshot.id) != except;
     match all.iter().find(has_it) {
         None => Ok(()),
         Some(snapshot) => Err(Error::failed(format!(
@@ -67,6 +63,20 @@ pub fn check_free(all: &[Snapshot], name: &str, except: Option<SnapshotId>) -> R
             &snapshot.id.to_hex()[..8],
         ))),
     }
+}
+
+/// A name that no snapshot has: this one, or with `-2`, `-3` and so on behind it.
+pub fn free_name(all: &[Snapshot], name: String) -> String {
+    let is_free = |name: &String| !all.iter().any(|snapshot| has_name(snapshot, name));
+    if is_free(&name) {
+        return name;
+    }
+    let numbered = (2_u64..).map(|number| format!("{name}-{number}"));
+    numbered.into_iter().find(is_free).unwrap_or(name)
+}
+
+fn has_name(snapshot: &Snapshot, name: &str) -> bool {
+    snapshot.name.as_deref() == Some(name) && snapshot.forgotten.is_none()
 }
 
 fn check(options: &TagOptions) -> Result<()> {

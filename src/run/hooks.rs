@@ -81,7 +81,8 @@ impl Facts {
 }
 
 /// Runs the hooks of one moment, one after another. A failure whose hook says `fail` ends it; all that `warn` are given
-/// to `warn`. `over` says whether to give up. The hook's own output goes to `log`.
+/// to `warn`. `over` says whether to give up what comes before; what follows is done in any case, for it may start again
+/// what was stopped. The hook's own output goes to `log`.
 pub fn run(
     hooks: &Hooks,
     moment: Moment,
@@ -90,6 +91,7 @@ pub fn run(
     over: &dyn Fn() -> bool,
     warn: &mut dyn FnMut(String),
 ) -> Result<(), String> {
+    let over = || moment == Moment::Before && over();
     for hook in moment.of(hooks) {
         let program = Program {
             words: hook.run.words(),
@@ -98,7 +100,7 @@ pub fn run(
         };
         let limit = hook.timeout.map_or(TIMEOUT, |period| Duration::from_millis(period.ms));
         let deadline = Deadline::after(Some(limit));
-        let ran = process::run(&program, deadline, log, over);
+        let ran = process::run(&program, deadline, log, &over);
         let told = ran.map_err(|message| format!("hook {}: {message}", moment.word()));
         match (told, hook.on_failure) {
             (Ok(()), _) | (Err(_), OnFailure::Ignore) => {}

@@ -1,6 +1,6 @@
 //! What the backup of a profile saves: its paths, and its sources that are none, each with what surrounds it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::hooks::{self, Facts, Moment};
@@ -21,8 +21,33 @@ pub struct Prepared {
     pub told: Vec<(String, Told)>,
     /// Names of the sources, in the order of a report: paths first, then streams.
     pub names: Vec<String>,
-    /// Hooks around sources that are paths: these run before and after the whole backup.
-    pub hooks: Vec<(String, Hooks)>,
+    /// Sources that are paths and have hooks.
+    pub around: Vec<Around>,
+}
+
+/// Hooks around a source of paths: they run before and after the whole backup.
+pub struct Around {
+    pub source: String,
+    pub hooks: Hooks,
+    /// What a report calls it.
+    pub names: Vec<String>,
+    paths: Vec<PathBuf>,
+    required: bool,
+}
+
+impl Prepared {
+    /// A source of paths fails before it began: none of them is saved.
+    pub fn fails(&mut self, around: &Around, reason: String) {
+        let names = self.names.drain(..self.options.paths.len()).collect::<Vec<_>>();
+        let own = std::mem::take(&mut self.options.paths).into_iter().zip(names);
+        let (paths, names): (Vec<_>, Vec<_>) =
+            own.filter(|(path, _)| !around.paths.contains(path)).unzip();
+        self.names.splice(..0, names);
+        self.options.paths = paths;
+        let stream = failing(&around.source, around.required, reason);
+        self.names.push(stream.name.clone());
+        self.streams.push(stream);
+    }
 }
 
 /// Makes ready what a profile names. Programs that are missing are an error (`Usage`) before anything is started; a
@@ -35,7 +60,7 @@ pub fn prepare(
 ) -> Result<Prepared> {
     let mut patterns = settings.exclude.clone().unwrap_or_default();
     let mut options = BackupOptions::default();
-    let (mut streams, mut told, mut names, mut hooks) =
+    let (mut streams, mut told, mut names, mut around) =
         (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let mut broken = Vec::new();
     for source in &settings.sources {
@@ -69,14 +94,17 @@ pub fn prepare(
         for pattern in source.exclude.iter().flatten() {
             patterns.extend(paths.iter().map(|path| beneath(path, pattern)));
         }
-        names.extend(paths.iter().map(|path| match &source.name {
+        let name_of_path = |path: &PathBuf| match &source.name {
             Some(name) => name.clone(),
             None => path.display().to_string(),
-        }));
-        options.paths.extend(paths);
-        if let Some(around) = &source.hooks {
-            hooks.push((name_of(source), around.clone()));
+        };
+        let own: Vec<String> = paths.iter().map(name_of_path).collect();
+        if let Some(hooks) = source.hooks.clone() {
+            let (source, names, paths) = (name_of(source), own.clone(), paths.clone());
+            around.push(Around { source, hooks, names, paths, required });
         }
+        names.extend(own);
+        options.paths.extend(paths);
     }
     streams.extend(broken);
     names.extend(streams.iter().map(|stream| stream.name.clone()));
@@ -85,7 +113,7 @@ pub fn prepare(
     options.rules = Some(Arc::new(rules));
     options.exclusions = patterns;
     options.promises = promises(settings);
-    Ok(Prepared { options, streams, told, names, hooks })
+    Ok(Prepared { options, streams, told, names, around })
 }
 
 fn promises(settings: &ProfileSettings) -> Promises {

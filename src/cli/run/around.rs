@@ -57,7 +57,11 @@ pub fn run(context: &Context, profile: &Profile, arguments: &Arguments) -> Resul
         },
         false => {
             let lock = Lock::take(&locks, &chosen::configuration(context), &profile.name)?;
-            notes.began(&profile.name, now)?;
+            if !arguments.dry_run
+                && let Err(error) = notes.began(&profile.name, now)
+            {
+                context.warn(&error.message);
+            }
             lock
         }
     };
@@ -103,10 +107,9 @@ fn event(profile: &Profile, moment: Moment, started: u64, report: &Report) -> Ev
         bytes_added: counts.bytes_added,
         bytes_stored: counts.bytes_stored,
     });
-    let is_complete = report.outcome == Some(Outcome::Complete);
     let figures = profile.repositories().iter().map(|repository| Figures {
         repository: repository.clone(),
-        last_success_ms: is_complete.then_some(now),
+        last_success_ms: report.arrived.get(repository).copied(),
         last_run_ms: (moment == Moment::End).then_some(now),
         exit_code: (moment == Moment::End).then(|| u64::from(report.exit().code())),
         duration_ms: (moment == Moment::End).then(|| now.saturating_sub(started)),

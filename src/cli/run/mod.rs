@@ -53,7 +53,12 @@ pub struct Arguments {
 pub fn run(context: &Context, arguments: &Arguments) -> Outcome {
     let mut exit = Exit::Ok;
     for profile in chosen::profiles(context, arguments)? {
-        exit = exit.and(around::run(context, &profile, arguments)?);
+        // one profile that is under way, or broken, does not keep others from their run
+        exit = exit.and(around::run(context, &profile, arguments).unwrap_or_else(|error| {
+            let ended = Exit::of(error.kind);
+            super::report(&error, ended, context.json());
+            ended
+        }));
         if exit == Exit::Interrupted {
             break;
         }

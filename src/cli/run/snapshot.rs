@@ -14,13 +14,15 @@ use crate::cli::values;
 use crate::config::Profile;
 use crate::config::profile::Set as SetSettings;
 use crate::format::manifest::{Outcome, Set};
+use crate::format::update::Writer;
 use crate::id::WriterId;
+use crate::repository::keyring::Standing;
 use crate::repository::{Error, ErrorKind, Repository, Result};
 use crate::run::hooks::Facts;
 use crate::run::names;
 use crate::run::sources::{self, Prepared};
 use crate::source::{Surroundings, Told};
-use crate::tag::check_free;
+use crate::tag::free_name;
 use crate::wayback::commands::RestoreCommand;
 
 /// What a backup of a profile came to.
@@ -60,16 +62,16 @@ pub fn take(
     reporter: &Reporter,
 ) -> Result<Taken> {
     let now = Zoned::now();
-    let usage = |message: String| Error::new(ErrorKind::Usage, message);
     let settings = &profile.settings;
     let id = id.or_else(|| prepared.told.iter().find_map(|(_, told)| told.id()));
     let fill = |pattern: &String| {
         names::fill(pattern, &facts.host, &profile.name, id, &now).map_err(usage)
     };
     let name = settings.name.as_ref().map(fill).transpose()?;
-    if let Some(name) = &name {
-        check_free(&repository.list_snapshots()?.snapshots, name, None)?;
-    }
+    let name = match name {
+        Some(name) => Some(free_name(&repository.list_snapshots()?.snapshots, name)),
+        None => None,
+    };
     let started = crate::repository::now_ms();
     let expires = settings.expire_after.map(|period| started + period.ms);
     let set = settings.set.as_ref().map(|set| set_of(set, repository, &fill(&set.name)?, id));
@@ -87,7 +89,14 @@ pub fn take(
         dry_run,
         ..prepared.options
     };
-    let report = backup(repository, &options, prepared.streams, reporter);
+    let mut streams = prepared.streams;
+    if dry_run {
+        // to capture one would run its commands
+        for stream in streams.drain(..) {
+            context.say(&format!("would capture {}", stream.name));
+        }
+    }
+    let report = backup(repository, &options, streams, reporter);
     reporter.finish();
     let report = report?;
     let named = match &name {
@@ -103,14 +112,25 @@ pub fn take(
     Ok(Taken { report, failed, told: prepared.told, named })
 }
 
+fn usage(message: String) -> Error {
+    Error::new(ErrorKind::Usage, message)
+}
+
 fn set_of(set: &SetSettings, repository: &Repository, name: &str, id: Option<u32>) -> Result<Set> {
-    let known = &repository.update().writers;
+    // of a host that was lost, the key that was revoked may have the new one's label
+    let trust = repository.trust();
+    let in_force = |writer: &&Writer| matches!(trust.standing(writer.id), Standing::InForce(_));
+    let known: Vec<&Writer> = repository.update().writers.iter().filter(in_force).collect();
     let writer = |wanted: &String| {
-        let found = known.iter().find(|w| w.label == *wanted || w.id.to_string() == *wanted);
-        found.map(|writer| writer.id).ok_or_else(|| {
-            let url = repository.url();
-            Error::new(ErrorKind::Usage, format!("set: {url} has no key {wanted:?}"))
-        })
+        let found = known.iter().filter(|w| w.label == *wanted || w.id.to_string() == *wanted);
+        let url = repository.url();
+        match found.map(|writer| writer.id).collect::<Vec<_>>()[..] {
+            [id] => Ok(id),
+            [] => Err(usage(format!("set: {url} has no key {wanted:?} in force"))),
+            _ => Err(usage(format!(
+                "set: {url} has several keys {wanted:?}: name the one by its id, see esker key list"
+            ))),
+        }
     };
     let mut writers: Vec<WriterId> = set.writers.iter().map(writer).collect::<Result<_>>()?;
     if writers.is_empty() {

@@ -33,6 +33,8 @@ pub fn stand_by(work: &mut Work<'_>, reached: &[Reached]) -> Result<()> {
             Err(error) => {
                 let message = format!("repository {}: {}", at.name, error.message);
                 work.warn(&message);
+                // a newer one may be there
+                work.report.fails(&at.name, Exit::of(error.kind), message.clone());
                 failed = Some(Error::new(error.kind, message));
             }
         }
@@ -53,6 +55,7 @@ pub fn stand_by(work: &mut Work<'_>, reached: &[Reached]) -> Result<()> {
     if state.is_level_with(snapshot) {
         work.context.say(&format!("standby: snapshot {id} is here already"));
         work.report.outcome = Some(Outcome::Complete);
+        work.report.arrived.insert(at.name.clone(), snapshot.manifest.started);
         return Ok(());
     }
     let started = now_ms();
@@ -71,7 +74,9 @@ pub fn stand_by(work: &mut Work<'_>, reached: &[Reached]) -> Result<()> {
             let is_whole = applied.exit == Exit::Ok;
             let outcome = if is_whole { Outcome::Complete } else { Outcome::Partial };
             work.report.outcome = Some(outcome);
-            if !is_whole {
+            if is_whole {
+                work.report.arrived.insert(at.name.clone(), snapshot.manifest.started);
+            } else {
                 let sentence = format!("snapshot {id} is not here whole: {}", finished.log);
                 work.report.fails("standby", applied.exit, sentence.replace('\n', "; "));
             }

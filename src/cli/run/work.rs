@@ -1,7 +1,9 @@
 //! The run of a profile itself: hooks, backup, copies, and the steps that follow.
 
+use std::collections::BTreeMap;
+
 use super::Arguments;
-use super::level::{Whose, copy_newer};
+use super::level::{Manner, Whose, copy_wanted, group};
 use super::snapshot::{self, Taken};
 use super::standby::stand_by;
 use super::step;
@@ -10,11 +12,15 @@ use crate::cli::context::Context;
 use crate::cli::exit::{Exit, when};
 use crate::cli::progress::Reporter;
 use crate::config::Profile;
-use crate::config::profile::{Hooks, ProfileKind};
+use crate::config::profile::{Copy as CopySettings, Hooks, ProfileKind};
+use crate::config::value::Period;
 use crate::format::manifest::{Counts, Outcome};
 use crate::id::SnapshotId;
 use crate::notify::LastGood;
+use crate::overdue;
 use crate::progress::Progress;
+use crate::record::{self, Finished};
+use crate::repository::snapshots::Snapshot;
 use crate::repository::{Error, ErrorKind, Repository, Result, now_ms};
 use crate::run::hooks::{self, Facts, Moment};
 use crate::run::sources;
@@ -35,6 +41,8 @@ pub struct Report {
     pub suspicions: Vec<String>,
     /// The newest complete snapshot.
     pub last_good: Option<LastGood>,
+    /// By repository that this run left with a complete snapshot of its own: when that was taken, in ms since 1970.
+    pub arrived: BTreeMap<String, u64>,
     /// Repositories that could not be reached.
     pub away: Vec<String>,
     pub exit: Option<Exit>,
@@ -69,6 +77,7 @@ pub struct Work<'a> {
     pub arguments: &'a Arguments,
     pub reporter: Reporter,
     pub host: String,
+    started: u64,
     pub done: Done,
     pub report: Report,
     pub log: Log,
@@ -87,6 +96,7 @@ impl<'a> Work<'a> {
             arguments,
             reporter: context.reporter(),
             host: host_of(profile),
+            started: now_ms(),
             done,
             report: Report::default(),
             log: Log::default(),
@@ -101,18 +111,23 @@ impl<'a> Work<'a> {
             true => Ok(()),
             false => self.hook(&around, Moment::Before, &facts),
         };
+        let mut reached = Vec::new();
         match began {
             Err(sentence) => {
                 self.warn(&sentence);
                 self.report.fails("before", Exit::Failed, sentence);
+                reached = self.quietly_reached();
             }
             Ok(()) => {
-                if let Err(error) = self.work() {
+                if let Err(error) = self.work(&mut reached) {
                     self.tell(&error);
                     self.report.fails("run", Exit::of(error.kind), error.message);
                 }
             }
         }
+        // before the hooks that follow: one of them may take a disk away
+        self.remember(&reached);
+        drop(reached);
         if !self.arguments.dry_run {
             let result = match self.report.exit() {
                 Exit::Ok => Ok(()),
@@ -134,18 +149,19 @@ impl<'a> Work<'a> {
         self.report
     }
 
-    fn work(&mut self) -> Result<()> {
-        let mut reached = self.reach()?;
+    fn work(&mut self, reached: &mut Vec<Reached>) -> Result<()> {
+        *reached = self.reach()?;
         match self.profile.kind() {
-            ProfileKind::Backup => self.back_up(&mut reached)?,
-            ProfileKind::Standby => stand_by(self, &reached)?,
+            ProfileKind::Backup => self.back_up(reached)?,
+            ProfileKind::Standby => stand_by(self, reached)?,
             ProfileKind::Maintenance | ProfileKind::Template => {}
         }
         if self.arguments.dry_run {
             return Ok(());
         }
-        self.copies(&reached)?;
-        for at in &reached {
+        self.overdue_without()?;
+        self.copies(reached)?;
+        for at in reached.iter() {
             self.steps(&at.name)?;
         }
         Ok(())
@@ -180,29 +196,101 @@ impl<'a> Work<'a> {
         }
     }
 
+    /// Those that can be opened, where nothing but a record will be put.
+    fn quietly_reached(&self) -> Vec<Reached> {
+        let open = |name: &String| {
+            let repository = self.context.open_named(name).ok()?;
+            Some(Reached { name: name.clone(), repository })
+        };
+        self.profile.repositories().iter().filter_map(open).collect()
+    }
+
     fn is_away(&self, name: &str, error: &Error) -> Result<bool> {
-        let repositories = &self.context.configuration()?.file.repositories;
-        let removable = repositories.get(name).is_some_and(|settings| settings.removable);
         Ok(match error.kind {
             ErrorKind::TryLater => true,
-            ErrorKind::NoRepository => removable,
+            ErrorKind::NoRepository => self.is_removable(name)?,
             _ => false,
         })
     }
 
-    /// Takes the snapshot in the first repository that can be reached, and brings the others level. A key that cannot
+    fn is_removable(&self, name: &str) -> Result<bool> {
+        let repositories = &self.context.configuration()?.file.repositories;
+        Ok(repositories.get(name).is_some_and(|settings| settings.removable))
+    }
+
+    /// Whether what the profile promises of a repository holds without it: `step` is what brings snapshots there, `every`
+    /// how much older they may be for that.
+    fn may_be_away(&self, name: &str, step: &str, every: Option<Period>) -> Result<bool> {
+        let promise = self.profile.settings.promises.as_ref().and_then(|p| p.maximum_age);
+        let fresh = match (promise, self.done.last(step, name)) {
+            (None, _) => true,
+            (Some(age), Some(last)) => {
+                let age = age.ms.saturating_add(every.map_or(0, |every| every.ms));
+                now_ms().saturating_sub(last) <= age
+            }
+            (Some(_), None) => false,
+        };
+        Ok(fresh && self.is_removable(name)?)
+    }
+
+    /// Leaves a record of what went wrong, and of what sources and hooks said, for whoever looks from elsewhere: a run
+    /// that failed before it began a snapshot leaves nothing else.
+    fn remember(&mut self, reached: &[Reached]) {
+        let is_backup = self.profile.kind() == ProfileKind::Backup;
+        let Some(first) = reached.first().filter(|_| is_backup && !self.arguments.dry_run) else {
+            return;
+        };
+        if self.report.last_good.is_none()
+            && let Ok(listing) = first.repository.list_snapshots()
+        {
+            self.report.last_good = self.whose().last_good(&listing.snapshots);
+        }
+        let said = self.log.bytes();
+        let exit = self.report.exit();
+        if self.reporter.interrupted() || (exit == Exit::Ok && said.is_empty()) {
+            return;
+        }
+        let extent = overdue::run_of(&self.host, &self.profile.name);
+        let sentences = self.report.sentences.join("\n");
+        let finished = Finished {
+            code: u64::from(exit.code()),
+            snapshots: self.report.snapshot.into_iter().collect(),
+            log: format!("{sentences}\n{}", String::from_utf8_lossy(&said)).trim().to_owned(),
+            ..Finished::new("run", self.started, extent)
+        };
+        for at in reached {
+            if let Err(error) = record::put(&at.repository, &self.host, &finished) {
+                let (name, reason) = (&at.name, error.message);
+                self.warn(&format!("{name}: the record of this run could not be put: {reason}"));
+            }
+        }
+    }
+
+    /// Takes the snapshot in the first repository that takes one, and brings the others level. A key that cannot
     /// read takes another snapshot in each.
-    fn back_up(&mut self, reached: &mut [Reached]) -> Result<()> {
-        let (host, profile) = (self.host.clone(), self.profile);
-        let whose = Whose { host: &host, profile };
-        let Some((first, others)) = reached.split_first_mut() else { return Ok(()) };
-        self.snapshot(&first.name, &first.repository)?;
+    fn back_up(&mut self, reached: &[Reached]) -> Result<()> {
+        let mut others = reached.iter();
+        let first = loop {
+            let Some(at) = others.next() else { return Ok(()) };
+            match self.snapshot(&at.name, &at.repository) {
+                Ok(()) => break at,
+                // what is wrong with the profile is wrong in every repository
+                Err(error) if error.kind == ErrorKind::Usage || others.len() == 0 => {
+                    return Err(error);
+                }
+                Err(error) if error.kind == ErrorKind::Interrupted => return Err(error),
+                Err(error) => {
+                    self.tell(&error);
+                    self.report.fails(&at.name, Exit::of(error.kind), error.message);
+                }
+            }
+        };
         if self.arguments.dry_run {
             return Ok(());
         }
         for other in others {
             let copied = match first.repository.keyring().may_read_content() {
-                true => self.level(whose, &first.repository, other),
+                true => self.level(&first.repository, other),
                 false => self.snapshot(&other.name, &other.repository),
             };
             if let Err(error) = copied {
@@ -210,25 +298,39 @@ impl<'a> Work<'a> {
                 self.report.fails(&other.name, Exit::of(error.kind), error.message);
             }
         }
-        self.overdue_without(whose)
+        for (repository, taken) in self.report.arrived.clone() {
+            self.done.done("snapshot", &repository, taken)?;
+        }
+        Ok(())
+    }
+
+    fn whose(&self) -> Whose {
+        Whose::of(self.profile, &self.host)
     }
 
     /// What a repository took while another was away goes both ways.
     fn level(
         &mut self,
-        whose: Whose<'_>,
         first: &Repository,
         Reached { name, repository: other }: &Reached,
     ) -> Result<()> {
         let now = now_ms();
+        let whose = self.whose();
         // what is older was there on both sides, and went by each one's own retention
         let after = match self.done.last("level", name).filter(|last| *last <= now) {
             Some(last) => Some(last),
-            None => whose.newest(other)?,
+            None => whose.newest(other)?.into_values().max(),
+        };
+        let is_newer = |s: &Snapshot| after.is_none_or(|after| s.manifest.started > after);
+        let manner = Manner {
+            whose: &whose,
+            host: &self.host,
+            compression: self.profile.compression(),
+            latest: false,
         };
         let mut damaged = 0;
-        let mut copy = |from, to, after| -> Result<()> {
-            let copied = copy_newer(whose, from, to, after, false, &self.reporter);
+        let mut copy = |from, to| -> Result<()> {
+            let copied = copy_wanted(&manner, from, to, &is_newer, &self.reporter);
             self.reporter.finish();
             if let Some(report) = copied? {
                 let count = report.copied.len() as u64;
@@ -240,12 +342,18 @@ impl<'a> Work<'a> {
             Ok(())
         };
         if after.is_some() && other.keyring().may_read_content() {
-            copy(other, first, after)?;
+            copy(other, first)?;
         }
-        copy(first, other, after)?;
+        copy(first, other)?;
         if damaged > 0 {
+            // not level: they are tried again, and told again
             let sentence = format!("{damaged} damaged snapshots were not copied: run esker check");
             self.report.fails("copy", Exit::Damage, sentence);
+            return Ok(());
+        }
+        if let (Some(Outcome::Complete), Some(good)) = (self.report.outcome, &self.report.last_good)
+        {
+            self.report.arrived.insert(name.clone(), good.time_ms);
         }
         self.done.done("level", name, now)
     }
@@ -254,30 +362,33 @@ impl<'a> Work<'a> {
     fn snapshot(&mut self, name: &str, repository: &Repository) -> Result<()> {
         let facts = self.facts();
         let id = self.arguments.set_id;
-        let prepared = snapshot::prepare(self.context, self.profile, &facts, id)?;
-        let around = prepared.hooks.clone();
-        for (source, hooks) in &around {
-            let facts = Facts { source: Some(source.clone()), ..facts.clone() };
-            if !self.arguments.dry_run
-                && let Err(sentence) = self.hook(hooks, Moment::Before, &facts)
-            {
-                return Err(Error::failed(format!("source {source}: {sentence}")));
+        let mut prepared = snapshot::prepare(self.context, self.profile, &facts, id)?;
+        let is_real = !self.arguments.dry_run;
+        let mut begun = Vec::new();
+        for around in std::mem::take(&mut prepared.around).into_iter().filter(|_| is_real) {
+            let facts = Facts { source: Some(around.source.clone()), ..facts.clone() };
+            let began = self.hook(&around.hooks, Moment::Before, &facts);
+            if let Err(sentence) = &began {
+                prepared.fails(&around, sentence.clone());
             }
+            begun.push((around, began));
         }
         let how = (&facts, id, self.arguments.dry_run);
         let taken =
             snapshot::take(self.context, self.profile, repository, prepared, how, &self.reporter);
-        for (source, hooks) in around.iter().rev().filter(|_| !self.arguments.dry_run) {
+        // whatever became of the backup: what was stopped for it is to go on
+        for (around, began) in begun.into_iter().rev() {
+            let source = &around.source;
             let facts = Facts { source: Some(source.clone()), ..self.facts() };
-            let failed = |taken: &Taken| taken.failed.contains(source);
-            let result = match &taken {
+            let failed = |taken: &Taken| around.names.iter().any(|n| taken.failed.contains(n));
+            let result = began.and(match &taken {
                 Ok(taken) if failed(taken) => Err(format!("source {source} failed")),
                 Ok(_) => Ok(()),
                 Err(error) => Err(error.message.clone()),
-            };
+            });
             let was_well = result.is_ok();
             let ended = sources::around_end(result, &facts, &mut |moment, facts| {
-                self.hook(hooks, moment, facts)
+                self.hook(&around.hooks, moment, facts)
             });
             if let (true, Err(sentence)) = (was_well, ended) {
                 self.warn(&sentence);
@@ -292,8 +403,11 @@ impl<'a> Work<'a> {
             let snapshots = repository.list_snapshots()?.snapshots;
             let odd = judge_newest(&snapshots, &self.host, &self.profile.name, &thresholds);
             odd.iter().for_each(|sentence| self.warn(sentence));
-            let whose = Whose { host: &self.host, profile: self.profile };
-            self.report.last_good = whose.last_good(&snapshots);
+            self.report.last_good = self.whose().last_good(&snapshots);
+            if let (Outcome::Complete, Some(good)) = (taken.report.outcome, &self.report.last_good)
+            {
+                self.report.arrived.insert(name.to_owned(), good.time_ms);
+            }
             self.report.suspicions.extend(odd);
         }
         Ok(())
@@ -326,20 +440,11 @@ impl<'a> Work<'a> {
     }
 
     /// A repository that is away matters once what the profile promises of it no longer holds.
-    fn overdue_without(&mut self, whose: Whose<'_>) -> Result<()> {
-        let promise = self.profile.settings.promises.as_ref().and_then(|p| p.maximum_age);
+    fn overdue_without(&mut self) -> Result<()> {
         for name in self.report.away.clone() {
-            let settings = self.context.configuration()?.file.repositories.get(&name).cloned();
-            let removable = settings.is_some_and(|settings| settings.removable);
-            let last = self.done.last("snapshot", &name);
-            let fresh = match (promise, last) {
-                (None, _) => true,
-                (Some(age), Some(last)) => now_ms().saturating_sub(last) <= age.ms,
-                (Some(_), None) => false,
-            };
-            if !(removable && fresh) {
-                let profile = &whose.profile.name;
-                let sentence = format!("repository {name} of profile {profile} is away");
+            if !self.may_be_away(&name, "snapshot", None)? {
+                let sentence =
+                    format!("repository {name} of profile {} is away", self.profile.name);
                 self.report.fails(&name, Exit::TryLater, sentence);
             }
         }
@@ -350,28 +455,17 @@ impl<'a> Work<'a> {
     fn copies(&mut self, reached: &[Reached]) -> Result<()> {
         let Some(first) = reached.first() else { return Ok(()) };
         for settings in self.profile.copies() {
-            let to = settings.to.clone();
-            if !self.done.is_due("copy", &to, settings.every, now_ms()) {
+            let to = &settings.to;
+            if !self.done.is_due("copy", to, settings.every, now_ms()) {
                 continue;
             }
-            let copied = self.context.open_named(&to).and_then(|other| {
-                let (host, profile) = (self.host.clone(), self.profile);
-                let whose = Whose { host: &host, profile };
-                let after = whose.newest(&other)?;
-                let latest = settings.latest;
-                let copied =
-                    copy_newer(whose, &first.repository, &other, after, latest, &self.reporter);
-                self.reporter.finish();
-                match copied? {
-                    Some(report) => report.stopped.map_or(Ok(report.damaged.len()), Err),
-                    None => Ok(0),
-                }
-            });
-            match copied {
-                Ok(0) => self.done.done("copy", &to, now_ms())?,
-                Ok(damaged) => {
-                    let sentence = format!("{damaged} damaged snapshots were not copied to {to}");
-                    self.report.fails("copy", Exit::Damage, sentence);
+            match self.copy(&first.repository, settings) {
+                Ok(()) => {}
+                Err(error)
+                    if self.is_away(to, &error)?
+                        && self.may_be_away(to, "copy", settings.every)? =>
+                {
+                    self.warn(&format!("repository {to} is away: {}", error.message));
                 }
                 Err(error) => {
                     self.tell(&error);
@@ -382,11 +476,49 @@ impl<'a> Work<'a> {
         Ok(())
     }
 
+    /// Older ones were copied before, and went by the other repository's own retention; but for those that were damaged
+    /// the last time.
+    fn copy(&mut self, from: &Repository, settings: &CopySettings) -> Result<()> {
+        let to = &settings.to;
+        let other = self.context.open_named(to)?;
+        let whose = self.whose();
+        let newest = whose.newest(&other)?;
+        let left = self.done.last("left by copy", to);
+        let is_wanted = |snapshot: &Snapshot| {
+            let started = snapshot.manifest.started;
+            newest.get(&group(snapshot)).is_none_or(|newest| started > *newest)
+                || left.is_some_and(|left| started >= left)
+        };
+        let manner = Manner {
+            whose: &whose,
+            host: &self.host,
+            compression: self.profile.compression(),
+            latest: settings.latest,
+        };
+        let copied = copy_wanted(&manner, from, &other, &is_wanted, &self.reporter);
+        self.reporter.finish();
+        let report = copied?.unwrap_or_default();
+        if !report.damaged.is_empty() {
+            let snapshots = from.list_snapshots()?.snapshots;
+            let is_damaged = |s: &&Snapshot| report.damaged.iter().any(|(id, _)| *id == s.id);
+            let oldest = snapshots.iter().filter(is_damaged).map(|s| s.manifest.started).min();
+            self.done.done("left by copy", to, oldest.unwrap_or(0))?;
+            let count = report.damaged.len();
+            let sentence = format!("{count} damaged snapshots were not copied to {to}");
+            self.report.fails("copy", Exit::Damage, sentence);
+        }
+        match report.stopped {
+            Some(error) => Err(error),
+            None if !report.damaged.is_empty() => Ok(()),
+            None => {
+                self.done.forget("left by copy", to)?;
+                self.done.done("copy", to, now_ms())
+            }
+        }
+    }
+
     /// Retention, prune, check: each when it is due.
     fn steps(&mut self, repository: &str) -> Result<()> {
-        if self.report.snapshot.is_some() && self.profile.kind() == ProfileKind::Backup {
-            self.done.done("snapshot", repository, now_ms())?;
-        }
         let steps = steps::steps(&self.profile.settings, &self.host, &self.profile.name);
         for step in steps {
             if self.reporter.interrupted() {

@@ -1,11 +1,17 @@
 //! `esker run`: what profiles say, done by the real binary.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
 
 use support::program::{self, Run};
 use tempfile::TempDir;
 
+mod failures;
+mod others;
+#[path = "../support/mod.rs"]
 mod support;
 
 struct Machine {
@@ -46,10 +52,34 @@ impl Machine {
         fs::read_to_string(self.path(name)).unwrap_or_default()
     }
 
-    fn run(&self, arguments: &[&str]) -> Run {
+    fn command(&self, arguments: &[&str]) -> Command {
         let mut command = program::command(self.directory.path(), arguments);
         command.env("ESKER_CONFIG", self.path("config")).env("ESKER_CACHE_DIR", self.path("cache"));
-        Run::of(command.output().unwrap())
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Run {
+        Run::of(self.command(arguments).output().unwrap())
+    }
+
+    /// Until a file is there.
+    fn wait_for(&self, name: &str) {
+        let patience = Instant::now() + Duration::from_secs(60);
+        while !self.path(name).exists() {
+            assert!(Instant::now() < patience, "{name} never came");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// A bit of every pack of a repository is another one.
+    fn damage(&self, repository: &str) {
+        for pack in files(&self.path(repository).join("packs")) {
+            let mut bytes = fs::read(&pack).unwrap();
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+            fs::set_permissions(&pack, fs::Permissions::from_mode(0o600)).unwrap();
+            fs::write(&pack, bytes).unwrap();
+        }
     }
 
     #[track_caller]
@@ -187,16 +217,7 @@ fn steps_follow_when_they_are_due() {
 fn a_damaged_repository_is_20_and_the_backup_is_done_all_the_same() {
     let machine = web("repositories = ['one']\ncheck = { read_data = '100%' }");
     machine.ok(&["run", "web"]);
-    let packs: Vec<PathBuf> = files(&machine.path("one/packs"));
-    for pack in packs {
-        let mut bytes = fs::read(&pack).unwrap();
-        let middle = bytes.len() / 2;
-        bytes[middle] ^= 1;
-        let mut permissions = fs::metadata(&pack).unwrap().permissions();
-        std::os::unix::fs::PermissionsExt::set_mode(&mut permissions, 0o600);
-        fs::set_permissions(&pack, permissions).unwrap();
-        fs::write(&pack, bytes).unwrap();
-    }
+    machine.damage("one");
     machine.write("tree/new", "new");
     machine.ends(20, &["run", "web"]);
     assert_eq!(machine.snapshots("one").len(), 2);
@@ -240,8 +261,28 @@ fn only_what_is_due_runs() {
 }
 
 #[test]
-fn a_dry_run_stores_nothing_and_runs_no_hook() {
-    let machine = web("repositories = ['one']\nhooks.before = [{ run = 'touch BASE/begun' }]");
-    machine.ok(&["run", "--dry-run", "web"]);
+fn a_dry_run_stores_nothing_and_runs_no_hook_and_no_command() {
+    let machine = Machine::new(
+        "[profiles.web]
+        repositories = ['one']
+        hooks.before = [{ run = 'touch BASE/begun' }]
+        [[profiles.web.sources]]
+        name = 'dump'
+        command = 'touch BASE/begun; echo rows'
+        hooks.before = [{ run = 'touch BASE/begun' }]",
+    );
+    let ran = machine.ok(&["run", "--dry-run", "web"]);
+    assert!(ran.err.contains("dump"), "{}", ran.err);
     assert!(machine.snapshots("one").is_empty() && !machine.path("begun").exists());
+}
+
+#[test]
+fn a_name_that_is_taken_gets_a_number() {
+    let machine = web("repositories = ['one']\nname = '{profile}-tonight'");
+    for _ in 0..3 {
+        machine.ok(&["run", "web"]);
+    }
+    let listed = machine.ok(&["-r", "one", "--json", "snapshots"]).of_type("snapshot");
+    let names: Vec<&str> = listed.iter().map(|line| line["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["web-tonight", "web-tonight-2", "web-tonight-3"]);
 }
