@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::hooks::{self, Facts, Moment};
 use crate::backup::{BackupOptions, Sink, StreamSource, wrong_name};
 use crate::config::profile::{Hooks, Preset, ProfileSettings, Source as Settings};
-use crate::files::Rules;
+use crate::files::{RootOptions, Rules};
 use crate::format::manifest::Promises;
 use crate::repository::{Error, ErrorKind, Result};
 use crate::schedule::conditions::not_mounted;
@@ -65,7 +65,8 @@ pub fn prepare(
             options.optional.extend(paths.iter().cloned());
         }
         options.may_fail.extend(source.may_fail.iter().flatten().cloned());
-        options.one_file_system |= source.one_file_system;
+        let own = RootOptions { one_file_system: source.one_file_system };
+        options.of_roots.extend(paths.iter().map(|path| (path.clone(), own.clone())));
         for pattern in source.exclude.iter().flatten() {
             patterns.extend(paths.iter().map(|path| beneath(path, pattern)));
         }

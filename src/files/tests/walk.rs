@@ -9,7 +9,7 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use super::{Told, bytes, deep_chain, is_root};
-use crate::files::{LeftOut, Rules, WalkOptions, absolute, walk};
+use crate::files::{LeftOut, RootOptions, Rules, WalkOptions, absolute, walk};
 use crate::format::entry::EntryKind;
 
 /// A directory with these files (a trailing slash makes a directory).
@@ -311,6 +311,52 @@ fn other_file_systems_are_left_out_unless_they_are_roots() {
     assert_eq!(both.below(base.path()), ["/mount", "/mount/inside", "/x"]);
     assert_eq!(within.below(base.path()), ["/mount", "/mount/inside", "/x"]);
     assert_ne!(both.get(&mount).device_id, both.get(base.path()).device_id);
+}
+
+/// Options of roots that stay on their file system, or do not.
+fn staying(roots: &[(&Path, bool)]) -> WalkOptions {
+    let own = |(root, one_file_system): &(&Path, bool)| {
+        (root.to_path_buf(), RootOptions { one_file_system: *one_file_system })
+    };
+    WalkOptions { of_roots: roots.iter().map(own).collect(), ..WalkOptions::default() }
+}
+
+/// One root that stays on its file system once kept all the others on theirs.
+#[test]
+fn each_root_says_for_itself_whether_it_stays_on_its_file_system() {
+    let base = tree(&["other/", "srv/data/", "x"]);
+    let path = |name: &str| base.path().join(name);
+    let mounts = [path("other"), path("srv/data")];
+    for mount in &mounts {
+        let mounted =
+            std::process::Command::new("mount").args(["-t", "tmpfs", "none"]).arg(mount).output();
+        if !mounted.is_ok_and(|output| output.status.success()) {
+            return;
+        }
+        fs::write(mount.join("inside"), "").unwrap();
+    }
+    let srv = path("srv");
+    let of = |first: bool, second: bool| {
+        let options = staying(&[(base.path(), first), (&srv, second)]);
+        Told::of(&[base.path().to_owned(), srv.clone()], &options)
+    };
+    let (outer, inner) = (of(true, false), of(false, true));
+    let twice = Told::of(
+        &[base.path().to_owned(), base.path().to_owned()],
+        &staying(&[(base.path(), true), (base.path(), false)]),
+    );
+    for mount in &mounts {
+        std::process::Command::new("umount").arg(mount).status().unwrap();
+    }
+    let whole = ["/other", "/other/inside", "/srv", "/srv/data", "/srv/data/inside", "/x"];
+    let without =
+        |path: &str| -> Vec<&str> { whole.iter().filter(|name| **name != path).copied().collect() };
+    assert_eq!(outer.below(base.path()), without("/other/inside"));
+    assert_eq!(outer.left_out, [(bytes(&mounts[0]), LeftOut::OtherFileSystem)]);
+    assert_eq!(inner.below(base.path()), without("/srv/data/inside"));
+    assert_eq!(inner.left_out, [(bytes(&mounts[1]), LeftOut::OtherFileSystem)]);
+    assert_eq!(twice.below(base.path()), whole);
+    assert!(twice.left_out.is_empty());
 }
 
 #[test]

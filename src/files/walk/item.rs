@@ -7,12 +7,22 @@ use std::sync::Arc;
 use super::super::rules::Rules;
 use crate::format::entry::{EntryKind, Metadata};
 
+/// What counts beneath one root, down to the next root that lies inside it.
+#[derive(Clone, Debug, Default)]
+pub struct RootOptions {
+    /// Do not enter file systems other than that of the root. A mount point
+    /// is kept as an empty directory.
+    pub one_file_system: bool,
+}
+
 /// What to leave out of a walk.
 #[derive(Debug, Default)]
 pub struct WalkOptions {
-    /// Do not enter file systems other than that of each root. A mount point
-    /// is kept as an empty directory.
+    /// As in [`RootOptions`], of the roots that `of_roots` does not name.
     pub one_file_system: bool,
+    /// Roots with options of their own. Beneath one that is named twice only
+    /// that is left out which both leave out.
+    pub of_roots: Vec<(PathBuf, RootOptions)>,
     pub rules: Option<Arc<Rules>>,
     /// Of directories with a valid `CACHEDIR.TAG`, keep only themselves and the tag.
     pub exclude_caches: bool,
