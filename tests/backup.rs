@@ -212,7 +212,7 @@ fn what_lies_on_another_file_system_is_told_where_its_root_leaves_it_out() {
     let told = |stays: bool| {
         let of_roots = [(directory.path(), !stays), (devices, stays)];
         let own = |(path, one_file_system): (&Path, bool)| {
-            (path.to_owned(), RootOptions { one_file_system })
+            (path.to_owned(), RootOptions { one_file_system, rules: None })
         };
         let options = BackupOptions {
             paths: vec![directory.path().to_owned(), devices.to_owned()],

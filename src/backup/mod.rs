@@ -110,6 +110,7 @@ pub struct BackupReport {
     pub sources: Vec<Outcome>,
     pub failures: Vec<Failure>,
     pub notes: Vec<Failure>,
+    /// Those of `rules` that matched nothing.
     pub unused_patterns: Vec<String>,
     /// Left out because nothing had changed since the parent.
     pub unchanged: bool,

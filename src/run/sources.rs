@@ -33,7 +33,8 @@ pub fn prepare(
     surroundings: &Surroundings<'_>,
     warn: &Arc<dyn Fn(String) + Send + Sync>,
 ) -> Result<Prepared> {
-    let mut patterns = settings.exclude.clone().unwrap_or_default();
+    let everywhere = settings.exclude.clone().unwrap_or_default();
+    let mut patterns = everywhere.clone();
     let mut options = BackupOptions::default();
     let (mut streams, mut told, mut names, mut hooks) =
         (Vec::new(), Vec::new(), Vec::new(), Vec::new());
@@ -65,7 +66,11 @@ pub fn prepare(
             options.optional.extend(paths.iter().cloned());
         }
         options.may_fail.extend(source.may_fail.iter().flatten().cloned());
-        let own = RootOptions { one_file_system: source.one_file_system };
+        let own = everywhere.iter().chain(source.exclude.iter().flatten());
+        let rules = Rules::new(&own.cloned().collect::<Vec<_>>(), &[]);
+        let rules = rules.map_err(|error| Error::new(ErrorKind::Usage, error.to_string()))?;
+        let rules = Some(Arc::new(rules));
+        let own = RootOptions { one_file_system: source.one_file_system, rules };
         options.of_roots.extend(paths.iter().map(|path| (path.clone(), own.clone())));
         for pattern in source.exclude.iter().flatten() {
             patterns.extend(paths.iter().map(|path| beneath(path, pattern)));
@@ -81,9 +86,6 @@ pub fn prepare(
     }
     streams.extend(broken);
     names.extend(streams.iter().map(|stream| stream.name.clone()));
-    let rules = Rules::new(&patterns, &[]);
-    let rules = rules.map_err(|error| Error::new(ErrorKind::Usage, error.to_string()))?;
-    options.rules = Some(Arc::new(rules));
     options.exclusions = patterns;
     options.promises = promises(settings);
     Ok(Prepared { options, streams, told, names, hooks })

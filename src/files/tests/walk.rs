@@ -218,16 +218,44 @@ fn rules_and_roots() {
     let base = tree(&["a/b/c", "a/b/d", "x"]);
     let patterns = ["b", "x"];
     let options = WalkOptions { rules: Some(rules(&patterns).into()), ..WalkOptions::default() };
-    // A root inside an excluded directory is walked; an excluded root is told.
+    // A root inside an excluded directory is walked, and so is one that a rule names.
     let told = Told::of(
         &[base.path().join("a"), base.path().join("a/b/c"), base.path().join("x")],
         &options,
     );
-    assert_eq!(told.below(base.path()), ["/a", ">/a/b", "/a/b/c"]);
-    assert_eq!(told.why(&base.path().join("x")), Some(LeftOut::Excluded));
+    assert_eq!(told.below(base.path()), ["/a", ">/a/b", "/a/b/c", "/x"]);
+    let told = Told::of(&[base.path().join("a/b")], &options);
+    assert_eq!(told.below(base.path()), [">/a", "/a/b", "/a/b/c", "/a/b/d"]);
     // The way to a root is not subject to rules.
     let told = Told::of(&[base.path().join("a/b/d")], &options);
     assert_eq!(told.below(base.path()), [">/a", ">/a/b", "/a/b/d"]);
+}
+
+/// The rules of one source once left out what another source had named, and all beneath it.
+#[test]
+fn the_rules_of_the_nearest_root_count() {
+    let base = tree(&["a/b/c.o", "a/b/tmp/1", "a/c.o", "a/tmp/1", "tmp/c.o", "tmp/tmp/x"]);
+    let path = |name: &str| base.path().join(name);
+    let own = |root: PathBuf, patterns: &[&str]| {
+        (root, RootOptions { rules: Some(rules(patterns).into()), ..RootOptions::default() })
+    };
+    let options = WalkOptions {
+        of_roots: vec![own(base.path().to_owned(), &["tmp"]), own(path("a/b"), &["*.o"])],
+        rules: Some(rules(&["x"]).into()),
+        ..WalkOptions::default()
+    };
+    let told = Told::of(&[base.path().to_owned(), path("a/b"), path("tmp")], &options);
+    let beneath_b = ["/a/b", "/a/b/tmp", "/a/b/tmp/1"];
+    let rest = ["/a/c.o", "/tmp", "/tmp/c.o", "/tmp/tmp"];
+    assert_eq!(told.below(base.path()), [&["/a"][..], &beneath_b[..], &rest[..]].concat());
+    // of a root that is named twice only that is left out which both leave out
+    let options = WalkOptions {
+        of_roots: vec![own(path("a"), &["*.o"]), own(path("a"), &["tmp", "a/c.o"])],
+        ..WalkOptions::default()
+    };
+    let told = Told::of(&[path("a"), path("a")], &options);
+    let expected = ["/a", "/a/b", "/a/b/c.o", "/a/b/tmp", "/a/b/tmp/1", "/a/tmp", "/a/tmp/1"];
+    assert_eq!(told.below(base.path()), expected);
 }
 
 #[test]
@@ -288,6 +316,7 @@ fn caches_large_files_and_own_places() {
     assert_eq!(told.below(base.path()), expected);
     assert_eq!(told.why(&path("repo")), Some(LeftOut::OwnRepository));
     assert_eq!(told.why(&path("big")), Some(LeftOut::TooLarge));
+    assert_eq!(Told::of(&[path("big")], &options).below(base.path()), ["/big"]);
     assert_eq!(told.why(&path("cache")), Some(LeftOut::CacheDirectory));
 }
 
@@ -316,7 +345,7 @@ fn other_file_systems_are_left_out_unless_they_are_roots() {
 /// Options of roots that stay on their file system, or do not.
 fn staying(roots: &[(&Path, bool)]) -> WalkOptions {
     let own = |(root, one_file_system): &(&Path, bool)| {
-        (root.to_path_buf(), RootOptions { one_file_system: *one_file_system })
+        (root.to_path_buf(), RootOptions { one_file_system: *one_file_system, rules: None })
     };
     WalkOptions { of_roots: roots.iter().map(own).collect(), ..WalkOptions::default() }
 }

@@ -8,9 +8,9 @@
 //! root is entered as the directory it leads to — unless that link is itself
 //! saved by another root: then it stays a link and the root beneath it fails.
 //!
-//! Rules apply to roots and what lies beneath, not to the implied directories
-//! above; a root inside an excluded directory is still walked. What is left
-//! out of a root, the nearest root above decides: see [`RootOptions`].
+//! Rules apply to what lies beneath a root, not to the root, which was named,
+//! nor to the implied directories above; a root inside an excluded directory is
+//! still walked. The nearest root decides what is left out: see [`RootOptions`].
 
 mod enter;
 mod item;
@@ -47,7 +47,8 @@ pub fn walk(
     visit: &mut dyn FnMut(Item) -> ControlFlow<()>,
 ) -> WalkCounts {
     let wanted = Wanted::new(roots, options);
-    let others = [RootOptions { one_file_system: options.one_file_system }];
+    let others =
+        [RootOptions { one_file_system: options.one_file_system, rules: options.rules.clone() }];
     let mut walker = Walker {
         options,
         others: &others,
@@ -139,6 +140,13 @@ impl Nearest<'_> {
     fn stays_on_its_file_system(&self) -> bool {
         !self.options.is_empty() && self.options.iter().all(|options| options.one_file_system)
     }
+
+    fn excludes(&self, path: &[u8], is_directory: bool) -> bool {
+        let excludes = |options: &RootOptions| {
+            options.rules.as_ref().is_some_and(|rules| rules.exclude(path, is_directory))
+        };
+        !self.options.is_empty() && self.options.iter().all(excludes)
+    }
 }
 
 impl<'w> Walker<'w> {
@@ -221,15 +229,9 @@ impl<'w> Walker<'w> {
             self.leave_out(LeftOut::OwnRepository)?;
             return self.fail_below(child.wanted, "it lies in a directory that is left out");
         }
-        if child.saved
-            && self
-                .options
-                .rules
-                .as_ref()
-                .is_some_and(|rules| rules.exclude(&self.path, is_directory))
-        {
+        if child.saved && !child.is_root() && child.nearest.excludes(&self.path, is_directory) {
             self.counts.excluded += 1;
-            if child.is_root() || self.options.report_excluded {
+            if self.options.report_excluded {
                 self.leave_out(LeftOut::Excluded)?;
             }
             if !(is_directory && child.leads_to_roots()) {
@@ -268,7 +270,7 @@ impl<'w> Walker<'w> {
             return self.leave_out(LeftOut::OtherFileSystem);
         }
         let limit = self.options.exclude_larger_than.unwrap_or(u64::MAX);
-        if kind == EntryKind::File && child.stat.stx_size > limit {
+        if kind == EntryKind::File && child.stat.stx_size > limit && !child.is_root() {
             return self.leave_out(LeftOut::TooLarge);
         }
         let mut target = Vec::new();
