@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use esker::backup::{BackupOptions, StreamSource, backup};
+use esker::files::RootOptions;
 use esker::format::manifest::Outcome;
 use esker::progress::Silent;
 use esker::store::{Counting, Decision, ErrorKind, Faulty, OpendalStore, OperationKind, Store};
@@ -193,6 +194,39 @@ fn a_lost_pack_of_references_is_made_good_by_the_next_backup() {
     }
     let report = run(&open(&store), directory.path());
     assert!(report.snapshot.is_some());
+}
+
+/// A mount point that is left out is told, and only a root that asks for it leaves one out.
+#[test]
+fn what_lies_on_another_file_system_is_told_where_its_root_leaves_it_out() {
+    use std::os::unix::fs::MetadataExt;
+    let (devices, terminals) = (Path::new("/dev"), Path::new("/dev/pts"));
+    let device = |path: &Path| fs::metadata(path).map(|metadata| metadata.dev()).ok();
+    if device(terminals).is_none_or(|inner| Some(inner) == device(devices)) {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("file"), "content").unwrap();
+    let store: Arc<dyn Store> = Arc::new(OpendalStore::memory().unwrap());
+    init(&store);
+    let told = |stays: bool| {
+        let of_roots = [(directory.path(), !stays), (devices, stays)];
+        let own = |(path, one_file_system): (&Path, bool)| {
+            (path.to_owned(), RootOptions { one_file_system, rules: None })
+        };
+        let options = BackupOptions {
+            paths: vec![directory.path().to_owned(), devices.to_owned()],
+            // files there are others' to fill
+            exclude_larger_than: Some(0),
+            of_roots: of_roots.map(own).to_vec(),
+            dry_run: true,
+            ..options(devices)
+        };
+        let report = backup(&open(&store), &options, Vec::new(), &Silent).unwrap();
+        let mut notes = report.notes.iter();
+        notes.any(|note| note.path == b"/dev/pts" && note.reason.contains("another file system"))
+    };
+    assert!(told(true) && !told(false));
 }
 
 /// A store that fails in the middle ends the run with its error, at once.

@@ -26,7 +26,7 @@ use parent::{Previous, StatListWriter};
 use plan::{Planner, WalkEnd};
 pub use stream::{Attentive, Sink, StreamSource, wrong_name};
 
-use crate::files::{self, Rules};
+use crate::files::{self, RootOptions, Rules};
 use crate::format::content::Root;
 use crate::format::manifest::{
     Counts, Failure, Manifest, Outcome, PrivatePart, Promises, Set, Source,
@@ -63,6 +63,8 @@ pub struct BackupOptions {
     pub exclude_caches: bool,
     pub exclude_larger_than: Option<u64>,
     pub one_file_system: bool,
+    /// Those of `paths` with options of their own, which count instead.
+    pub of_roots: Vec<(PathBuf, RootOptions)>,
     /// Fail before anything is stored when a path is missing.
     pub require_all: bool,
     /// Say what would be done; store nothing.
@@ -108,6 +110,7 @@ pub struct BackupReport {
     pub sources: Vec<Outcome>,
     pub failures: Vec<Failure>,
     pub notes: Vec<Failure>,
+    /// Those of `rules` that matched nothing.
     pub unused_patterns: Vec<String>,
     /// Left out because nothing had changed since the parent.
     pub unchanged: bool,
@@ -135,9 +138,9 @@ pub fn backup(
             "the repository uses the feature {feature:?}: upgrade esker to write to it"
         )));
     }
-    let cwd = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
+    let here = here();
     let roots: Vec<PathBuf> =
-        options.paths.iter().map(|path| files::absolute(path, &cwd)).collect();
+        options.paths.iter().map(|path| files::absolute(path, &here)).collect();
     check_sources(&roots, &streams, options)?;
     let recorded = recorded_roots(&roots, options)?;
     let labels = labels(repository, &recorded, &streams)?;
@@ -159,6 +162,11 @@ pub fn backup(
         run_ended(repository, options, run, None);
     }
     result
+}
+
+/// What relative paths are taken from.
+fn here() -> PathBuf {
+    std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"))
 }
 
 /// What is saved, as it is read, as it is recorded, and as it is labelled.
@@ -515,8 +523,13 @@ impl<'a> Run<'a> {
     }
 
     fn walk_options(&self) -> files::WalkOptions {
+        let here = here();
+        let own = self.options.of_roots.iter();
         files::WalkOptions {
             one_file_system: self.options.one_file_system,
+            of_roots: own
+                .map(|(path, options)| (files::absolute(path, &here), options.clone()))
+                .collect(),
             rules: self.options.rules.clone(),
             exclude_caches: self.options.exclude_caches,
             exclude_larger_than: self.options.exclude_larger_than,

@@ -181,7 +181,10 @@ impl<'a> Planner<'a> {
                     LeftOut::OwnRepository => {
                         "left out: the repository, cache or temporary files of this program"
                     }
-                    _ => return Ok(()),
+                    LeftOut::OtherFileSystem => "left out: it lies on another file system",
+                    LeftOut::TooLarge | LeftOut::CacheDirectory | LeftOut::Excluded => {
+                        return Ok(());
+                    }
                 };
                 self.context.note(&path, text);
                 Ok(())

@@ -29,7 +29,7 @@ pub use examine::NodeKind;
 pub use owners::Owners;
 pub use rules::{RuleError, Rules};
 pub use target::{Existing, Target, Unset};
-pub use walk::{Found, Item, LeftOut, WalkCounts, WalkOptions, absolute, walk};
+pub use walk::{Found, Item, LeftOut, RootOptions, WalkCounts, WalkOptions, absolute, walk};
 
 /// An error and the path it happened on.
 #[derive(Debug, thiserror::Error)]

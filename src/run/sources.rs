@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::hooks::{self, Facts, Moment};
 use crate::backup::{BackupOptions, Sink, StreamSource, wrong_name};
 use crate::config::profile::{Hooks, Preset, ProfileSettings, Source as Settings};
-use crate::files::Rules;
+use crate::files::{RootOptions, Rules};
 use crate::format::manifest::Promises;
 use crate::repository::{Error, ErrorKind, Result};
 use crate::schedule::conditions::not_mounted;
@@ -58,7 +58,8 @@ pub fn prepare(
     surroundings: &Surroundings<'_>,
     warn: &Arc<dyn Fn(String) + Send + Sync>,
 ) -> Result<Prepared> {
-    let mut patterns = settings.exclude.clone().unwrap_or_default();
+    let everywhere = settings.exclude.clone().unwrap_or_default();
+    let mut patterns = everywhere.clone();
     let mut options = BackupOptions::default();
     let (mut streams, mut told, mut names, mut around) =
         (Vec::new(), Vec::new(), Vec::new(), Vec::new());
@@ -90,7 +91,12 @@ pub fn prepare(
             options.optional.extend(paths.iter().cloned());
         }
         options.may_fail.extend(source.may_fail.iter().flatten().cloned());
-        options.one_file_system |= source.one_file_system;
+        let own = everywhere.iter().chain(source.exclude.iter().flatten());
+        let rules = Rules::new(&own.cloned().collect::<Vec<_>>(), &[]);
+        let rules = rules.map_err(|error| Error::new(ErrorKind::Usage, error.to_string()))?;
+        let rules = Some(Arc::new(rules));
+        let own = RootOptions { one_file_system: source.one_file_system, rules };
+        options.of_roots.extend(paths.iter().map(|path| (path.clone(), own.clone())));
         for pattern in source.exclude.iter().flatten() {
             patterns.extend(paths.iter().map(|path| beneath(path, pattern)));
         }
@@ -108,9 +114,6 @@ pub fn prepare(
     }
     streams.extend(broken);
     names.extend(streams.iter().map(|stream| stream.name.clone()));
-    let rules = Rules::new(&patterns, &[]);
-    let rules = rules.map_err(|error| Error::new(ErrorKind::Usage, error.to_string()))?;
-    options.rules = Some(Arc::new(rules));
     options.exclusions = patterns;
     options.promises = promises(settings);
     Ok(Prepared { options, streams, told, names, around })

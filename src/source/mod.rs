@@ -45,7 +45,8 @@ pub struct Surroundings<'a> {
     pub id: Option<u32>,
 }
 
-/// What a source tells beside its entries. Complete once its capture has ended.
+/// What a source tells beside its entries. The number is there as soon as there is a stream, the log is complete once its
+/// capture has ended.
 #[derive(Clone, Default)]
 pub struct Told {
     /// The end of what its commands wrote to standard error.
@@ -54,7 +55,7 @@ pub struct Told {
 }
 
 impl Told {
-    /// The number of the native backup that was saved, for NDB.
+    /// The number of the native backup that is saved, for NDB; `None` if there is none to be saved.
     pub fn id(&self) -> Option<u32> {
         *self.id.lock().unwrap_or_else(PoisonError::into_inner)
     }

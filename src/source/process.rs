@@ -64,7 +64,7 @@ impl Log {
 pub struct Program {
     /// The program and its arguments.
     pub words: Vec<String>,
-    /// Added to our own environment.
+    /// Added to our own environment, without the secrets in it that are ours alone.
     pub environment: Environment,
     /// What it reads from standard input first, at most a few KiB; then comes the end, unless more is fed.
     pub input: Zeroizing<Vec<u8>>,
@@ -168,6 +168,17 @@ impl Deadline {
     }
 }
 
+/// What opens repositories and stores by variables that nobody but esker reads is not for the programs that it starts.
+pub fn keep_own_secrets(command: &mut Command) {
+    let repositories = ["ESKER", "ESKER_TO", "ESKER_SECOND", "ESKER_CHUNKER_FROM"];
+    let stores = ["ESKER_FTP", "ESKER_WEBDAV", "ESKER_SFTP"];
+    for whose in repositories.iter().chain(&stores) {
+        for what in ["PASSWORD", "PASSWORD_FILE", "PASSWORD_COMMAND", "KEY_FILE"] {
+            command.env_remove(format!("{whose}_{what}"));
+        }
+    }
+}
+
 /// A program on its way. Dropped before its end, it is ended with its whole group.
 pub struct Running {
     name: String,
@@ -202,6 +213,7 @@ impl Running {
         let first = program.words.first().ok_or("a command is empty")?;
         let piped = feed == Feed::More || !program.input.is_empty();
         let mut command = Command::new(first);
+        keep_own_secrets(&mut command);
         command
             .args(&program.words[1..])
             .envs(program.environment.iter().map(|(name, value)| (name, value.as_str())))

@@ -1,11 +1,13 @@
 //! Commands whose output is a file.
 
+use std::fs;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use esker::repository::ErrorKind;
 
 use crate::memory::{Memory, capture, fails, source};
+use crate::support::program::{self, Run};
 
 fn lines(command: &str) -> String {
     format!("name = 'dump'\ncommand = {}\n", toml::Value::from(command))
@@ -158,4 +160,36 @@ fn a_stream_without_its_known_end_fails_the_source() {
         fails(&cut(&bytes.to_string()), &["cut off", "-- Dump completed"]);
     }
     fails(&cut("0"), &["gave nothing"]);
+}
+
+/// What a profile gives by name is given, and all else of the environment is passed on.
+#[test]
+fn what_opens_the_repository_is_not_for_commands_and_hooks() {
+    let home = tempfile::tempdir().unwrap();
+    let place = |name: &str| home.path().join(name);
+    let text = format!(
+        "[repositories.r]\nurl = '{}'\n[profiles.p]\nrepositories = ['r']\n\
+         hooks.before = [{{ run = 'env >{}' }}]\n\
+         sources = [{{ name = 'env', command = 'env', environment = {{ ESKER_TO_KEY_FILE = '/given' }} }}]\n",
+        place("repository").display(),
+        place("hook").display()
+    );
+    fs::write(place("esker.toml"), text).unwrap();
+    let esker = |arguments: &[&str]| {
+        let mut command = program::command(home.path(), arguments);
+        command.env("ESKER_CONFIG", place("esker.toml")).env("OTHER", "passed-on");
+        command.env("ESKER_PASSWORD", "sesame-1").env("ESKER_FTP_PASSWORD", "sesame-2");
+        let run = Run::of(command.output().unwrap());
+        assert_eq!(run.code, 0, "{arguments:?}: {}", run.err);
+        run.out
+    };
+    esker(&["-r", "r", "init"]);
+    esker(&["run", "p"]);
+    let source = esker(&["-r", "r", "dump", "latest:env"]);
+    let hook = fs::read_to_string(place("hook")).unwrap();
+    for environment in [&source, &hook] {
+        assert!(environment.contains("OTHER=passed-on"), "{environment}");
+        assert!(!environment.contains("sesame"), "{environment}");
+    }
+    assert!(source.contains("ESKER_TO_KEY_FILE=/given"), "{source}");
 }

@@ -5,7 +5,10 @@ mod commands;
 mod elasticsearch;
 mod memory;
 mod ndb;
+mod paths;
 mod servers;
 mod sqlite;
 mod standin;
+#[path = "../support/mod.rs"]
+mod support;
 mod tar;

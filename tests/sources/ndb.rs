@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, UNIX_EPOCH};
 
-use crate::memory::{capture_source, preset, restore, script, source, source_with_id};
+use crate::memory::{Memory, capture_source, preset, restore, script, source, source_with_id};
 
 /// The files that a data node leaves of a backup.
 fn files(directory: &Path, id: u32, node: u32, parts: u32) {
@@ -152,14 +152,114 @@ echo c >$d/BACKUP-$id.3.ctl; echo d >$d/BACKUP-$id-0.3.Data; echo l >$d/BACKUP-$
     assert!(failure(&lines).contains("no number is left"));
     fs::remove_dir_all(node.join("BACKUP/BACKUP-4294967295")).unwrap();
 
+    let ends = || {
+        let (_, outcome, told) = capture_source(source(&lines).unwrap());
+        (outcome.unwrap_err(), told.id().unwrap())
+    };
     make("1", 0);
-    assert_eq!(failure(&lines), "PART-2-OF-2 of backup 42 of node 3 has no .ctl file");
+    let (message, first) = ends();
+    assert_eq!(message, format!("PART-2-OF-2 of backup {first} of node 3 has no .ctl file"));
     make("1 2", 9);
     assert_eq!(failure(&lines), "ndb_mgm ended with exit status 9: said");
     make("", 0);
-    assert!(failure(&lines).contains("BACKUP-44: it is not there"), "{}", failure(&lines));
+    let (message, third) = ends();
+    assert!(message.contains(&format!("BACKUP-{third}: it is not there")), "{message}");
+    // one after the other, and none that was there long ago
+    assert!(first > 1_700_000_000 && third >= first + 2, "{first} {third}");
     let (_, outcome, _) = capture_source(source_with_id(&lines, Some(41)).unwrap());
     assert!(outcome.unwrap_err().contains("is there already"));
+}
+
+/// Snapshots and sets are named before anything is captured.
+#[test]
+fn the_number_is_known_before_the_capture_and_counts() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = directory.path().join("node1");
+    files(&node, 6, 3, 1);
+    files(&node, 7, 3, 1);
+    let alone = lines(&[&node], "3", "");
+    let started = lines(&[&node], "3", ", start = ['true', '{id}']");
+    let (_, told) = source(&alone).unwrap().stream();
+    assert_eq!(told.id(), Some(7));
+    let (_, told) = source_with_id(&alone, Some(6)).unwrap().stream();
+    assert_eq!(told.id(), Some(6));
+    let (_, told) = source(&started).unwrap().stream();
+    assert!(told.id() > Some(1_700_000_000));
+
+    // what comes later has another number than the name
+    let late = |id: Option<u32>| {
+        let (stream, told) = source(&alone).unwrap().stream();
+        assert_eq!(told.id(), id);
+        files(&node, 8, 3, 1);
+        let message = (stream.capture)(&mut Memory::default()).unwrap_err();
+        assert!(message.contains("backup 8 appeared after the run had begun"), "{message}");
+    };
+    late(Some(7));
+    fs::remove_dir_all(node.join("BACKUP")).unwrap();
+    let (stream, told) = source(&alone).unwrap().stream();
+    assert_eq!(told.id(), None);
+    assert_eq!((stream.capture)(&mut Memory::default()).unwrap_err(), "no backup is there");
+    late(None);
+}
+
+/// Runs by a schedule give no number: the set and the snapshot have the one that the source chose.
+#[test]
+fn a_run_without_a_number_names_set_and_snapshot_after_the_backup() {
+    let home = tempfile::tempdir().unwrap();
+    let place = |name: &str| home.path().join(name);
+    let node = place("node1");
+    fs::create_dir_all(&node).unwrap();
+    let program = place("ndb_mgm");
+    script(
+        &program,
+        &format!(
+            "set -e; b=BACKUP-$1; d={}/BACKUP/$b; mkdir -p $d; for f in $b.3.ctl $b-0.3.Data $b.3.log; do echo x >$d/$f; done",
+            node.display()
+        ),
+    );
+    let configuration = |start: &str| {
+        let source = lines(&[&node], "3", start).replace('\n', "");
+        let text = format!(
+            "[repositories.r]\nurl = '{}'\nkey_file = '{}'\n\
+             [profiles.ndb]\nrepositories = ['r']\nname = 'ndb-{{id}}'\n\
+             set = {{ name = 'set-{{id}}', part = 'node1', parts = ['node1'] }}\n\
+             sources = [{{ name = 'ndb', {source} }}]\n",
+            place("repository").display(),
+            place("key").display()
+        );
+        fs::write(place("esker.toml"), text).unwrap();
+    };
+    let esker = |arguments: &[&str]| {
+        let mut esker = Command::new(env!("CARGO_BIN_EXE_esker"));
+        esker.args(arguments).env_clear().env("PATH", "/usr/bin:/bin").env("HOME", home.path());
+        esker.env("ESKER_CONFIG", place("esker.toml")).stdin(Stdio::null());
+        let output = esker.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {said}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let newest = || {
+        let names = fs::read_dir(node.join("BACKUP")).unwrap();
+        let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let number = |name: String| name.strip_prefix("BACKUP-").unwrap().parse::<u32>().unwrap();
+        names.map(number).max().unwrap()
+    };
+    configuration(&format!(", start = ['{}', '{{id}}']", program.display()));
+    esker(&["-r", "r", "init"]);
+    esker(&["run", "ndb"]);
+    let first = newest();
+    esker(&["run", "ndb"]);
+    let second = newest();
+    // an external command left one
+    configuration("");
+    files(&node, second + 7, 3, 1);
+    esker(&["run", "ndb"]);
+    let listed = esker(&["-r", "r", "--json", "snapshots"]);
+    for id in [first, second, second + 7] {
+        assert!(listed.contains(&format!("\"name\":\"ndb-{id}\"")), "{id}: {listed}");
+        assert!(listed.contains(&format!("set-{id}")), "{id}: {listed}");
+    }
+    assert!(first < second);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use super::{Told, bytes, deep_chain, is_root};
-use crate::files::{LeftOut, Rules, WalkOptions, absolute, walk};
+use crate::files::{LeftOut, RootOptions, Rules, WalkOptions, absolute, walk};
 use crate::format::entry::EntryKind;
 
 /// A directory with these files (a trailing slash makes a directory).
@@ -218,16 +218,44 @@ fn rules_and_roots() {
     let base = tree(&["a/b/c", "a/b/d", "x"]);
     let patterns = ["b", "x"];
     let options = WalkOptions { rules: Some(rules(&patterns).into()), ..WalkOptions::default() };
-    // A root inside an excluded directory is walked; an excluded root is told.
+    // A root inside an excluded directory is walked, and so is one that a rule names.
     let told = Told::of(
         &[base.path().join("a"), base.path().join("a/b/c"), base.path().join("x")],
         &options,
     );
-    assert_eq!(told.below(base.path()), ["/a", ">/a/b", "/a/b/c"]);
-    assert_eq!(told.why(&base.path().join("x")), Some(LeftOut::Excluded));
+    assert_eq!(told.below(base.path()), ["/a", ">/a/b", "/a/b/c", "/x"]);
+    let told = Told::of(&[base.path().join("a/b")], &options);
+    assert_eq!(told.below(base.path()), [">/a", "/a/b", "/a/b/c", "/a/b/d"]);
     // The way to a root is not subject to rules.
     let told = Told::of(&[base.path().join("a/b/d")], &options);
     assert_eq!(told.below(base.path()), [">/a", ">/a/b", "/a/b/d"]);
+}
+
+/// The rules of one source once left out what another source had named, and all beneath it.
+#[test]
+fn the_rules_of_the_nearest_root_count() {
+    let base = tree(&["a/b/c.o", "a/b/tmp/1", "a/c.o", "a/tmp/1", "tmp/c.o", "tmp/tmp/x"]);
+    let path = |name: &str| base.path().join(name);
+    let own = |root: PathBuf, patterns: &[&str]| {
+        (root, RootOptions { rules: Some(rules(patterns).into()), ..RootOptions::default() })
+    };
+    let options = WalkOptions {
+        of_roots: vec![own(base.path().to_owned(), &["tmp"]), own(path("a/b"), &["*.o"])],
+        rules: Some(rules(&["x"]).into()),
+        ..WalkOptions::default()
+    };
+    let told = Told::of(&[base.path().to_owned(), path("a/b"), path("tmp")], &options);
+    let beneath_b = ["/a/b", "/a/b/tmp", "/a/b/tmp/1"];
+    let rest = ["/a/c.o", "/tmp", "/tmp/c.o", "/tmp/tmp"];
+    assert_eq!(told.below(base.path()), [&["/a"][..], &beneath_b[..], &rest[..]].concat());
+    // of a root that is named twice only that is left out which both leave out
+    let options = WalkOptions {
+        of_roots: vec![own(path("a"), &["*.o"]), own(path("a"), &["tmp", "a/c.o"])],
+        ..WalkOptions::default()
+    };
+    let told = Told::of(&[path("a"), path("a")], &options);
+    let expected = ["/a", "/a/b", "/a/b/c.o", "/a/b/tmp", "/a/b/tmp/1", "/a/tmp", "/a/tmp/1"];
+    assert_eq!(told.below(base.path()), expected);
 }
 
 #[test]
@@ -288,6 +316,7 @@ fn caches_large_files_and_own_places() {
     assert_eq!(told.below(base.path()), expected);
     assert_eq!(told.why(&path("repo")), Some(LeftOut::OwnRepository));
     assert_eq!(told.why(&path("big")), Some(LeftOut::TooLarge));
+    assert_eq!(Told::of(&[path("big")], &options).below(base.path()), ["/big"]);
     assert_eq!(told.why(&path("cache")), Some(LeftOut::CacheDirectory));
 }
 
@@ -311,6 +340,52 @@ fn other_file_systems_are_left_out_unless_they_are_roots() {
     assert_eq!(both.below(base.path()), ["/mount", "/mount/inside", "/x"]);
     assert_eq!(within.below(base.path()), ["/mount", "/mount/inside", "/x"]);
     assert_ne!(both.get(&mount).device_id, both.get(base.path()).device_id);
+}
+
+/// Options of roots that stay on their file system, or do not.
+fn staying(roots: &[(&Path, bool)]) -> WalkOptions {
+    let own = |(root, one_file_system): &(&Path, bool)| {
+        (root.to_path_buf(), RootOptions { one_file_system: *one_file_system, rules: None })
+    };
+    WalkOptions { of_roots: roots.iter().map(own).collect(), ..WalkOptions::default() }
+}
+
+/// One root that stays on its file system once kept all the others on theirs.
+#[test]
+fn each_root_says_for_itself_whether_it_stays_on_its_file_system() {
+    let base = tree(&["other/", "srv/data/", "x"]);
+    let path = |name: &str| base.path().join(name);
+    let mounts = [path("other"), path("srv/data")];
+    for mount in &mounts {
+        let mounted =
+            std::process::Command::new("mount").args(["-t", "tmpfs", "none"]).arg(mount).output();
+        if !mounted.is_ok_and(|output| output.status.success()) {
+            return;
+        }
+        fs::write(mount.join("inside"), "").unwrap();
+    }
+    let srv = path("srv");
+    let of = |first: bool, second: bool| {
+        let options = staying(&[(base.path(), first), (&srv, second)]);
+        Told::of(&[base.path().to_owned(), srv.clone()], &options)
+    };
+    let (outer, inner) = (of(true, false), of(false, true));
+    let twice = Told::of(
+        &[base.path().to_owned(), base.path().to_owned()],
+        &staying(&[(base.path(), true), (base.path(), false)]),
+    );
+    for mount in &mounts {
+        std::process::Command::new("umount").arg(mount).status().unwrap();
+    }
+    let whole = ["/other", "/other/inside", "/srv", "/srv/data", "/srv/data/inside", "/x"];
+    let without =
+        |path: &str| -> Vec<&str> { whole.iter().filter(|name| **name != path).copied().collect() };
+    assert_eq!(outer.below(base.path()), without("/other/inside"));
+    assert_eq!(outer.left_out, [(bytes(&mounts[0]), LeftOut::OtherFileSystem)]);
+    assert_eq!(inner.below(base.path()), without("/srv/data/inside"));
+    assert_eq!(inner.left_out, [(bytes(&mounts[1]), LeftOut::OtherFileSystem)]);
+    assert_eq!(twice.below(base.path()), whole);
+    assert!(twice.left_out.is_empty());
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, Mode, OFlags, Statx};
 
 use super::roots::Wanted;
-use super::{Child, FileSystem, Found, Frame, Item, LeftOut, Walker};
+use super::{Child, FileSystem, Found, Frame, Item, LeftOut, Nearest, Walker};
 use crate::files::directory::{Names, open_directory_path, open_quietly};
 use crate::files::examine::{device_of, mount_of, stat};
 use crate::format::entry::EntryKind;
@@ -28,14 +28,14 @@ struct Opened {
 impl<'w> Walker<'w> {
     /// Passes on a directory and makes its contents the next to be walked.
     pub(super) fn enter(&mut self, mut child: Child<'_, 'w>) -> ControlFlow<()> {
-        let mut foreign = self.is_foreign(&child);
+        let mut foreign = is_foreign(&child);
         let opened = open(&child, child.saved && !foreign);
         if let Some(handle) = &opened.handle
             && let Ok(own) = stat(handle.as_fd(), c"", AtFlags::EMPTY_PATH)
         {
             // The handle's own word is what counts: opening may have mounted something.
             child.stat = own;
-            foreign = self.is_foreign(&child);
+            foreign = is_foreign(&child);
         } else if opened
             .trouble
             .as_ref()
@@ -62,11 +62,6 @@ impl<'w> Walker<'w> {
             Some(handle) => self.list(handle, &child, whole),
             None => self.fail_below(child.wanted, "a directory above it could not be opened"),
         }
-    }
-
-    fn is_foreign(&self, child: &Child<'_, 'w>) -> bool {
-        let other = FileSystem::of(&child.stat).device != child.home.device;
-        self.options.one_file_system && child.saved && !child.is_root() && other
     }
 
     /// Lists a directory and puts it on top of the branch.
@@ -103,7 +98,13 @@ impl<'w> Walker<'w> {
             path_length: self.path.len(),
             wanted: child.wanted,
             whole,
-            home: if child.is_root() { own } else { child.home },
+            nearest: match child.wanted.filter(|wanted| !wanted.roots.is_empty()) {
+                None => child.nearest,
+                Some(root) if root.options.is_empty() => {
+                    Nearest { home: own, options: self.others }
+                }
+                Some(root) => Nearest { home: own, options: &root.options },
+            },
         });
         ControlFlow::Continue(())
     }
@@ -222,6 +223,12 @@ impl<'w> Walker<'w> {
     fn told_path(&self) -> Vec<u8> {
         if self.path.is_empty() { b"/".to_vec() } else { self.path.clone() }
     }
+}
+
+/// Whether a directory's contents lie on another file system than its root, which stays on its own.
+fn is_foreign(child: &Child<'_, '_>) -> bool {
+    let other = FileSystem::of(&child.stat).device != child.nearest.home.device;
+    other && child.saved && !child.is_root() && child.nearest.stays_on_its_file_system()
 }
 
 /// Opens a directory to read its names or, on the way to a root, only to look

@@ -7,22 +7,34 @@ use std::sync::Arc;
 use super::super::rules::Rules;
 use crate::format::entry::{EntryKind, Metadata};
 
+/// What counts beneath one root, down to the next root that lies inside it.
+#[derive(Clone, Debug, Default)]
+pub struct RootOptions {
+    /// Do not enter file systems other than that of the root. A mount point
+    /// is kept as an empty directory.
+    pub one_file_system: bool,
+    /// What is left out beneath the root. The root itself was named, and stays.
+    pub rules: Option<Arc<Rules>>,
+}
+
 /// What to leave out of a walk.
 #[derive(Debug, Default)]
 pub struct WalkOptions {
-    /// Do not enter file systems other than that of each root. A mount point
-    /// is kept as an empty directory.
+    /// Of the roots that `of_roots` does not name, as in [`RootOptions`].
     pub one_file_system: bool,
     pub rules: Option<Arc<Rules>>,
+    /// Roots with options of their own. Beneath one that is named twice only
+    /// that is left out which both leave out.
+    pub of_roots: Vec<(PathBuf, RootOptions)>,
     /// Of directories with a valid `CACHEDIR.TAG`, keep only themselves and the tag.
     pub exclude_caches: bool,
-    /// Leave out files of more than so many bytes.
+    /// Leave out files of more than so many bytes, unless they are roots.
     pub exclude_larger_than: Option<u64>,
     /// Directories (or files) to leave out wherever they appear: the
     /// repository, the cache. Compared by device and inode.
     pub leave_out: Vec<PathBuf>,
     pub read_xattrs: bool,
-    /// Tell also what the rules left out. Roots they leave out are always told.
+    /// Tell also what the rules left out.
     pub report_excluded: bool,
 }
 

@@ -8,8 +8,9 @@
 //! root is entered as the directory it leads to — unless that link is itself
 //! saved by another root: then it stays a link and the root beneath it fails.
 //!
-//! Rules apply to roots and what lies beneath, not to the implied directories
-//! above; a root inside an excluded directory is still walked.
+//! Rules apply to what lies beneath a root, not to the root, which was named,
+//! nor to the implied directories above; a root inside an excluded directory is
+//! still walked. The nearest root decides what is left out: see [`RootOptions`].
 
 mod enter;
 mod item;
@@ -30,7 +31,7 @@ use super::directory::{Branch, Names, open_directory_path};
 use super::examine::{Examiner, NodeKind, device_of, kind_of, mount_of, stat};
 use crate::format::entry::EntryKind;
 
-pub use self::item::{Found, Item, LeftOut, WalkCounts, WalkOptions};
+pub use self::item::{Found, Item, LeftOut, RootOptions, WalkCounts, WalkOptions};
 pub use self::roots::absolute;
 
 /// The longest path that is saved.
@@ -45,9 +46,12 @@ pub fn walk(
     options: &WalkOptions,
     visit: &mut dyn FnMut(Item) -> ControlFlow<()>,
 ) -> WalkCounts {
-    let wanted = Wanted::new(roots);
+    let wanted = Wanted::new(roots, options);
+    let others =
+        [RootOptions { one_file_system: options.one_file_system, rules: options.rules.clone() }];
     let mut walker = Walker {
         options,
+        others: &others,
         visit,
         examiner: Examiner::new(options.read_xattrs),
         leave_out: identities(&options.leave_out),
@@ -72,6 +76,8 @@ fn identities(paths: &[PathBuf]) -> HashSet<(u64, u64)> {
 
 struct Walker<'w> {
     options: &'w WalkOptions,
+    /// Of roots that have none of their own.
+    others: &'w [RootOptions],
     visit: &'w mut dyn FnMut(Item) -> ControlFlow<()>,
     examiner: Examiner,
     leave_out: HashSet<(u64, u64)>,
@@ -91,8 +97,16 @@ struct Frame<'w> {
     wanted: Option<&'w Wanted>,
     /// All of this directory is wanted, not only the way to a root.
     whole: bool,
+    nearest: Nearest<'w>,
+}
+
+/// The root that is nearest to a place: what it says counts there.
+#[derive(Clone, Copy)]
+struct Nearest<'w> {
     /// The file system the walk stays on, if it stays on one.
     home: FileSystem,
+    /// More than one if the root was given twice; none on the way to a root.
+    options: &'w [RootOptions],
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -109,7 +123,7 @@ struct Child<'c, 'w> {
     wanted: Option<&'w Wanted>,
     /// It is saved itself, not only passed through.
     saved: bool,
-    home: FileSystem,
+    nearest: Nearest<'w>,
 }
 
 impl Child<'_, '_> {
@@ -119,6 +133,19 @@ impl Child<'_, '_> {
 
     fn leads_to_roots(&self) -> bool {
         self.wanted.is_some_and(|wanted| !wanted.below.is_empty())
+    }
+}
+
+impl Nearest<'_> {
+    fn stays_on_its_file_system(&self) -> bool {
+        !self.options.is_empty() && self.options.iter().all(|options| options.one_file_system)
+    }
+
+    fn excludes(&self, path: &[u8], is_directory: bool) -> bool {
+        let excludes = |options: &RootOptions| {
+            options.rules.as_ref().is_some_and(|rules| rules.exclude(path, is_directory))
+        };
+        !self.options.is_empty() && self.options.iter().all(excludes)
     }
 }
 
@@ -150,7 +177,7 @@ impl<'w> Walker<'w> {
         });
         match top {
             Ok((handle, stat)) => {
-                let home = FileSystem::of(&stat);
+                let nearest = Nearest { home: FileSystem::of(&stat), options: &[] };
                 let saved = !wanted.roots.is_empty();
                 self.enter(Child {
                     directory: &handle,
@@ -158,7 +185,7 @@ impl<'w> Walker<'w> {
                     stat,
                     wanted: Some(wanted),
                     saved,
-                    home,
+                    nearest,
                 })
             }
             Err(error) => self.fail(Some(wanted), error),
@@ -172,7 +199,7 @@ impl<'w> Walker<'w> {
         };
         let wanted = frame.wanted.and_then(|wanted| wanted.below.get(name.to_bytes()));
         let saved = frame.whole || wanted.is_some_and(|wanted| !wanted.roots.is_empty());
-        let home = frame.home;
+        let nearest = frame.nearest;
         if self.path.len() > MAX_PATH_BYTES {
             let reason = format!("the path is longer than {MAX_PATH_BYTES} bytes");
             return self.fail(wanted, io::Error::new(io::ErrorKind::InvalidFilename, reason));
@@ -183,7 +210,7 @@ impl<'w> Walker<'w> {
         };
         match look(directory.as_fd(), name, saved) {
             Ok(stat) => {
-                self.sort_out(Child { directory: &directory, name, stat, wanted, saved, home })
+                self.sort_out(Child { directory: &directory, name, stat, wanted, saved, nearest })
             }
             Err(error) if wanted.is_none() && error.kind() == io::ErrorKind::NotFound => {
                 self.leave_out(LeftOut::Vanished)
@@ -202,15 +229,9 @@ impl<'w> Walker<'w> {
             self.leave_out(LeftOut::OwnRepository)?;
             return self.fail_below(child.wanted, "it lies in a directory that is left out");
         }
-        if child.saved
-            && self
-                .options
-                .rules
-                .as_ref()
-                .is_some_and(|rules| rules.exclude(&self.path, is_directory))
-        {
+        if child.saved && !child.is_root() && child.nearest.excludes(&self.path, is_directory) {
             self.counts.excluded += 1;
-            if child.is_root() || self.options.report_excluded {
+            if self.options.report_excluded {
                 self.leave_out(LeftOut::Excluded)?;
             }
             if !(is_directory && child.leads_to_roots()) {
@@ -242,13 +263,14 @@ impl<'w> Walker<'w> {
         };
         let lies_in = FileSystem::of(&child.stat);
         // On overlay file systems files report other devices than their directory on the same mount.
-        let foreign = lies_in.device != child.home.device
-            && (lies_in.mount == 0 || lies_in.mount != child.home.mount);
-        if self.options.one_file_system && foreign && !child.is_root() {
+        let home = child.nearest.home;
+        let foreign =
+            lies_in.device != home.device && (lies_in.mount == 0 || lies_in.mount != home.mount);
+        if foreign && !child.is_root() && child.nearest.stays_on_its_file_system() {
             return self.leave_out(LeftOut::OtherFileSystem);
         }
         let limit = self.options.exclude_larger_than.unwrap_or(u64::MAX);
-        if kind == EntryKind::File && child.stat.stx_size > limit {
+        if kind == EntryKind::File && child.stat.stx_size > limit && !child.is_root() {
             return self.leave_out(LeftOut::TooLarge);
         }
         let mut target = Vec::new();

@@ -5,25 +5,33 @@ use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
+use super::{RootOptions, WalkOptions};
+
 /// A place on the way to a root, or a root itself.
 #[derive(Debug, Default)]
 pub(super) struct Wanted {
     /// Numbers of the roots that end here; more than one if a root was given twice.
     pub roots: Vec<usize>,
+    /// Those of their own that these roots have.
+    pub options: Vec<RootOptions>,
     pub below: BTreeMap<Vec<u8>, Wanted>,
 }
 
 impl Wanted {
-    pub fn new(roots: &[PathBuf]) -> Wanted {
+    pub fn new(roots: &[PathBuf], options: &WalkOptions) -> Wanted {
         let mut top = Wanted::default();
         for (number, root) in roots.iter().enumerate() {
             let mut place = &mut top;
-            for component in root.components() {
-                if let Component::Normal(name) = component {
-                    place = place.below.entry(name.as_bytes().to_vec()).or_default();
-                }
+            for name in names(root) {
+                place = place.below.entry(name.to_vec()).or_default();
             }
             place.roots.push(number);
+        }
+        for (root, own) in &options.of_roots {
+            let place = names(root).try_fold(&mut top, |place, name| place.below.get_mut(name));
+            if let Some(place) = place {
+                place.options.push(own.clone());
+            }
         }
         top
     }
@@ -38,6 +46,13 @@ impl Wanted {
         }
         numbers
     }
+}
+
+fn names(path: &Path) -> impl Iterator<Item = &[u8]> {
+    path.components().filter_map(|component| match component {
+        Component::Normal(name) => Some(name.as_bytes()),
+        _ => None,
+    })
 }
 
 /// Makes a path absolute beneath `cwd` and removes `.` and `..` by their

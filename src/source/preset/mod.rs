@@ -132,6 +132,11 @@ impl PresetSource {
 
     pub fn stream(self, told: Told) -> StreamSource {
         let (name, required) = (self.name.clone(), self.required);
+        if let Kind::Ndb(preset) = &self.kind
+            && let Ok(id) = preset.number()
+        {
+            told.set_id(id);
+        }
         let capture = move |sink: &mut dyn Sink| {
             let caller = self.caller.begin(told);
             match &self.kind {

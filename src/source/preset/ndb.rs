@@ -13,7 +13,7 @@ use super::{RestoreStep, Stored, give_bytes};
 use crate::backup::Sink;
 use crate::config::profile::NdbPreset;
 use crate::format::entry::EntryKind;
-use crate::repository::Result;
+use crate::repository::{Result, now_ms};
 use crate::source::capture::{metadata_of, output};
 use crate::source::process::{Program, check_program};
 use crate::source::usage;
@@ -95,16 +95,14 @@ impl Ndb {
 
     pub fn capture(&self, caller: &Caller, sink: &mut dyn Sink) -> std::result::Result<(), String> {
         let there = self.ids()?;
-        let newest = there.last().copied();
-        let id = match (&self.settings.start, self.id) {
-            (_, Some(id)) => id,
-            (Some(_), None) => newest
-                .unwrap_or(0)
-                .checked_add(1)
-                .ok_or("backup 4294967295 is there: no number is left for another")?,
-            (None, None) => newest.ok_or("no backup is there")?,
+        let Some(id) = caller.told.id() else {
+            return Err(too_late(self.number()?));
         };
-        caller.told.set_id(id);
+        if let (None, None) = (&self.settings.start, self.id)
+            && let Some(newer) = there.last().filter(|newest| **newest > id)
+        {
+            return Err(too_late(*newer));
+        }
         if let Some(command) = &self.settings.start {
             if there.contains(&id) {
                 return Err(format!("backup {id} is there already: choose another number"));
@@ -124,6 +122,20 @@ impl Ndb {
         let set = Set { id, parts };
         let text = serde_json::to_vec_pretty(&set).map_err(|error| error.to_string())?;
         give_bytes(sink, SET.as_bytes(), &text)
+    }
+
+    /// The number of the backup that is to be saved. It is chosen before anything is captured, since snapshots and sets
+    /// may be named after it: the number that was asked for; a new one for a backup that is started here; else the
+    /// highest that is there.
+    pub fn number(&self) -> std::result::Result<u32, String> {
+        match (self.id, &self.settings.start) {
+            (Some(id), _) => Ok(id),
+            // that directories cannot be read is for the capture to say
+            (None, Some(_)) => {
+                new_number(self.ids().unwrap_or_default().last().copied(), now_ms() / 1000)
+            }
+            (None, None) => Ok(self.ids()?.last().copied().ok_or("no backup is there")?),
+        }
     }
 
     /// Numbers of all backups that any node has something of.
@@ -187,6 +199,20 @@ impl Ndb {
         };
         Ok(bases.into_iter().map(place).collect())
     }
+}
+
+/// A number above all that are there: seconds since 1970, so that none comes twice though old backups go.
+fn new_number(newest: Option<u32>, seconds: u64) -> std::result::Result<u32, String> {
+    let next = newest.unwrap_or(0).checked_add(1);
+    let next = next.ok_or("backup 4294967295 is there: no number is left for another")?;
+    Ok(next.max(u32::try_from(seconds).unwrap_or(0)))
+}
+
+/// What was named after one backup must not hold another.
+fn too_late(id: u32) -> String {
+    format!(
+        "backup {id} appeared after the run had begun: let `start` start it, or a hook of the profile instead of the source"
+    )
 }
 
 fn give(caller: &Caller, sink: &mut dyn Sink, found: &Found) -> std::result::Result<(), String> {
@@ -348,5 +374,16 @@ mod tests {
         {
             assert_eq!(part_of(7, wrong), None);
         }
+    }
+
+    #[test]
+    fn a_new_number_is_above_all_others() {
+        let seconds = 1_790_000_000;
+        assert_eq!(new_number(None, seconds), Ok(1_790_000_000));
+        assert_eq!(new_number(Some(41), seconds), Ok(1_790_000_000));
+        // also when the clock was set back, or is past what 32 bits hold
+        assert_eq!(new_number(Some(1_790_000_000), seconds), Ok(1_790_000_001));
+        assert_eq!(new_number(Some(7), 1 << 32), Ok(8));
+        assert!(new_number(Some(u32::MAX), seconds).is_err());
     }
 }
