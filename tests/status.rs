@@ -79,7 +79,12 @@ impl Home {
     /// A backup of `data` as of so long ago.
     #[track_caller]
     fn back_up(&self, repository: &str, profile: &str, ago: u64) {
-        let time = Timestamp::from_millisecond((now_ms() - ago) as i64).unwrap().to_string();
+        self.back_up_at(repository, profile, now_ms() - ago);
+    }
+
+    #[track_caller]
+    fn back_up_at(&self, repository: &str, profile: &str, time: u64) {
+        let time = Timestamp::from_millisecond(time as i64).unwrap().to_string();
         self.ends(
             0,
             &[
@@ -116,11 +121,14 @@ impl Home {
 
     /// A record of a drill, check or prune.
     fn record(&self, repository: &str, kind: &str, ago: u64, code: u64, extent: &str) {
+        self.record_at(repository, kind, now_ms() - ago, code, extent);
+    }
+
+    fn record_at(&self, repository: &str, kind: &str, ended: u64, code: u64, extent: &str) {
         let store: Arc<dyn Store> = Arc::new(LocalStore::open(&self.path(repository)).unwrap());
         let repository = support::open(&store);
         let snapshots = repository.list_snapshots().unwrap().snapshots;
         let of_this = |s: &&esker::repository::snapshots::Snapshot| s.manifest.profile == extent;
-        let ended = now_ms() - ago;
         let record = Record {
             kind: kind.into(),
             started: ended,
@@ -192,6 +200,28 @@ fn what_is_too_old_or_was_never_there_is_overdue() {
     );
     home.ends(21, &["status", "-r", "main"]);
     home.back_up("main", "web", HOUR);
+    assert!(home.amiss().is_empty());
+}
+
+/// A host began once with its clock ten years ahead, and its backups died since.
+#[test]
+fn a_snapshot_from_the_future_hides_nothing() {
+    let promises = "promises = { maximum_age = '26h', drill = '30d' }";
+    let home = Home::new(&["main"], &profile("web", "'main'", promises));
+    home.back_up("main", "web", 3 * DAY);
+    home.back_up_at("main", "web", now_ms() + 3650 * DAY);
+    assert_eq!(home.amiss(), ["web main too_old", "web main ahead", "web main drill"]);
+    home.back_up("main", "web", HOUR);
+    assert_eq!(home.amiss(), ["web main ahead", "web main drill"]);
+    // what was drilled in that time counts for as little
+    home.record_at("main", "drill", now_ms() + 3650 * DAY, 0, "web");
+    assert_eq!(home.amiss(), ["web main ahead", "web main drill"]);
+    home.record("main", "drill", HOUR, 0, "web");
+    assert_eq!(home.amiss(), ["web main ahead"]);
+    let run = home.ends(21, &["status"]);
+    let command = run.out.lines().find(|line| line.contains(" forget ")).unwrap();
+    let words: Vec<&str> = command.split_whitespace().skip(1).chain(["--yes"]).collect();
+    home.ends(0, &words);
     assert!(home.amiss().is_empty());
 }
 
