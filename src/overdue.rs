@@ -136,6 +136,11 @@ pub struct Last {
     pub is_torn: bool,
 }
 
+/// What a record of kind `run` is about.
+pub fn run_of(host: &str, profile: &str) -> String {
+    format!("run of {host}/{profile}")
+}
+
 /// What this machine remembers of a profile.
 #[derive(Debug)]
 pub struct Memory {
@@ -149,11 +154,13 @@ impl Memory {
         Memory { done: Done::read(directory, profile), standby: State::read(directory, profile) }
     }
 
-    fn of(&self, repository: &str) -> Last {
+    fn of(&self, repository: &str, written: Written) -> Last {
         let last = |step| self.done.last(step, repository);
+        // no snapshot is taken into a repository that is copied to
+        let taken = if written == Written::Copy { "copy" } else { "snapshot" };
         let applied = self.standby.applied();
         Last {
-            snapshot: last("snapshot"),
+            snapshot: last(taken),
             drill: last("drill"),
             check: last("check"),
             prune: last("prune"),
@@ -185,7 +192,7 @@ pub fn expected(profile: &Profile, here: &str, memory: Option<&Memory>) -> Vec<E
         written,
         promised,
         thresholds,
-        last: memory.map(|memory| memory.of(repository)).unwrap_or_default(),
+        last: memory.map(|memory| memory.of(repository, written)).unwrap_or_default(),
     };
     let own = profile.repositories().iter().map(|name| one(name, Written::Profile, promised));
     let copies = profile.copies().iter().map(|copy| {
@@ -548,7 +555,16 @@ impl Look<'_> {
     }
 
     fn run(&self) -> Option<Remark> {
-        let told = self.group?.last_run.filter(|told| told.current && self.is_held())?;
+        if !self.is_held() {
+            return None;
+        }
+        let sentence = self.of_signs().or_else(|| self.of_records())?;
+        Some(self.expected.remark(Lack::Unconfirmed, sentence, None))
+    }
+
+    /// What the last run's signs of life tell, if it went wrong.
+    fn of_signs(&self) -> Option<String> {
+        let told = self.group?.last_run.filter(|told| told.current)?;
         let became = match told.state {
             RunState::Interrupted(_) => "was interrupted".to_owned(),
             RunState::Silent { hours } => {
@@ -558,9 +574,26 @@ impl Look<'_> {
             RunState::Running | RunState::MadeSnapshot(_) | RunState::Ended => return None,
         };
         let ago = self.ago(told.run.started);
-        let sentence =
-            format!("the last run, begun {ago} ago, {became}, and nothing is confirmed of it");
-        Some(self.expected.remark(Lack::Unconfirmed, sentence, None))
+        Some(format!("the last run, begun {ago} ago, {became}, and nothing is confirmed of it"))
+    }
+
+    /// A run that failed before it gave a sign, in a hook or a dump, left a record of it.
+    fn of_records(&self) -> Option<String> {
+        let Expected { host, profile, .. } = self.expected;
+        let extent = run_of(host, profile);
+        let is_of = |recorded: &&Recorded| {
+            let record = &recorded.record;
+            record.kind == "run" && record.extent == extent && self.is_over(record.ended)
+        };
+        let record = &self.seen.records.iter().flatten().rfind(is_of)?.record;
+        let took = self.good().is_some_and(|good| good.manifest.started >= record.started);
+        if record.code == 0 || took {
+            return None;
+        }
+        let (ago, code) = (self.ago(record.started), record.code);
+        Some(format!(
+            "the last run, begun {ago} ago, ended with exit code {code} and took no snapshot"
+        ))
     }
 
     fn steps(&self) -> Vec<Remark> {
@@ -778,7 +811,10 @@ mod tests {
 
     /// What is amiss with here/web, with snapshots begun on these days.
     fn amiss(snapshots: &[i64], records: &[(&str, u64, u64)], expected: &Expected) -> Vec<Remark> {
-        let mut seen = seen(records);
+        amiss_of(snapshots, seen(records), expected)
+    }
+
+    fn amiss_of(snapshots: &[i64], mut seen: Seen, expected: &Expected) -> Vec<Remark> {
         for (number, days) in snapshots.iter().enumerate() {
             let snapshot = snapshot(number as u8, *days);
             seen.snapshots.push(snapshot.clone());
@@ -829,6 +865,41 @@ mod tests {
         let spare = |taken| Expected { last: Last { taken, ..Last::default() }, ..spare.clone() };
         assert_eq!(lacks(&amiss(&[0], &[], &spare(Some(1000 * DAY)))), []);
         assert_eq!(lacks(&amiss(&[0], &[], &spare(ahead))), [Lack::Behind]);
+    }
+
+    /// A hook that fails, a dump that cannot begin: nothing was taken, and no session tells of it.
+    #[test]
+    fn a_run_that_failed_before_its_first_sign_is_told_by_its_record() {
+        let web = Expected { promised: Promised::default(), ..web() };
+        let of = |days: &[i64], code| {
+            let mut seen = seen(&[("run", 2, code)]);
+            for recorded in seen.records.iter_mut().flatten() {
+                recorded.record.extent = run_of("here", "web");
+            }
+            amiss_of(days, seen, &web)
+        };
+        let remarks = of(&[-3], 1);
+        assert_eq!(lacks(&remarks), [Lack::Unconfirmed]);
+        let said = "the last run, begun 2 d ago, ended with exit code 1 and took no snapshot";
+        assert_eq!((&*remarks[0].sentence, &*remarks[0].command), (said, "esker run web"));
+        assert_eq!(lacks(&of(&[], 1)), [Lack::NoSnapshot, Lack::Unconfirmed]);
+        assert_eq!(lacks(&of(&[-3], 0)), []);
+        assert_eq!(lacks(&of(&[-3, -2], 1)), []);
+        assert_eq!(lacks(&of(&[-3, 3650], 1)), [Lack::Ahead, Lack::Unconfirmed]);
+        // of another profile
+        assert_eq!(lacks(&amiss(&[-3], &[("run", 2, 1)], &web)), []);
+    }
+
+    /// Nothing was ever saved to it: it was copied to.
+    #[test]
+    fn a_removable_copy_was_there_when_it_was_copied_to_last() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut done = Done::read(directory.path(), "web");
+        done.done("copy", "/far", 5).unwrap();
+        done.done("snapshot", "/main", 7).unwrap();
+        let memory = Memory::read(directory.path(), "web");
+        assert_eq!(memory.of("/far", Written::Copy).snapshot, Some(5));
+        assert_eq!(memory.of("/main", Written::Profile).snapshot, Some(7));
     }
 
     fn check(records: &[(&str, u64, u64)], last: Last, lacks: &[Lack]) {

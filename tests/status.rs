@@ -10,6 +10,8 @@ use std::sync::Arc;
 
 use esker::format::notes::Record;
 use esker::id::hex;
+use esker::overdue::run_of;
+use esker::record::{self, Finished};
 use esker::repository::now_ms;
 use esker::store::{LocalStore, Store};
 use jiff::Timestamp;
@@ -222,6 +224,33 @@ fn a_snapshot_from_the_future_hides_nothing() {
     let command = run.out.lines().find(|line| line.contains(" forget ")).unwrap();
     let words: Vec<&str> = command.split_whitespace().skip(1).chain(["--yes"]).collect();
     home.ends(0, &words);
+    assert!(home.amiss().is_empty());
+}
+
+/// Nothing was taken, and no session tells of it: only the record that the run left does.
+#[test]
+fn a_run_that_failed_before_it_took_anything_is_told() {
+    let home = Home::new(&["main"], &(profile("web", "'main'", "") + &profile("db", "'main'", "")));
+    home.back_up("main", "web", 2 * DAY);
+    home.back_up("main", "db", 2 * DAY);
+    let store: Arc<dyn Store> = Arc::new(LocalStore::open(&home.path("main")).unwrap());
+    let finished = Finished {
+        code: 1,
+        log: "hook before ended with 1\n".to_owned(),
+        ..Finished::new("run", now_ms() - DAY, run_of("box", "web"))
+    };
+    let id = record::put(&support::open(&store), "box", &finished).unwrap();
+    assert_eq!(home.amiss(), ["web main unconfirmed"]);
+    let said = home.run(&["status"]).out;
+    assert!(said.contains("begun 24 h ago, ended with exit code 1 and took no snapshot"), "{said}");
+    let listed = |profile| {
+        let arguments = ["-r", "main", "history", "--json", "--kind", "run", "--profile", profile];
+        home.ends(0, &arguments).of_type("run").len()
+    };
+    assert_eq!((listed("web"), listed("db")), (1, 0));
+    let log = home.ends(0, &["-r", "main", "history", "--log", &id]).out;
+    assert_eq!(log, "hook before ended with 1\n");
+    home.back_up("main", "web", HOUR);
     assert!(home.amiss().is_empty());
 }
 
