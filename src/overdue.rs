@@ -608,7 +608,7 @@ impl Look<'_> {
     /// a backup that nobody practised is missed at once.
     fn step(&self, lack: Lack, promise: Option<u64>, here: Option<u64>) -> Option<Remark> {
         let promise = promise?;
-        let records = self.seen.records.as_ref()?.iter();
+        let records = self.seen.records.iter().flatten();
         let of_kind = |recorded: &&Recorded| {
             recorded.record.kind == lack.word()
                 && self.is_over(recorded.record.ended)
@@ -632,6 +632,10 @@ impl Look<'_> {
                 remark(format!("the last {word} was {ago} ago, promised is one every {promised}"))
             }
             Some(_) => None,
+            None if self.is_missed(lack, promise) && self.seen.records.is_none() => {
+                let unread = "the records of this repository cannot be read";
+                remark(format!("nobody can tell when the last {word} was: {unread}"))
+            }
             None if self.is_missed(lack, promise) => {
                 remark(format!("there was never a {word}, promised is one every {promised}"))
             }
@@ -676,7 +680,13 @@ impl Look<'_> {
             return remark("the last restore did not end well: some of it may be there".to_owned());
         }
         let Some(taken) = self.seen.taken(self.expected) else {
-            return remark("nothing was ever restored here".to_owned());
+            let sentence = match self.seen.records {
+                Some(_) => "nothing was ever restored here",
+                None => {
+                    "nobody can tell what it holds: the records of this repository cannot be read"
+                }
+            };
+            return remark(sentence.to_owned());
         };
         if !self.is_over(taken) {
             let taken = output::rfc3339(taken);
@@ -888,6 +898,28 @@ mod tests {
         assert_eq!(lacks(&of(&[-3, 3650], 1)), [Lack::Ahead, Lack::Unconfirmed]);
         // of another profile
         assert_eq!(lacks(&amiss(&[-3], &[("run", 2, 1)], &web)), []);
+    }
+
+    /// A login that may not read records: what they would tell is not held to be well, nor to be missing.
+    #[test]
+    fn without_records_what_was_promised_cannot_be_judged() {
+        let promised =
+            Promised { drill: Some(30 * DAY), check: Some(7 * DAY), ..Promised::default() };
+        let of = |promised, last| {
+            let unread = Seen { records: None, ..seen(&[]) };
+            amiss_of(&[-9, 0], unread, &Expected { promised, last, ..web() })
+        };
+        let none = Last::default();
+        let remarks = of(promised, none);
+        assert_eq!(lacks(&remarks), [Lack::Drill, Lack::Check]);
+        let unread =
+            |remark: &Remark| remark.sentence.contains("records of this repository cannot");
+        assert!(remarks.iter().all(unread), "{remarks:?}");
+        assert_eq!(lacks(&of(Promised { check: None, ..promised }, none)), [Lack::Drill]);
+        assert_eq!(lacks(&of(Promised::default(), none)), []);
+        // what this machine did by itself it knows
+        let today = Some(1000 * DAY);
+        assert_eq!(lacks(&of(promised, Last { drill: today, check: today, ..none })), []);
     }
 
     /// Nothing was ever saved to it: it was copied to.

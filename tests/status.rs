@@ -182,6 +182,20 @@ fn all_repositories_and_profiles_are_in_one_table() {
     home.ends(2, &["status", "-r", "main", "--notify"]);
 }
 
+/// A monitor that knows 0 and 21 only is told of it, too.
+#[test]
+fn a_wrong_configuration_keeps_from_an_answer() {
+    let home = Home::new(&["main"], &profile("web", "'main'", ""));
+    home.back_up("main", "web", HOUR);
+    home.ends(0, &["status"]);
+    home.configure(&["main"], &profile("web", "'main'", "promisses = {}"));
+    for arguments in [&["status"] as &[&str], &["status", "-r", "main"], &["status", "--notify"]] {
+        let run = home.ends(21, arguments);
+        assert!(run.err.contains("did you mean `promises`"), "{}", run.err);
+    }
+    home.ends(2, &["status", "--prophet"]);
+}
+
 #[test]
 fn what_is_too_old_or_was_never_there_is_overdue() {
     let profiles = profile("web", "'main'", DAILY) + &profile("db", "'main'", "");
