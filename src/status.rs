@@ -299,118 +299,15 @@ pub fn groups(overview: &Overview) -> Vec<Group<'_>> {
             group.age = Some(overview.now.saturating_sub(snapshot.manifest.started));
         }
     }
+    let is_ahead = |run: &RunStatus| run.run.started > latest_believed(overview.now);
     for run in &overview.runs {
         let (host, profile) = (&*run.run.host, &*run.run.profile);
         let group = groups.entry((host, profile)).or_insert_with(|| empty(host, profile));
         match run.state {
             RunState::Running => group.under_way.push(run),
-            _ if run.run.started > latest_believed(overview.now) && group.last_run.is_some() => {}
+            _ if is_ahead(run) && group.last_run.is_some_and(|last| !is_ahead(last)) => {}
             _ => group.last_run = Some(run),
         }
     }
     groups.into_values().collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::format::content::Root;
-    use crate::format::manifest::{Counts, Manifest, Promises};
-    use crate::format::notes::SessionState;
-    use crate::id::{ChunkId, ObjectHash, WriterId};
-
-    const DAY: u64 = 86_400_000;
-    const NOW: u64 = 1000 * DAY;
-
-    fn complete(started: u64) -> Snapshot {
-        let manifest = Manifest {
-            id: SnapshotId([7; 16]),
-            outcome: Outcome::Complete,
-            started,
-            ended: started,
-            zone: "UTC".into(),
-            host: "alpha".into(),
-            profile: "default".into(),
-            sources: Vec::new(),
-            writer: WriterId([9; 16]),
-            set: None,
-            tags: Vec::new(),
-            expires: None,
-            promises: Promises::default(),
-            counts: Counts::default(),
-            parent: None,
-            replaces: None,
-            copied_from: None,
-            references: Root { id: ChunkId([0; 32]), level: 0 },
-            program: "esker".into(),
-            kept: Vec::new(),
-        };
-        Snapshot {
-            id: manifest.id,
-            manifest,
-            hash: ObjectHash([0; 32]),
-            state: State::Confirmed,
-            name: None,
-            description: None,
-            tags: Vec::new(),
-            pinned: false,
-            forgotten: None,
-            replaced: false,
-            damaged: Default::default(),
-        }
-    }
-
-    fn failed(started: u64) -> Run {
-        Run {
-            id: SnapshotId([1; 16]),
-            writer: WriterId([9; 16]),
-            host: "alpha".into(),
-            profile: "default".into(),
-            machine: None,
-            boot: "first".into(),
-            process: 1,
-            started,
-            last_sign: started,
-            state: SessionState::Failed,
-            taken_over: false,
-            packs: 0,
-            bytes: 0,
-            code: Some(1),
-            number: 2,
-            failure: None,
-        }
-    }
-
-    /// A failed run is of interest until a complete snapshot follows it, and one that is dated ahead of now follows nothing.
-    #[test]
-    fn a_snapshot_from_the_future_outshines_no_failure() {
-        let here =
-            Whereabouts { machine: None, boot: "first".into(), process: 1, lives: |_| false };
-        let runs = [failed(NOW - DAY)];
-        let is_current = |taken: u64| {
-            let snapshots = [complete(taken)];
-            View::new(&runs, &snapshots, &here, NOW).run(&runs[0]).current
-        };
-        assert!(is_current(NOW - 2 * DAY));
-        assert!(!is_current(NOW));
-        assert!(is_current(NOW + 3650 * DAY));
-    }
-
-    #[test]
-    fn a_run_from_the_future_is_the_last_only_if_there_is_no_other() {
-        let told = |started| RunStatus {
-            run: failed(started),
-            state: RunState::Failed { code: 1 },
-            has_manifest: false,
-            current: true,
-        };
-        let last = |runs: &[u64]| {
-            let (snapshots, unbelieved, troubles) = (Vec::new(), Vec::new(), Vec::new());
-            let runs = runs.iter().map(|started| told(*started)).collect();
-            let overview = Overview { snapshots, runs, unbelieved, troubles, now: NOW };
-            groups(&overview)[0].last_run.unwrap().run.started
-        };
-        assert_eq!(last(&[NOW - DAY, NOW + 3650 * DAY]), NOW - DAY);
-        assert_eq!(last(&[NOW + 3650 * DAY]), NOW + 3650 * DAY);
-    }
 }

@@ -8,12 +8,14 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use esker::format::notes::Record;
-use esker::id::hex;
+use esker::format::notes::{Record, Session, SessionState};
+use esker::id::{SnapshotId, hex};
 use esker::overdue::run_of;
 use esker::record::{self, Finished};
 use esker::repository::now_ms;
-use esker::store::{LocalStore, Store};
+use esker::repository::runs::{Whereabouts, sign_of_life};
+use esker::status::{Overview, groups, overview};
+use esker::store::{LocalStore, OpendalStore, Store};
 use jiff::Timestamp;
 use serde_json::Value;
 use support::program::{self, Run};
@@ -239,6 +241,42 @@ fn a_snapshot_from_the_future_hides_nothing() {
     let words: Vec<&str> = command.split_whitespace().skip(1).chain(["--yes"]).collect();
     home.ends(0, &words);
     assert!(home.amiss().is_empty());
+}
+
+/// A run that failed is of interest until a complete snapshot follows it, and one that is dated ahead of now follows
+/// nothing. Seen from half an hour ago, what is done now is.
+#[test]
+fn what_is_dated_ahead_outshines_no_failure() {
+    let store: Arc<dyn Store> = Arc::new(OpendalStore::memory().unwrap());
+    support::init(&store);
+    let repository = support::open(&store);
+    let fails = |ago: u64| {
+        let life = sign_of_life(repository.id(), SessionState::Failed, "host", "default");
+        let session = Session { time: life.time - ago, ..life };
+        let run = SnapshotId::random();
+        repository.put_failure(run, &session, "a reason").unwrap();
+        run
+    };
+    let early = fails(HOUR);
+    let here = Whereabouts::here(repository.id());
+    let seen = |ago: u64| overview(&repository, &here, now_ms() - ago).unwrap();
+    let is_current = |overview: &Overview| {
+        overview.runs.iter().find(|told| told.run.id == early).unwrap().current
+    };
+    assert!(is_current(&seen(0)) && is_current(&seen(HOUR / 2)));
+    let tree = tempfile::tempdir().unwrap();
+    fs::write(tree.path().join("file"), "text").unwrap();
+    support::run(&repository, tree.path());
+    assert!(!is_current(&seen(0)));
+    assert!(is_current(&seen(HOUR / 2)));
+    let (now, before) = (seen(0), seen(HOUR / 2));
+    assert!(groups(&now)[0].newest_complete.is_some() && groups(&now)[0].ahead.is_none());
+    assert!(groups(&before)[0].newest_complete.is_none() && groups(&before)[0].ahead.is_some());
+
+    let late = fails(0);
+    let last = |ago: u64| groups(&seen(ago))[0].last_run.unwrap().run.id;
+    assert_eq!((last(0), last(HOUR / 2)), (late, early));
+    assert_eq!(last(2 * HOUR), late, "with all ahead the newest is");
 }
 
 /// Nothing was taken, and no session tells of it: only the record that the run left does.
