@@ -11,6 +11,7 @@ use crate::format::manifest::Outcome;
 use crate::id::SnapshotId;
 use crate::output;
 use crate::repository::Repository;
+use crate::repository::clock::latest_believed;
 use crate::repository::judge::RunState;
 use crate::repository::keyring::Standing;
 use crate::repository::records::Recorded;
@@ -18,8 +19,8 @@ use crate::repository::snapshots::Snapshot;
 use crate::run::steps::Done;
 use crate::source::through;
 use crate::standby::{self, State};
-use crate::status::{Group, Overview, Status};
-use crate::suspicion::{Thresholds, judge_newest};
+use crate::status::{Group, Overview, Status, is_ahead};
+use crate::suspicion::{Thresholds, judge_newest_until};
 
 /// What the record of a run of a backup profile says that it is of.
 pub fn run_of(host: &str, profile: &str) -> String {
@@ -42,6 +43,8 @@ pub enum Lack {
     Prune,
     /// A standby has not got what it is to have.
     Behind,
+    /// A snapshot is dated later than now.
+    Ahead,
     /// The newest run changed its source as none before.
     Suspicious,
 }
@@ -59,6 +62,7 @@ impl Lack {
             Lack::Check => "check",
             Lack::Prune => "prune",
             Lack::Behind => "behind",
+            Lack::Ahead => "ahead",
             Lack::Suspicious => "suspicious",
         }
     }
@@ -137,6 +141,11 @@ pub struct Last {
     pub is_torn: bool,
 }
 
+/// What a record of kind `run` is about.
+pub fn run_of(host: &str, profile: &str) -> String {
+    format!("run of {host}/{profile}")
+}
+
 /// What this machine remembers of a profile.
 #[derive(Debug)]
 pub struct Memory {
@@ -150,11 +159,13 @@ impl Memory {
         Memory { done: Done::read(directory, profile), standby: State::read(directory, profile) }
     }
 
-    fn of(&self, repository: &str) -> Last {
+    fn of(&self, repository: &str, written: Written) -> Last {
         let last = |step| self.done.last(step, repository);
+        // no snapshot is taken into a repository that is copied to
+        let taken = if written == Written::Copy { "copy" } else { "snapshot" };
         let applied = self.standby.applied();
         Last {
-            snapshot: last("snapshot"),
+            snapshot: last(taken),
             drill: last("drill"),
             check: last("check"),
             prune: last("prune"),
@@ -186,7 +197,7 @@ pub fn expected(profile: &Profile, here: &str, memory: Option<&Memory>) -> Vec<E
         written,
         promised,
         thresholds,
-        last: memory.map(|memory| memory.of(repository)).unwrap_or_default(),
+        last: memory.map(|memory| memory.of(repository, written)).unwrap_or_default(),
     };
     let own = profile.repositories().iter().map(|name| one(name, Written::Profile, promised));
     let copies = profile.copies().iter().map(|copy| {
@@ -200,9 +211,12 @@ pub fn expected(profile: &Profile, here: &str, memory: Option<&Memory>) -> Vec<E
 
 impl Expected {
     /// Of a host and profile that no configuration knows of: what its newest good snapshot promises.
-    pub fn of_group(group: &Group<'_>, repository: Option<&str>) -> Expected {
-        let good = group.snapshots.iter().rfind(|snapshot| snapshot.is_good());
-        let promises = good.map(|good| good.manifest.promises.clone()).unwrap_or_default();
+    pub fn of_group(group: &Group<'_>, repository: Option<&str>, now: u64) -> Expected {
+        let good = group.snapshots.iter().rfind(|s| s.is_good() && !is_ahead(s, now));
+        let promises = good
+            .or(group.ahead.as_ref())
+            .map(|good| good.manifest.promises.clone())
+            .unwrap_or_default();
         let ms = |seconds: Option<u64>| seconds.map(|seconds| seconds.saturating_mul(1000));
         Expected {
             repository: repository.map(str::to_owned),
@@ -260,6 +274,10 @@ impl Expected {
             }
             (Lack::Drill, _) => format!("{esker} drill --host {host} --profile {profile}"),
             (Lack::Unreachable, _) => format!("{esker} snapshots"),
+            (Lack::Ahead, _) if newest.is_some() => {
+                let id = newest.map(|newest| short(newest.id)).unwrap_or_default();
+                format!("{esker} forget {id} --i-trust-this-clock")
+            }
             (Lack::Suspicious, Some((parent, newest))) => {
                 format!("{esker} diff {} {}", short(parent), short(newest))
             }
@@ -278,13 +296,18 @@ impl Expected {
         let last = self.last.snapshot.or(self.last.applied);
         let fresh = match (self.promised.maximum_age, last) {
             (None, _) => true,
-            (Some(age), Some(last)) => now.saturating_sub(last) <= age,
-            (Some(_), None) => false,
+            (Some(age), Some(last)) if last <= latest_believed(now) => {
+                now.saturating_sub(last) <= age
+            }
+            (Some(_), _) => false,
         };
         if is_removable && fresh {
             return None;
         }
         let since = match (is_removable, last) {
+            (true, Some(last)) if last > latest_believed(now) => {
+                format!(", and was there last on {}, which is yet to come", output::rfc3339(last))
+            }
             (true, Some(last)) => {
                 format!(", and was there last {} ago", output::age(now.saturating_sub(last)))
             }
@@ -332,7 +355,9 @@ impl Seen {
     pub fn taken(&self, expected: &Expected) -> Option<u64> {
         let find = |id: SnapshotId| self.snapshots.iter().find(|snapshot| snapshot.id == id);
         let told = || {
-            let applied = self.records.iter().flatten().rev();
+            let is_over =
+                |recorded: &&Recorded| recorded.record.ended <= latest_believed(self.overview.now);
+            let applied = self.records.iter().flatten().rev().filter(is_over);
             let applied =
                 applied.filter_map(|recorded| find(standby::applied_by(&recorded.record)?));
             let mut own = applied.filter(|snapshot| {
@@ -379,7 +404,7 @@ pub fn judge(expected: &Expected, group: Option<&Group<'_>>, seen: &Seen) -> Vec
         ProfileKind::Maintenance => look.steps(),
         ProfileKind::Standby => look.behind().into_iter().collect(),
         ProfileKind::Backup => {
-            let mut remarks: Vec<Remark> = look.fresh().into_iter().collect();
+            let mut remarks: Vec<Remark> = look.fresh().into_iter().chain(look.ahead()).collect();
             // of a host that was lost, its promise is all that still counts
             if !look.is_lost() {
                 remarks.extend(look.newest());
@@ -400,13 +425,23 @@ struct Look<'a> {
 }
 
 impl Look<'_> {
+    fn is_ahead(&self, snapshot: &Snapshot) -> bool {
+        is_ahead(snapshot, self.now)
+    }
+
+    /// What is noted for a later time says that a clock was wrong, and nothing of how long ago it was.
+    fn is_over(&self, time: u64) -> bool {
+        time <= latest_believed(self.now)
+    }
+
     fn ago(&self, time: u64) -> String {
         output::age(self.now.saturating_sub(time))
     }
 
     /// The newest that can be used.
     fn good(&self) -> Option<&Snapshot> {
-        let good = |s: &&&Snapshot| s.is_good() && !self.seen.being_deleted(s.id);
+        let good =
+            |s: &&&Snapshot| s.is_good() && !self.is_ahead(s) && !self.seen.being_deleted(s.id);
         self.group?.snapshots.iter().rfind(good).copied()
     }
 
@@ -419,7 +454,8 @@ impl Look<'_> {
     fn is_lost(&self) -> bool {
         let Some(group) = self.group else { return false };
         let run = group.last_run.map(|told| told.run.id);
-        let newest = group.snapshots.last().map(|snapshot| snapshot.id);
+        let believed = group.snapshots.iter().rfind(|snapshot| !self.is_ahead(snapshot));
+        let newest = believed.or(group.snapshots.last()).map(|snapshot| snapshot.id);
         let revoked = |id: Option<SnapshotId>| id.map(|id| self.seen.revoked.contains(&id));
         revoked(newest).or(revoked(run)).unwrap_or(false)
     }
@@ -452,7 +488,13 @@ impl Look<'_> {
                 ),
             ),
             (None, _) if is_expected && self.good().is_none() && !self.is_under_way() => {
-                remark(Lack::NoSnapshot, "there is no snapshot yet".to_owned())
+                let is_ahead = self.group.is_some_and(|group| group.ahead.is_some());
+                let none = if is_ahead {
+                    "there is no other snapshot"
+                } else {
+                    "there is no snapshot yet"
+                };
+                remark(Lack::NoSnapshot, none.to_owned())
             }
             _ => None,
         }
@@ -479,7 +521,22 @@ impl Look<'_> {
 
     /// The first one, that is.
     fn is_under_way(&self) -> bool {
-        self.group.is_some_and(|group| !group.under_way.is_empty())
+        let runs = |group: &Group<'_>| group.under_way.iter().any(|t| self.is_over(t.run.started));
+        self.group.is_some_and(runs)
+    }
+
+    /// It would be the newest until its time comes, whatever happens meanwhile.
+    fn ahead(&self) -> Option<Remark> {
+        let ahead = self.group?.ahead.filter(|_| self.is_held())?;
+        let time = ahead.manifest.started.max(ahead.manifest.ended);
+        let sentence = format!(
+            "snapshot {} is dated {}, {} from now, and does not count until then: if this \
+             machine's clock is right, its host's was wrong",
+            short(ahead.id),
+            output::rfc3339(time),
+            output::age(time.saturating_sub(self.now))
+        );
+        Some(self.expected.remark(Lack::Ahead, sentence, Some(ahead)))
     }
 
     fn newest(&self) -> Option<Remark> {
@@ -503,7 +560,16 @@ impl Look<'_> {
     }
 
     fn run(&self) -> Option<Remark> {
-        let told = self.group?.last_run.filter(|told| told.current && self.is_held())?;
+        if !self.is_held() {
+            return None;
+        }
+        let sentence = self.of_signs().or_else(|| self.of_records())?;
+        Some(self.expected.remark(Lack::Unconfirmed, sentence, None))
+    }
+
+    /// What the last run's signs of life tell, if it went wrong.
+    fn of_signs(&self) -> Option<String> {
+        let told = self.group?.last_run.filter(|told| told.current)?;
         let became = match told.state {
             RunState::Interrupted(_) => "was interrupted".to_owned(),
             RunState::Silent { hours } => {
@@ -513,9 +579,26 @@ impl Look<'_> {
             RunState::Running | RunState::MadeSnapshot(_) | RunState::Ended => return None,
         };
         let ago = self.ago(told.run.started);
-        let sentence =
-            format!("the last run, begun {ago} ago, {became}, and nothing is confirmed of it");
-        Some(self.expected.remark(Lack::Unconfirmed, sentence, None))
+        Some(format!("the last run, begun {ago} ago, {became}, and nothing is confirmed of it"))
+    }
+
+    /// A run that failed before it gave a sign, in a hook or a dump, left a record of it.
+    fn of_records(&self) -> Option<String> {
+        let Expected { host, profile, .. } = self.expected;
+        let extent = run_of(host, profile);
+        let is_of = |recorded: &&Recorded| {
+            let record = &recorded.record;
+            record.kind == "run" && record.extent == extent && self.is_over(record.ended)
+        };
+        let record = &self.seen.records.iter().flatten().rfind(is_of)?.record;
+        let took = self.good().is_some_and(|good| good.manifest.started >= record.started);
+        if record.code == 0 || took {
+            return None;
+        }
+        let (ago, code) = (self.ago(record.started), record.code);
+        Some(format!(
+            "the last run, begun {ago} ago, ended with exit code {code} and took no snapshot"
+        ))
     }
 
     fn steps(&self) -> Vec<Remark> {
@@ -530,15 +613,17 @@ impl Look<'_> {
     /// a backup that nobody practised is missed at once.
     fn step(&self, lack: Lack, promise: Option<u64>, here: Option<u64>) -> Option<Remark> {
         let promise = promise?;
-        let records = self.seen.records.as_ref()?.iter();
+        let records = self.seen.records.iter().flatten();
         let of_kind = |recorded: &&Recorded| {
             recorded.record.kind == lack.word()
+                && self.is_over(recorded.record.ended)
                 && (lack != Lack::Drill || self.seen.covers(recorded, self.expected))
         };
         let records: Vec<&Recorded> = records.filter(of_kind).collect();
         let remark = |sentence| Some(self.expected.remark(lack, sentence, None));
         let word = lack.word();
         let good = records.iter().filter(|recorded| recorded.record.code == 0);
+        let here = here.filter(|time| self.is_over(*time));
         let good = good.map(|recorded| recorded.record.ended).max().max(here);
         let bad = records.last().filter(|recorded| recorded.record.code != 0);
         if let Some(bad) = bad.filter(|bad| good.is_none_or(|good| bad.record.ended > good)) {
@@ -552,6 +637,10 @@ impl Look<'_> {
                 remark(format!("the last {word} was {ago} ago, promised is one every {promised}"))
             }
             Some(_) => None,
+            None if self.is_missed(lack, promise) && self.seen.records.is_none() => {
+                let unread = "the records of this repository cannot be read";
+                remark(format!("nobody can tell when the last {word} was: {unread}"))
+            }
             None if self.is_missed(lack, promise) => {
                 remark(format!("there was never a {word}, promised is one every {promised}"))
             }
@@ -575,7 +664,8 @@ impl Look<'_> {
 
     fn suspicious(&self) -> Vec<Remark> {
         let Expected { host, profile, thresholds, .. } = self.expected;
-        let odd = judge_newest(&self.seen.snapshots, host, profile, thresholds);
+        let until = latest_believed(self.now);
+        let odd = judge_newest_until(&self.seen.snapshots, host, profile, thresholds, until);
         let newest = self.good();
         let remark = |sentence| self.expected.remark(Lack::Suspicious, sentence, newest);
         odd.into_iter().map(remark).collect()
@@ -595,8 +685,20 @@ impl Look<'_> {
             return remark("the last restore did not end well: some of it may be there".to_owned());
         }
         let Some(taken) = self.seen.taken(self.expected) else {
-            return remark("nothing was ever restored here".to_owned());
+            let sentence = match self.seen.records {
+                Some(_) => "nothing was ever restored here",
+                None => {
+                    "nobody can tell what it holds: the records of this repository cannot be read"
+                }
+            };
+            return remark(sentence.to_owned());
         };
+        if !self.is_over(taken) {
+            let taken = output::rfc3339(taken);
+            return remark(format!(
+                "what the standby holds is dated {taken}, which is yet to come"
+            ));
+        }
         let promise = self.expected.promised.maximum_age?;
         let age = self.now.saturating_sub(taken);
         if behind(newest, taken).is_none() || age <= promise {
@@ -629,8 +731,12 @@ fn quote(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::config;
+    use crate::format::content::Root;
+    use crate::format::manifest::{Counts, Manifest, Promises};
     use crate::format::notes::Record;
-    use crate::id::WriterId;
+    use crate::id::{ChunkId, ObjectHash, WriterId};
+    use crate::repository::snapshots::State as SnapshotState;
+    use crate::status::{SnapshotStatus, groups};
 
     const DAY: u64 = 86_400_000;
 
@@ -676,6 +782,161 @@ mod tests {
             snapshots: Vec::new(),
             revoked: HashSet::new(),
         }
+    }
+
+    /// Of here/web, complete and begun then, in days from the time of `seen`.
+    fn snapshot(id: u8, days: i64) -> Snapshot {
+        let started = (1000 * DAY).checked_add_signed(days * DAY as i64).unwrap();
+        let manifest = Manifest {
+            id: SnapshotId([id; 16]),
+            outcome: Outcome::Complete,
+            started,
+            ended: started,
+            zone: "UTC".into(),
+            host: "here".into(),
+            profile: "web".into(),
+            sources: Vec::new(),
+            writer: WriterId([0; 16]),
+            set: None,
+            tags: Vec::new(),
+            expires: None,
+            promises: Promises::default(),
+            counts: Counts::default(),
+            parent: None,
+            replaces: None,
+            copied_from: None,
+            references: Root { id: ChunkId([0; 32]), level: 0 },
+            program: "esker".into(),
+            kept: Vec::new(),
+        };
+        Snapshot {
+            id: manifest.id,
+            manifest,
+            hash: ObjectHash([0; 32]),
+            state: SnapshotState::Confirmed,
+            name: None,
+            description: None,
+            tags: Vec::new(),
+            pinned: false,
+            forgotten: None,
+            replaced: false,
+            damaged: Default::default(),
+        }
+    }
+
+    /// What is amiss with here/web, with snapshots begun on these days.
+    fn amiss(snapshots: &[i64], records: &[(&str, u64, u64)], expected: &Expected) -> Vec<Remark> {
+        amiss_of(snapshots, seen(records), expected)
+    }
+
+    fn amiss_of(snapshots: &[i64], mut seen: Seen, expected: &Expected) -> Vec<Remark> {
+        for (number, days) in snapshots.iter().enumerate() {
+            let snapshot = snapshot(number as u8, *days);
+            seen.snapshots.push(snapshot.clone());
+            let status = Status::Complete;
+            let (run, set_lacks, current) = (None, None, true);
+            let told = SnapshotStatus { snapshot, status, run, set_lacks, current };
+            seen.overview.snapshots.push(told);
+        }
+        let groups = groups(&seen.overview);
+        judge(expected, groups.iter().find(|group| group.profile == "web"), &seen)
+    }
+
+    fn lacks(remarks: &[Remark]) -> Vec<Lack> {
+        remarks.iter().map(|remark| remark.lack).collect()
+    }
+
+    /// A clock was ten years ahead, once.
+    #[test]
+    fn a_snapshot_from_the_future_hides_nothing_and_is_told() {
+        let promised = Promised { maximum_age: Some(DAY), ..Promised::default() };
+        let web = Expected { promised, ..web() };
+        let of = |days: &[i64]| amiss(days, &[], &web);
+        assert_eq!(lacks(&of(&[0])), []);
+        assert_eq!(lacks(&of(&[-3])), [Lack::TooOld]);
+        let remarks = of(&[-3, 3650]);
+        assert_eq!(lacks(&remarks), [Lack::TooOld, Lack::Ahead]);
+        assert!(remarks[0].sentence.contains("3 d old"), "{}", remarks[0].sentence);
+        assert!(remarks[1].sentence.contains("3,650 d from now"), "{}", remarks[1].sentence);
+        assert_eq!(remarks[1].command, "esker -r '/usb disk' forget 01010101 --i-trust-this-clock");
+        assert_eq!(lacks(&of(&[0, 3650])), [Lack::Ahead]);
+        assert_eq!(lacks(&of(&[3650])), [Lack::NoSnapshot, Lack::Ahead]);
+    }
+
+    #[test]
+    fn what_is_noted_for_a_time_to_come_was_not_done() {
+        let ahead = Some(1000 * DAY + DAY);
+        let last = Last { drill: ahead, check: ahead, prune: ahead, ..Last::default() };
+        check(&[("check", 8, 0)], last, &[Lack::Check]);
+        let mut of_then = seen(&[("drill", 0, 0), ("check", 0, 0), ("check", 8, 0)]);
+        for recorded in of_then.records.iter_mut().flatten().take(2) {
+            recorded.record.ended = 2000 * DAY;
+        }
+        assert_eq!(lacks(&judge(&web(), None, &of_then)), [Lack::NoSnapshot, Lack::Check]);
+        let spare = all("[profiles.spare]\nkind = 'standby'\nrepositories = ['/main']\n\
+             standby = { host = 'here', profile = 'web', target = '/there' }\n\
+             promises = { maximum_age = '2h' }\n")
+        .remove(0);
+        let spare = |taken| Expected { last: Last { taken, ..Last::default() }, ..spare.clone() };
+        assert_eq!(lacks(&amiss(&[0], &[], &spare(Some(1000 * DAY)))), []);
+        assert_eq!(lacks(&amiss(&[0], &[], &spare(ahead))), [Lack::Behind]);
+    }
+
+    /// A hook that fails, a dump that cannot begin: nothing was taken, and no session tells of it.
+    #[test]
+    fn a_run_that_failed_before_its_first_sign_is_told_by_its_record() {
+        let web = Expected { promised: Promised::default(), ..web() };
+        let of = |days: &[i64], code| {
+            let mut seen = seen(&[("run", 2, code)]);
+            for recorded in seen.records.iter_mut().flatten() {
+                recorded.record.extent = run_of("here", "web");
+            }
+            amiss_of(days, seen, &web)
+        };
+        let remarks = of(&[-3], 1);
+        assert_eq!(lacks(&remarks), [Lack::Unconfirmed]);
+        let said = "the last run, begun 2 d ago, ended with exit code 1 and took no snapshot";
+        assert_eq!((&*remarks[0].sentence, &*remarks[0].command), (said, "esker run web"));
+        assert_eq!(lacks(&of(&[], 1)), [Lack::NoSnapshot, Lack::Unconfirmed]);
+        assert_eq!(lacks(&of(&[-3], 0)), []);
+        assert_eq!(lacks(&of(&[-3, -2], 1)), []);
+        assert_eq!(lacks(&of(&[-3, 3650], 1)), [Lack::Ahead, Lack::Unconfirmed]);
+        // of another profile
+        assert_eq!(lacks(&amiss(&[-3], &[("run", 2, 1)], &web)), []);
+    }
+
+    /// A login that may not read records: what they would tell is not held to be well, nor to be missing.
+    #[test]
+    fn without_records_what_was_promised_cannot_be_judged() {
+        let promised =
+            Promised { drill: Some(30 * DAY), check: Some(7 * DAY), ..Promised::default() };
+        let of = |promised, last| {
+            let unread = Seen { records: None, ..seen(&[]) };
+            amiss_of(&[-9, 0], unread, &Expected { promised, last, ..web() })
+        };
+        let none = Last::default();
+        let remarks = of(promised, none);
+        assert_eq!(lacks(&remarks), [Lack::Drill, Lack::Check]);
+        let unread =
+            |remark: &Remark| remark.sentence.contains("records of this repository cannot");
+        assert!(remarks.iter().all(unread), "{remarks:?}");
+        assert_eq!(lacks(&of(Promised { check: None, ..promised }, none)), [Lack::Drill]);
+        assert_eq!(lacks(&of(Promised::default(), none)), []);
+        // what this machine did by itself it knows
+        let today = Some(1000 * DAY);
+        assert_eq!(lacks(&of(promised, Last { drill: today, check: today, ..none })), []);
+    }
+
+    /// Nothing was ever saved to it: it was copied to.
+    #[test]
+    fn a_removable_copy_was_there_when_it_was_copied_to_last() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut done = Done::read(directory.path(), "web");
+        done.done("copy", "/far", 5).unwrap();
+        done.done("snapshot", "/main", 7).unwrap();
+        let memory = Memory::read(directory.path(), "web");
+        assert_eq!(memory.of("/far", Written::Copy).snapshot, Some(5));
+        assert_eq!(memory.of("/main", Written::Profile).snapshot, Some(7));
     }
 
     fn check(records: &[(&str, u64, u64)], last: Last, lacks: &[Lack]) {
@@ -724,6 +985,8 @@ mod tests {
         expected.last.snapshot = Some(now - 2 * DAY);
         let said = away(&expected, true).unwrap();
         assert!(said.sentence.contains("48 h ago") || said.sentence.contains("2 d ago"));
+        expected.last.snapshot = Some(now + 3650 * DAY);
+        assert!(away(&expected, true).unwrap().sentence.contains("yet to come"));
         expected.promised.maximum_age = None;
         assert!(away(&expected, true).is_none());
     }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::format::manifest::Outcome;
 use crate::id::SnapshotId;
+use crate::repository::clock::latest_believed;
 use crate::repository::judge::{Judge, RunState};
 use crate::repository::marks::DEFAULT_GRACE_MS;
 use crate::repository::runs::{Run, Whereabouts};
@@ -74,6 +75,12 @@ impl SnapshotStatus {
     }
 }
 
+/// Whether it is dated later than any clock that is right can say: nothing is known of when it was taken, and `forget`
+/// leaves it alone.
+pub fn is_ahead(snapshot: &Snapshot, now: u64) -> bool {
+    snapshot.manifest.started.max(snapshot.manifest.ended) > latest_believed(now)
+}
+
 /// Until when a forgotten manifest that cannot be read can be taken back, in ms
 /// since 1970.
 pub fn undo_until(unbelieved: &Unbelieved) -> Option<u64> {
@@ -136,7 +143,7 @@ struct View<'a> {
     put_by: HashMap<SnapshotId, SnapshotId>,
     with_manifest: HashSet<SnapshotId>,
     /// When the run of the newest complete snapshot of a host and profile
-    /// started.
+    /// started. One from the future would hide every failure until then.
     newest_complete: HashMap<(&'a str, &'a str), u64>,
 }
 
@@ -159,11 +166,15 @@ impl<'a> View<'a> {
             .map(|(snapshot, run)| (snapshot.id, run))
             .collect();
         let mut newest_complete = HashMap::new();
-        for snapshot in snapshots.iter().filter(|snapshot| snapshot.is_complete()) {
+        let counts = |snapshot: &&Snapshot| snapshot.is_complete() && !is_ahead(snapshot, now);
+        for snapshot in snapshots.iter().filter(counts) {
             let manifest = &snapshot.manifest;
             // a snapshot may be told to say another time than its run's
             let run = put_by.get(&snapshot.id).and_then(|run| runs.get(run));
             let started = run.map_or(manifest.started, |(run, _)| run.started);
+            if started > latest_believed(now) {
+                continue;
+            }
             let newest: &mut u64 =
                 newest_complete.entry((&*manifest.host, &*manifest.profile)).or_default();
             *newest = started.max(*newest);
@@ -233,15 +244,17 @@ pub struct Group<'a> {
     pub profile: &'a str,
     /// All that are listed, oldest first.
     pub snapshots: Vec<&'a Snapshot>,
-    /// Of parts of sets, the newest whose set is whole.
+    /// Of parts of sets, the newest whose set is whole. None that is dated ahead of now.
     pub newest_complete: Option<&'a Snapshot>,
     /// Milliseconds since the newest complete snapshot was begun.
     pub age: Option<u64>,
-    /// The last run that is not under way.
+    /// The last run that is not under way; one from the future only if there is no other.
     pub last_run: Option<&'a RunStatus>,
     pub under_way: Vec<&'a RunStatus>,
     /// What its newest good snapshot promises, in milliseconds.
     pub maximum_age: Option<u64>,
+    /// A good snapshot that is dated ahead of now, if it has one.
+    pub ahead: Option<&'a Snapshot>,
 }
 
 impl Group<'_> {
@@ -263,6 +276,7 @@ pub fn groups(overview: &Overview) -> Vec<Group<'_>> {
         last_run: None,
         under_way: Vec::new(),
         maximum_age: None,
+        ahead: None,
     };
     for told in &overview.snapshots {
         let SnapshotStatus { snapshot, status, .. } = told;
@@ -273,17 +287,25 @@ pub fn groups(overview: &Overview) -> Vec<Group<'_>> {
             continue;
         }
         let promised = snapshot.manifest.promises.maximum_age;
-        group.maximum_age = promised.map(|seconds| seconds.saturating_mul(1000));
+        let promised = promised.map(|seconds| seconds.saturating_mul(1000));
+        if is_ahead(snapshot, overview.now) {
+            group.ahead = Some(snapshot);
+            group.maximum_age = group.maximum_age.or(promised);
+            continue;
+        }
+        group.maximum_age = promised;
         if told.completes() {
             group.newest_complete = Some(snapshot);
             group.age = Some(overview.now.saturating_sub(snapshot.manifest.started));
         }
     }
+    let is_ahead = |run: &RunStatus| run.run.started > latest_believed(overview.now);
     for run in &overview.runs {
         let (host, profile) = (&*run.run.host, &*run.run.profile);
         let group = groups.entry((host, profile)).or_insert_with(|| empty(host, profile));
         match run.state {
             RunState::Running => group.under_way.push(run),
+            _ if is_ahead(run) && group.last_run.is_some_and(|last| !is_ahead(last)) => {}
             _ => group.last_run = Some(run),
         }
     }

@@ -183,10 +183,22 @@ pub fn judge_newest(
     profile: &str,
     thresholds: &Thresholds,
 ) -> Vec<String> {
+    judge_newest_until(snapshots, host, profile, thresholds, u64::MAX)
+}
+
+/// The same of those that ended until then, in ms since 1970: one from the future would be the newest for years.
+pub fn judge_newest_until(
+    snapshots: &[Snapshot],
+    host: &str,
+    profile: &str,
+    thresholds: &Thresholds,
+    until: u64,
+) -> Vec<String> {
     let of_this = |snapshot: &&Snapshot| {
         let manifest = &snapshot.manifest;
         manifest.host == host
             && manifest.profile == profile
+            && manifest.started.max(manifest.ended) <= until
             && snapshot.state == State::Confirmed
             && !snapshot.replaced
     };

@@ -8,10 +8,14 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use esker::format::notes::Record;
-use esker::id::hex;
+use esker::format::notes::{Record, Session, SessionState};
+use esker::id::{SnapshotId, hex};
+use esker::overdue::run_of;
+use esker::record::{self, Finished};
 use esker::repository::now_ms;
-use esker::store::{LocalStore, Store};
+use esker::repository::runs::{Whereabouts, sign_of_life};
+use esker::status::{Overview, groups, overview};
+use esker::store::{LocalStore, OpendalStore, Store};
 use jiff::Timestamp;
 use serde_json::Value;
 use support::program::{self, Run};
@@ -79,7 +83,12 @@ impl Home {
     /// A backup of `data` as of so long ago.
     #[track_caller]
     fn back_up(&self, repository: &str, profile: &str, ago: u64) {
-        let time = Timestamp::from_millisecond((now_ms() - ago) as i64).unwrap().to_string();
+        self.back_up_at(repository, profile, now_ms() - ago);
+    }
+
+    #[track_caller]
+    fn back_up_at(&self, repository: &str, profile: &str, time: u64) {
+        let time = Timestamp::from_millisecond(time as i64).unwrap().to_string();
         self.ends(
             0,
             &[
@@ -116,11 +125,14 @@ impl Home {
 
     /// A record of a drill, check or prune.
     fn record(&self, repository: &str, kind: &str, ago: u64, code: u64, extent: &str) {
+        self.record_at(repository, kind, now_ms() - ago, code, extent);
+    }
+
+    fn record_at(&self, repository: &str, kind: &str, ended: u64, code: u64, extent: &str) {
         let store: Arc<dyn Store> = Arc::new(LocalStore::open(&self.path(repository)).unwrap());
         let repository = support::open(&store);
         let snapshots = repository.list_snapshots().unwrap().snapshots;
         let of_this = |s: &&esker::repository::snapshots::Snapshot| s.manifest.profile == extent;
-        let ended = now_ms() - ago;
         let record = Record {
             kind: kind.into(),
             started: ended,
@@ -172,6 +184,20 @@ fn all_repositories_and_profiles_are_in_one_table() {
     home.ends(2, &["status", "-r", "main", "--notify"]);
 }
 
+/// A monitor that knows 0 and 21 only is told of it, too.
+#[test]
+fn a_wrong_configuration_keeps_from_an_answer() {
+    let home = Home::new(&["main"], &profile("web", "'main'", ""));
+    home.back_up("main", "web", HOUR);
+    home.ends(0, &["status"]);
+    home.configure(&["main"], &profile("web", "'main'", "promisses = {}"));
+    for arguments in [&["status"] as &[&str], &["status", "-r", "main"], &["status", "--notify"]] {
+        let run = home.ends(21, arguments);
+        assert!(run.err.contains("did you mean `promises`"), "{}", run.err);
+    }
+    home.ends(2, &["status", "--prophet"]);
+}
+
 #[test]
 fn what_is_too_old_or_was_never_there_is_overdue() {
     let profiles = profile("web", "'main'", DAILY) + &profile("db", "'main'", "");
@@ -191,6 +217,91 @@ fn what_is_too_old_or_was_never_there_is_overdue() {
         run.out
     );
     home.ends(21, &["status", "-r", "main"]);
+    home.back_up("main", "web", HOUR);
+    assert!(home.amiss().is_empty());
+}
+
+/// A host began once with its clock ten years ahead, and its backups died since.
+#[test]
+fn a_snapshot_from_the_future_hides_nothing() {
+    let promises = "promises = { maximum_age = '26h', drill = '30d' }";
+    let home = Home::new(&["main"], &profile("web", "'main'", promises));
+    home.back_up("main", "web", 3 * DAY);
+    home.back_up_at("main", "web", now_ms() + 3650 * DAY);
+    assert_eq!(home.amiss(), ["web main too_old", "web main ahead", "web main drill"]);
+    home.back_up("main", "web", HOUR);
+    assert_eq!(home.amiss(), ["web main ahead", "web main drill"]);
+    // what was drilled in that time counts for as little
+    home.record_at("main", "drill", now_ms() + 3650 * DAY, 0, "web");
+    assert_eq!(home.amiss(), ["web main ahead", "web main drill"]);
+    home.record("main", "drill", HOUR, 0, "web");
+    assert_eq!(home.amiss(), ["web main ahead"]);
+    let run = home.ends(21, &["status"]);
+    let command = run.out.lines().find(|line| line.contains(" forget ")).unwrap();
+    let words: Vec<&str> = command.split_whitespace().skip(1).chain(["--yes"]).collect();
+    home.ends(0, &words);
+    assert!(home.amiss().is_empty());
+}
+
+/// A run that failed is of interest until a complete snapshot follows it, and one that is dated ahead of now follows
+/// nothing. Seen from half an hour ago, what is done now is.
+#[test]
+fn what_is_dated_ahead_outshines_no_failure() {
+    let store: Arc<dyn Store> = Arc::new(OpendalStore::memory().unwrap());
+    support::init(&store);
+    let repository = support::open(&store);
+    let fails = |ago: u64| {
+        let life = sign_of_life(repository.id(), SessionState::Failed, "host", "default");
+        let session = Session { time: life.time - ago, ..life };
+        let run = SnapshotId::random();
+        repository.put_failure(run, &session, "a reason").unwrap();
+        run
+    };
+    let early = fails(HOUR);
+    let here = Whereabouts::here(repository.id());
+    let seen = |ago: u64| overview(&repository, &here, now_ms() - ago).unwrap();
+    let is_current = |overview: &Overview| {
+        overview.runs.iter().find(|told| told.run.id == early).unwrap().current
+    };
+    assert!(is_current(&seen(0)) && is_current(&seen(HOUR / 2)));
+    let tree = tempfile::tempdir().unwrap();
+    fs::write(tree.path().join("file"), "text").unwrap();
+    support::run(&repository, tree.path());
+    assert!(!is_current(&seen(0)));
+    assert!(is_current(&seen(HOUR / 2)));
+    let (now, before) = (seen(0), seen(HOUR / 2));
+    assert!(groups(&now)[0].newest_complete.is_some() && groups(&now)[0].ahead.is_none());
+    assert!(groups(&before)[0].newest_complete.is_none() && groups(&before)[0].ahead.is_some());
+
+    let late = fails(0);
+    let last = |ago: u64| groups(&seen(ago))[0].last_run.unwrap().run.id;
+    assert_eq!((last(0), last(HOUR / 2)), (late, early));
+    assert_eq!(last(2 * HOUR), late, "with all ahead the newest is");
+}
+
+/// Nothing was taken, and no session tells of it: only the record that the run left does.
+#[test]
+fn a_run_that_failed_before_it_took_anything_is_told() {
+    let home = Home::new(&["main"], &(profile("web", "'main'", "") + &profile("db", "'main'", "")));
+    home.back_up("main", "web", 2 * DAY);
+    home.back_up("main", "db", 2 * DAY);
+    let store: Arc<dyn Store> = Arc::new(LocalStore::open(&home.path("main")).unwrap());
+    let finished = Finished {
+        code: 1,
+        log: "hook before ended with 1\n".to_owned(),
+        ..Finished::new("run", now_ms() - DAY, run_of("box", "web"))
+    };
+    let id = record::put(&support::open(&store), "box", &finished).unwrap();
+    assert_eq!(home.amiss(), ["web main unconfirmed"]);
+    let said = home.run(&["status"]).out;
+    assert!(said.contains("begun 24 h ago, ended with exit code 1 and took no snapshot"), "{said}");
+    let listed = |profile| {
+        let arguments = ["-r", "main", "history", "--json", "--kind", "run", "--profile", profile];
+        home.ends(0, &arguments).of_type("run").len()
+    };
+    assert_eq!((listed("web"), listed("db")), (1, 0));
+    let log = home.ends(0, &["-r", "main", "history", "--log", &id]).out;
+    assert_eq!(log, "hook before ended with 1\n");
     home.back_up("main", "web", HOUR);
     assert!(home.amiss().is_empty());
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use esker::backup::{BackupOptions, backup};
 use esker::progress::Silent;
 use esker::store::{OpendalStore, Store};
-use esker::suspicion::{Thresholds, judge_newest};
+use esker::suspicion::{Thresholds, judge_newest, judge_newest_until};
 
 const FILES: usize = 200;
 
@@ -96,6 +96,23 @@ fn a_tree_encrypted_in_place_is_flagged_on_the_first_night() {
         said[0].starts_with("200 of 200 files changed, 100 %, where 1.5 % are usual"),
         "{said:?}"
     );
+}
+
+/// A quiet run that is dated ahead of now would be the newest until then.
+#[test]
+fn a_run_that_is_dated_ahead_hides_nothing() {
+    let mut host = Host::new();
+    for number in 0..FILES {
+        let file = host.file(number);
+        fs::write(&file, encrypted(&file)).unwrap();
+    }
+    assert_eq!(host.night().len(), 1);
+    assert_eq!(host.night(), [""; 0], "a quiet night");
+    let snapshots = support::open(&host.store).look_at_snapshots().unwrap().snapshots;
+    let newest = snapshots.last().unwrap().manifest.started;
+    let until =
+        |time| judge_newest_until(&snapshots, "host", "default", &Thresholds::default(), time);
+    assert_eq!(until(newest - 1).len(), 1);
 }
 
 #[test]

@@ -163,18 +163,24 @@ impl Environment {
     /// without HOME reads what `init` wrote; unless XDG_CONFIG_HOME, or a HOME that is
     /// not root's own, was set on purpose.
     pub fn config_directory(&self) -> Option<PathBuf> {
-        let own_home = self.home.is_none() || self.home == self.account_home;
-        let system = || (self.root && own_home).then(|| PathBuf::from("/etc"));
+        let system = || self.is_plain_root().then(|| PathBuf::from("/etc"));
         let home = || self.home.as_ref().map(|home| home.join(".config"));
         let directory = self.xdg_config.clone().or_else(system).or_else(home);
         Some(directory?.join("esker"))
     }
 
+    /// Root without a HOME, or with its own.
+    fn is_plain_root(&self) -> bool {
+        self.root && (self.home.is_none() || self.home == self.account_home)
+    }
+
+    /// Root's is in `/var/cache` by the same rule: what is remembered there, of steps, standbys and notices, has to be
+    /// the same for a run by hand and for one by a timer.
     pub fn cache_directory(&self) -> Option<PathBuf> {
         let home = || self.home.as_ref().map(|home| home.join(".cache"));
-        let system = || self.root.then(|| PathBuf::from("/var/cache"));
+        let system = || self.is_plain_root().then(|| PathBuf::from("/var/cache"));
         self.cache.clone().or_else(|| {
-            let directory = self.xdg_cache.clone().or_else(home).or_else(system);
+            let directory = self.xdg_cache.clone().or_else(system).or_else(home);
             Some(directory?.join("esker"))
         })
     }
@@ -259,7 +265,11 @@ mod tests {
         check(root(), ["/etc/esker", "/var/cache/esker", "/var/lib/esker/repository"]);
         check(
             Environment { home: path("/root"), ..root() },
-            ["/etc/esker", "/root/.cache/esker", "/root/.local/share/esker/repository"],
+            ["/etc/esker", "/var/cache/esker", "/root/.local/share/esker/repository"],
+        );
+        check(
+            Environment { home: path("/root"), xdg_cache: path("/c"), ..root() },
+            ["/etc/esker", "/c/esker", "/root/.local/share/esker/repository"],
         );
         check(
             Environment { cache: path("/x"), ..root() },

@@ -18,15 +18,15 @@ use crate::status::{Overview, overview};
 
 /// Tell what every run did: backups, prunes, checks, copies, drills
 ///
-/// Backups are told as their snapshots and signs of life tell; prune, check, copy and drill leave a
-/// record. What can name a path, such as the reason of a failure, only a full or read key shows.
+/// Backups are told as their snapshots and signs of life tell; prune, check, copy, drill and runs of
+/// profiles that failed leave a record. What can name a path, such as the reason of a failure, only a full or read key shows.
 #[derive(Args)]
 pub struct Arguments {
     /// Only runs of this host
     #[arg(long, value_name = "NAME")]
     host: Vec<String>,
 
-    /// Only backups of this profile, and what was done with their snapshots
+    /// Only backups and runs of this profile, and what was done with their snapshots
     #[arg(long, value_name = "NAME")]
     profile: Vec<String>,
 
@@ -100,7 +100,13 @@ fn choose(arguments: &Arguments, overview: &Overview, items: &mut Vec<Item>) {
         Item::Run(told) => any(&arguments.profile, &told.run.profile),
         Item::Record(recorded) => {
             let about = |id| recorded.record.snapshots.contains(id);
+            let of_run = |profile: &String| {
+                let record = &recorded.record;
+                let of = record.extent.strip_prefix("run of ").unwrap_or_default();
+                record.kind == Kind::Run.name() && of.ends_with(&format!("/{profile}"))
+            };
             arguments.profile.is_empty()
+                || arguments.profile.iter().any(of_run)
                 || overview.snapshots.iter().any(|told| {
                     about(&told.snapshot.id)
                         && any(&arguments.profile, &told.snapshot.manifest.profile)

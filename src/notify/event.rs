@@ -42,7 +42,7 @@ pub enum Moment {
     Look,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastGood {
     /// The snapshot's id, as short as users type it.
     pub snapshot: String,
@@ -59,6 +59,7 @@ pub struct Event {
     pub state: State,
     /// Sources and steps that failed, by name.
     pub failed: Vec<String>,
+    /// Nothing where it is not known.
     pub last_good: Option<LastGood>,
     /// What is wrong in one sentence; may be empty where nothing is.
     pub sentence: String,
@@ -268,6 +269,8 @@ impl Notice<'_> {
         let event = self.event;
         let good = event.last_good.as_ref();
         let none = || "none".to_owned();
+        // nobody has seen that there is none
+        let unknown = || "not known".to_owned();
         let count = |of: fn(&Counts) -> u64| {
             event.counts().map_or_else(|| "unknown".to_owned(), |counts| of(counts).to_string())
         };
@@ -279,8 +282,8 @@ impl Notice<'_> {
             "failed" if event.failed.is_empty() => none(),
             "failed" => event.failed.join(", "),
             "sentence" => event.sentence(),
-            "last_good" => good.map_or_else(none, |good| good.snapshot.clone()),
-            "last_good_time" => good.map_or_else(none, |good| self.moment(good.time_ms)),
+            "last_good" => good.map_or_else(unknown, |good| good.snapshot.clone()),
+            "last_good_time" => good.map_or_else(unknown, |good| self.moment(good.time_ms)),
             "age" => self.age().unwrap_or_else(|| "unknown".to_owned()),
             "command" => event.command.clone(),
             "exit_code" => event.exit_code.to_string(),

@@ -197,7 +197,7 @@ fn body(notice: &Notice<'_>) -> String {
         row("Before:", before);
     }
     let good = event.last_good.as_ref().map_or_else(
-        || "none".to_owned(),
+        || "not known".to_owned(),
         |good| {
             let age = notice.age().unwrap_or_default();
             format!("{} of {}, {age} old", good.snapshot, notice.moment(good.time_ms))
@@ -316,6 +316,13 @@ mod tests {
         ] {
             assert!(text.contains(needed), "{needed}\n{text}");
         }
+    }
+
+    /// A run that reached no repository has seen none, and not that there is none.
+    #[test]
+    fn a_snapshot_that_nobody_knows_of_is_not_said_to_be_missing() {
+        let text = formatted(&settings("smtp://relay"), |event| event.last_good = None);
+        assert!(text.contains("Last good snapshot: not known\r\n"), "{text}");
     }
 
     #[test]

@@ -92,12 +92,13 @@ pub fn notify(settings: &[&Notify], event: &Event, surroundings: &Surroundings<'
     let (before, warning) = Sent::read(&file);
     let mut sent = before.clone();
     let mut event = event.clone();
-    sent.complete(&mut event.figures);
+    sent.complete(&mut event);
     let mut round = Round {
         event: &event,
         sent: &sent,
         surroundings,
         deliveries: Vec::new(),
+        silent: Vec::new(),
         warnings: Vec::new(),
     };
     round.warnings.extend(warning);
@@ -107,11 +108,17 @@ pub fn notify(settings: &[&Notify], event: &Event, surroundings: &Surroundings<'
         round.figures(notify);
         round.notices(notify, place);
     }
-    let Round { deliveries, mut warnings, .. } = round;
+    let Round { deliveries, silent, mut warnings, .. } = round;
+    for recipient in silent {
+        if let Some(told) = sent.told.get_mut(&recipient) {
+            *told = told.after(&event, None, surroundings.now_ms);
+        }
+    }
     for Delivered { name, told, result } in deliver(deliveries, surroundings.limits) {
         if let Some((recipient, reason)) = told {
             let told = sent.told.entry(recipient).or_default();
-            *told = told.after(event.state, reason, result.is_ok(), surroundings.now_ms);
+            let delivery = Some((reason, result.is_ok()));
+            *told = told.after(&event, delivery, surroundings.now_ms);
         }
         warnings.extend(result.err().map(|error| format!("{name}: {error}")));
     }
@@ -127,6 +134,8 @@ struct Round<'a> {
     sent: &'a Sent,
     surroundings: &'a Surroundings<'a>,
     deliveries: Vec<Delivery>,
+    /// Recipients to whom it is no news, or not all of it.
+    silent: Vec<String>,
     warnings: Vec<String>,
 }
 
@@ -204,11 +213,14 @@ impl<'a> Round<'a> {
         self.deliveries.push(Delivery { name, told, work });
     }
 
-    fn notice(&self, kind: &str, place: usize) -> Option<((String, Reason), Notice<'a>)> {
+    fn notice(&mut self, kind: &str, place: usize) -> Option<((String, Reason), Notice<'a>)> {
         let recipient = format!("{kind} {place}");
         let previous = self.sent.told.get(&recipient).copied().unwrap_or_default();
         let now_ms = self.surroundings.now_ms;
-        let reason = decide(&previous, self.event, now_ms)?;
+        let Some(reason) = decide(&previous, self.event, now_ms) else {
+            self.silent.push(recipient);
+            return None;
+        };
         let before = previous.state;
         Some(((recipient, reason), Notice { event: self.event, reason, before, now_ms }))
     }

@@ -10,7 +10,7 @@ use std::path::Path;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use rustix::fs::{FlockOperation, flock};
 
-use super::event::{Counts, Event, Figures};
+use super::event::{Counts, Event, Figures, Moment};
 use super::place;
 
 /// A text file that is longer than this is not ours.
@@ -97,23 +97,28 @@ fn escaped(value: &str) -> String {
     value.replace('\\', r"\\").replace('"', "\\\"").replace('\n', r"\n")
 }
 
-/// The gauges of these figures, and the lines of other profiles that `others` holds.
+/// The gauges of these figures, and the lines of `others` that nothing here says anew: those of other profiles, and what
+/// only somebody else knows of this one.
 fn render(event: &Event, figures: &[Figures], others: &str) -> String {
     let own = profile_labels(event);
+    let labels = |of: &Figures| format!("{own}repository=\"{}\"}}", escaped(&of.repository));
     let mut text = String::new();
     for gauge in GAUGES {
-        let mut lines: Vec<String> = others
-            .lines()
-            .filter(|line| {
-                line.strip_prefix(gauge.name)
-                    .is_some_and(|rest| rest.starts_with('{') && !rest.starts_with(&own))
-            })
-            .map(str::to_owned)
-            .collect();
+        let stays = |line: &&str| match line.strip_prefix(gauge.name) {
+            Some(rest) if rest.starts_with(&own) => {
+                match figures.iter().find(|figures| rest.starts_with(&labels(figures))) {
+                    Some(figures) => (gauge.value)(figures).is_none(),
+                    // a look sees all repositories of a profile, a run not those that it copies to
+                    None => event.moment != Moment::Look,
+                }
+            }
+            Some(rest) => rest.starts_with('{'),
+            None => false,
+        };
+        let mut lines: Vec<String> = others.lines().filter(stays).map(str::to_owned).collect();
         for figures in figures {
             if let Some(value) = (gauge.value)(figures) {
-                let repository = escaped(&figures.repository);
-                lines.push(format!("{}{own}repository=\"{repository}\"}} {value}", gauge.name));
+                lines.push(format!("{}{} {value}", gauge.name, labels(figures)));
             }
         }
         if !lines.is_empty() {
@@ -241,6 +246,22 @@ esker_last_success_timestamp_seconds{host=\"a\\\"b\\\\c\\nd\",profile=\"nightly\
         assert_eq!(again.matches("esker_overdue{").count(), 2, "{again}");
         let stray = format!("{both}node_load1 5\nesker_overdued{{a=\"b\"}} 1\n");
         assert_eq!(render(&event, &[figures("disk")], &stray), again);
+    }
+
+    /// A run does not know what is overdue, nor the repository that is only copied to; a look knows of all.
+    #[test]
+    fn a_run_keeps_what_only_a_look_knows() {
+        let look = Event { moment: Moment::Look, ..failure() };
+        let text = render(&look, &[figures("disk"), figures("copy")], "");
+        let of_run = Figures { overdue: None, exit_code: Some(0), ..figures("disk") };
+        let text = render(&failure(), &[of_run], &text);
+        assert_eq!(text.matches("esker_overdue{").count(), 2, "{text}");
+        let code = |repository: &str, code| {
+            text.contains(&format!("profile=\"nightly\",repository=\"{repository}\"}} {code}\n"))
+        };
+        assert!(code("disk", 0) && code("copy", 3), "{text}");
+        let text = render(&look, &[figures("disk")], &text);
+        assert!(!text.contains("repository=\"copy\""), "{text}");
     }
 
     #[test]

@@ -1,5 +1,9 @@
 //! Who is told when: once for each change of state, daily while it lasts, once when all is well again; and what could
 //! not be delivered, at the next event. Pure, but for the file that remembers.
+//!
+//! Ends of runs and looks of `status` come in turns and know different things: a run that went well says nothing of a
+//! drill that is overdue, and a look that finds all promises kept says nothing of a copy that failed tonight. So what
+//! each found lasts until the same finds it gone, and all is well when nothing lasts.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -8,7 +12,7 @@ use std::path::{Path, PathBuf};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 
-use super::event::{Event, Figures, Moment, Reason, State};
+use super::event::{Event, Figures, LastGood, Moment, Reason, State};
 use super::place;
 
 /// A notice is repeated after this time. A day less four hours: runs do not end at the same minute every night, and
@@ -23,17 +27,105 @@ pub struct Sent {
     pub told: BTreeMap<String, Told>,
     /// By repository: what was known last.
     pub figures: BTreeMap<String, Figures>,
+    /// The same of the last good snapshot: a run that reaches no repository does not know it.
+    pub last_good: Option<LastGood>,
 }
 
 /// What one recipient knows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(from = "Written")]
 pub struct Told {
     /// What was delivered last, and when, in ms since 1970.
     pub state: Option<State>,
     pub time_ms: u64,
-    /// A state that was to be told and could not be.
-    pub missed: Option<State>,
+    pub standing: Standing,
+    /// All is well since this state, and that could not be told.
+    pub recovered: Option<State>,
+}
+
+/// What lasts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Standing {
+    /// How the last run ended: only runs tell.
+    pub run: Trouble,
+    /// Promises that do not hold: only looks tell.
+    pub promises: Trouble,
+    /// The newest snapshot: both tell the same of it, so that it is news once, and gone when either finds it gone.
+    pub suspicion: Trouble,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Trouble {
+    /// Nothing where all is well.
+    pub state: Option<State>,
+    /// When it was told last, in ms since 1970; nothing if that is still to be done.
+    pub told_ms: Option<u64>,
+}
+
+/// As it may stand in the file: before runs and looks were told apart there was one state, and what was missed.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Written {
+    state: Option<State>,
+    time_ms: u64,
+    missed: Option<State>,
+    standing: Option<Standing>,
+    recovered: Option<State>,
+}
+
+impl From<Written> for Told {
+    fn from(written: Written) -> Told {
+        let Written { state, time_ms, missed, standing, recovered } = written;
+        let standing = standing.unwrap_or_else(|| {
+            let mut standing = Standing::default();
+            if let Some(trouble) = missed.or(state).and_then(|state| standing.of(state)) {
+                let told_ms = missed.is_none().then_some(time_ms);
+                *trouble = Trouble { state: missed.or(state), told_ms };
+            }
+            standing
+        });
+        Told { state, time_ms, standing, recovered }
+    }
+}
+
+impl Standing {
+    /// Where a state belongs, if it is trouble.
+    fn of(&mut self, state: State) -> Option<&mut Trouble> {
+        match state {
+            State::Good => None,
+            State::Failed | State::Partial => Some(&mut self.run),
+            State::Overdue => Some(&mut self.promises),
+            State::Suspicious => Some(&mut self.suspicion),
+        }
+    }
+
+    fn is_none(&self) -> bool {
+        [self.run, self.promises, self.suspicion].iter().all(|trouble| trouble.state.is_none())
+    }
+
+    /// With what an event tells; and what it ended.
+    fn after(mut self, event: &Event) -> (Standing, Option<State>) {
+        let knows = match event.moment {
+            Moment::Start => return (self, None),
+            Moment::End => &mut self.run,
+            Moment::Look => &mut self.promises,
+        };
+        let is_well = matches!(event.state, State::Good | State::Suspicious);
+        let mut ended = knows.state.filter(|_| is_well);
+        if is_well {
+            *knows = Trouble::default();
+        }
+        if event.state == State::Good {
+            ended = ended.or(self.suspicion.state);
+            self.suspicion = Trouble::default();
+        }
+        if let Some(trouble) = self.of(event.state).filter(|t| t.state != Some(event.state)) {
+            *trouble = Trouble { state: Some(event.state), told_ms: None };
+        }
+        (self, ended)
+    }
 }
 
 /// Why the recipient is told of the event, if it is.
@@ -41,29 +133,34 @@ pub fn decide(previous: &Told, event: &Event, now_ms: u64) -> Option<Reason> {
     if event.moment == Moment::Start {
         return None;
     }
-    if event.state == State::Good {
-        let before = previous.missed.or(previous.state)?;
-        return (before != State::Good).then_some(Reason::Recovery(before));
-    }
-    if previous.state != Some(event.state) || previous.missed.is_some() {
-        return Some(Reason::Change);
-    }
+    let (mut standing, ended) = previous.standing.after(event);
+    let Some(trouble) = standing.of(event.state) else {
+        let before = ended.or(previous.recovered)?;
+        return standing.is_none().then_some(Reason::Recovery(before));
+    };
+    let Some(told_ms) = trouble.told_ms else { return Some(Reason::Change) };
     // a time that lies ahead says that a clock was wrong, and nothing of how long ago it was
-    let lately = previous.time_ms <= now_ms && now_ms - previous.time_ms < REPEAT_MS;
+    let lately = told_ms <= now_ms && now_ms - told_ms < REPEAT_MS;
     (!lately).then_some(Reason::Repeated)
 }
 
 impl Told {
-    /// What the recipient knows after a delivery was tried.
-    pub fn after(self, state: State, reason: Reason, is_delivered: bool, now_ms: u64) -> Told {
-        if is_delivered {
-            return Told { state: Some(state), time_ms: now_ms, missed: None };
+    /// What the recipient knows after an event; `delivery` is why it was to be told, and whether it was.
+    pub fn after(self, event: &Event, delivery: Option<(Reason, bool)>, now_ms: u64) -> Told {
+        let (mut standing, _) = self.standing.after(event);
+        let Some((reason, is_delivered)) = delivery else { return Told { standing, ..self } };
+        if let Some(trouble) = standing.of(event.state) {
+            trouble.told_ms = is_delivered.then_some(now_ms);
         }
-        let missed = match reason {
-            Reason::Recovery(before) => before,
-            _ => state,
+        if is_delivered {
+            let state = Some(event.state);
+            return Told { state, time_ms: now_ms, standing, recovered: None };
+        }
+        let recovered = match reason {
+            Reason::Recovery(before) => Some(before),
+            _ => None,
         };
-        Told { missed: Some(missed), ..self }
+        Told { standing, recovered, ..self }
     }
 }
 
@@ -95,9 +192,13 @@ impl Sent {
         })
     }
 
-    /// Adds to an event's figures what is known from earlier ones, and remembers them.
-    pub fn complete(&mut self, figures: &mut [Figures]) {
-        for now in figures {
+    /// Adds to an event what is known from earlier ones, and remembers it.
+    pub fn complete(&mut self, event: &mut Event) {
+        match &event.last_good {
+            Some(_) => self.last_good.clone_from(&event.last_good),
+            None => event.last_good.clone_from(&self.last_good),
+        }
+        for now in &mut event.figures {
             if let Some(before) = self.figures.get(&now.repository) {
                 now.complete(before);
             }
@@ -130,7 +231,8 @@ mod tests {
     const HOUR: u64 = 3600 * 1000;
     const NOON: u64 = 20_000 * 24 * HOUR + 12 * HOUR;
 
-    /// Events as `hours state [undelivered]`, one a line, and what is sent at each.
+    /// Events as `hours state [undelivered]`, one a line, and what is sent at each. `well`, `overdue` and `doubtful`
+    /// (suspicious) are what a look finds, all else are ends of runs.
     fn check(lines: &str) {
         let mut told = Told::default();
         for line in lines.lines().filter(|line| !line.trim().is_empty()) {
@@ -139,10 +241,17 @@ mod tests {
             let now = NOON.checked_add_signed(words[0].parse::<i64>().unwrap() * HOUR as i64);
             let now = now.unwrap();
             let mut event = failure();
-            event.state = [State::Good, State::Partial, State::Failed, State::Overdue]
-                .into_iter()
-                .find(|state| state.word() == words[1])
-                .unwrap();
+            event.state = match words[1] {
+                "good" | "well" => State::Good,
+                "partial" => State::Partial,
+                "failed" => State::Failed,
+                "overdue" => State::Overdue,
+                "suspicious" | "doubtful" => State::Suspicious,
+                other => panic!("{other}"),
+            };
+            if ["well", "overdue", "doubtful"].contains(&words[1]) {
+                event.moment = Moment::Look;
+            }
             let reason = decide(&told, &event, now);
             let said = match reason {
                 None => "nothing".to_owned(),
@@ -151,9 +260,8 @@ mod tests {
                 Some(Reason::Recovery(before)) => format!("recovery from {}", before.word()),
             };
             assert_eq!(said, expected.trim(), "{line}");
-            if let Some(reason) = reason {
-                told = told.after(event.state, reason, !words.contains(&"undelivered"), now);
-            }
+            let delivery = reason.map(|reason| (reason, !words.contains(&"undelivered")));
+            told = told.after(&event, delivery, now);
         }
     }
 
@@ -168,6 +276,105 @@ mod tests {
              28 good -> recovery from failed
              29 good -> nothing",
         );
+    }
+
+    /// A copy fails every night, and all promises are kept.
+    #[test]
+    fn a_look_ends_no_failure_of_a_run() {
+        check(
+            "0 failed -> change
+             1 well -> nothing
+             2 well -> nothing
+             24 failed -> repeated
+             25 well -> nothing
+             48 good -> recovery from failed
+             49 well -> nothing",
+        );
+    }
+
+    /// A drill is overdue, and every night's backup is well.
+    #[test]
+    fn a_run_ends_no_broken_promise() {
+        check(
+            "0 overdue -> change
+             2 good -> nothing
+             3 overdue -> nothing
+             23 overdue -> repeated
+             26 good -> nothing
+             27 well -> recovery from overdue
+             28 good -> nothing
+             29 well -> nothing",
+        );
+    }
+
+    #[test]
+    fn all_is_well_when_both_say_so() {
+        check(
+            "0 failed -> change
+             1 overdue -> change
+             2 failed -> nothing
+             3 good -> nothing
+             4 overdue -> nothing
+             5 well -> recovery from overdue
+             6 overdue -> change
+             7 partial -> change
+             8 well -> nothing
+             9 good -> recovery from partial
+             10 well -> nothing",
+        );
+    }
+
+    /// What a run said of the newest snapshot, a look is not to tell as news.
+    #[test]
+    fn a_suspicion_is_news_once() {
+        check(
+            "0 suspicious -> change
+             1 doubtful -> nothing
+             2 well -> recovery from suspicious
+             3 doubtful -> change
+             4 suspicious -> nothing
+             5 overdue -> change
+             6 good -> nothing
+             7 well -> recovery from overdue
+             8 failed -> change
+             9 doubtful -> change
+             10 suspicious -> nothing
+             11 good -> recovery from suspicious
+             12 well -> nothing",
+        );
+    }
+
+    #[test]
+    fn a_recovery_that_was_not_delivered_is_tried_at_any_event() {
+        check(
+            "0 failed -> change
+             24 good undelivered -> recovery from failed
+             25 well undelivered -> recovery from failed
+             26 well -> recovery from failed
+             27 well -> nothing
+             48 failed -> change
+             49 good undelivered -> recovery from failed
+             50 overdue -> change
+             51 well -> recovery from overdue
+             52 good -> nothing",
+        );
+    }
+
+    /// Files that were written when there was one state for all.
+    #[test]
+    fn older_memories_are_understood() {
+        let read = |text: &str| -> Told { serde_json::from_str(text).unwrap() };
+        let look = Event { moment: Moment::Look, state: State::Good, ..failure() };
+        let run = Event { moment: Moment::End, ..look.clone() };
+        let failed = read(r#"{"state": "failed", "time_ms": 7, "missed": null}"#);
+        assert_eq!(decide(&failed, &failure(), 8), None);
+        assert_eq!(decide(&failed, &look, 8), None);
+        assert_eq!(decide(&failed, &run, 8), Some(Reason::Recovery(State::Failed)));
+        let overdue = read(r#"{"state": "good", "time_ms": 7, "missed": "overdue"}"#);
+        assert_eq!(decide(&overdue, &run, 8), None);
+        assert_eq!(decide(&overdue, &look, 8), Some(Reason::Recovery(State::Overdue)));
+        let well = read(r#"{"state": "good", "time_ms": 7, "missed": null}"#);
+        assert_eq!((decide(&well, &run, 8), decide(&well, &look, 8)), (None, None));
     }
 
     #[test]
@@ -234,9 +441,15 @@ mod tests {
         assert!(file.starts_with(directory.path().join("notices")), "{}", file.display());
         assert_eq!(file.components().count(), directory.path().components().count() + 2);
         let mut sent = Sent::default();
-        let told = Told { state: Some(State::Overdue), time_ms: 7, missed: Some(State::Failed) };
+        let told = Told::default().after(&failure(), Some((Reason::Change, true)), 7);
+        let good = Event { state: State::Good, ..failure() };
+        let told = told.after(&good, Some((Reason::Recovery(State::Failed), false)), 8);
+        assert_eq!((told.state, told.recovered), (Some(State::Failed), Some(State::Failed)));
         sent.told.insert("mail".into(), told);
-        sent.complete(&mut [Figures { last_success_ms: Some(9), ..Figures::default() }]);
+        sent.complete(&mut failure());
+        let mut away = Event { last_good: None, ..failure() };
+        sent.complete(&mut away);
+        assert_eq!(away.last_good, failure().last_good);
         sent.write(&file).unwrap();
         assert_eq!(Sent::read(&file), (sent, None));
         std::fs::write(&file, "{").unwrap();

@@ -63,7 +63,8 @@ impl Lock {
             }
             Err(error) => return Err(cannot(&error.into())),
         }
-        write_holder(&mut file).map_err(|error| cannot(&error))?;
+        // on a full disk nobody can read who holds it, and it is held
+        let _ = write_holder(&mut file);
         Ok(Lock { _file: file })
     }
 }

@@ -38,6 +38,8 @@ const MAX_NAME_BYTES: usize = 100;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Job {
     pub profile: String,
+    /// What its snapshots are of; the machine's own name where it says nothing.
+    pub host: Option<String>,
     /// Empty where a profile runs by hand only.
     pub expressions: Vec<Calendar>,
     /// Of expressions that name none.
@@ -73,6 +75,7 @@ impl Job {
         let expressions = expressions.map(|text| Calendar::parse(text, &zone));
         Ok(Job {
             profile: profile.to_owned(),
+            host: settings.host.clone(),
             expressions: expressions
                 .collect::<std::result::Result<_, _>>()
                 .map_err(|reason| wrong(format!("schedule: {reason}")))?,

@@ -55,12 +55,27 @@ impl Notes {
 
     /// Begins a scheduled run: nothing if another scheduler was faster and its
     /// run is over; `TryLater` while it lasts. Locks are in the directory `locks`.
-    pub fn begin(&self, job: &Job, locks: &Path, now: Timestamp) -> Result<Option<Lock>> {
+    ///
+    /// That it cannot be noted (a full disk, say) keeps nobody from a backup, and from hearing how it ended: it is a
+    /// warning.
+    pub fn begin(
+        &self,
+        job: &Job,
+        locks: &Path,
+        now: Timestamp,
+        warn: &mut dyn FnMut(String),
+    ) -> Result<Option<Lock>> {
         let lock = Lock::take(locks, &self.configuration, &job.profile)?;
         if self.last(&job.profile).is_some_and(|last| is_served(job, last, now)) {
             return Ok(None);
         }
-        self.began(&job.profile, now)?;
+        if let Err(error) = self.began(&job.profile, now) {
+            let profile = &job.profile;
+            warn(format!(
+                "profile {profile}: that its run begins cannot be noted: {}",
+                error.message
+            ));
+        }
         Ok(Some(lock))
     }
 
@@ -112,13 +127,33 @@ mod tests {
         let notes = Notes::new(directory.path(), Path::new("/c"));
         let settings = toml::from_str("schedule = ['02:00']").unwrap();
         let job = Job::of("web", &settings, &TimeZone::UTC).unwrap();
-        let begin = |now: &str| notes.begin(&job, directory.path(), now.parse().unwrap());
+        let begin = |now: &str| {
+            notes.begin(&job, directory.path(), now.parse().unwrap(), &mut |said| panic!("{said}"))
+        };
         let lock = begin("2026-05-04T02:00:00Z").unwrap().unwrap();
         let error = begin("2026-05-04T02:00:00Z").unwrap_err();
         assert_eq!(error.kind, ErrorKind::TryLater);
         drop(lock);
         assert!(begin("2026-05-04T02:00:20Z").unwrap().is_none());
         assert!(begin("2026-05-05T02:00:00Z").unwrap().is_some());
+    }
+
+    /// A disk that is full, or was mounted read-only.
+    #[test]
+    fn a_run_that_cannot_be_noted_begins_all_the_same() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("schedule"), "in the way").unwrap();
+        let notes = Notes::new(directory.path(), Path::new("/c"));
+        let settings = toml::from_str("schedule = ['02:00']").unwrap();
+        let job = Job::of("web", &settings, &TimeZone::UTC).unwrap();
+        let (locks, now) = (directory.path().join("locks"), Timestamp::UNIX_EPOCH);
+        let mut said = Vec::new();
+        let lock = notes.begin(&job, &locks, now, &mut |sentence| said.push(sentence)).unwrap();
+        assert!(said.len() == 1 && said[0].starts_with("profile web: that its run"), "{said:?}");
+        // and it is the only one
+        assert!(lock.is_some());
+        let error = notes.begin(&job, &locks, now, &mut |_| {}).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::TryLater);
     }
 
     #[test]

@@ -36,8 +36,53 @@ fn once_then_daily_then_the_recovery() {
     assert_eq!(night(48, failure()), said("failed", "failed", true));
     let overdue = Event { moment: Moment::Look, state: State::Overdue, ..failure() };
     assert_eq!(night(60, overdue), said("overdue", "failed", false));
-    assert_eq!(night(72, good()), said("recovered", "overdue", false));
+    // the run is well again, what is overdue only a look finds done
+    assert_eq!(night(72, good()), None);
+    assert_eq!(
+        night(73, Event { moment: Moment::Look, ..good() }),
+        said("recovered", "overdue", false)
+    );
     assert_eq!(night(96, good()), None);
+}
+
+/// A copy fails every night, and half an hour later `status` finds all promises kept.
+#[test]
+fn a_look_that_finds_all_promises_kept_ends_no_failure() {
+    let (address, heard) = http::server("200 OK");
+    let settings = webhook(format!("http://{address}/"));
+    let mut machine = Machine::new();
+    let mut tell = |half_hours: u64, event: Event| {
+        machine.now_ms = NIGHT + half_hours * HOUR / 2;
+        assert_eq!(machine.tell(&settings, &event), [""; 0]);
+        heard.try_iter().count()
+    };
+    let look = Event { moment: Moment::Look, ..good() };
+    let counts = [
+        tell(0, failure()),
+        tell(1, look.clone()),
+        tell(2, failure()),
+        tell(48, failure()),
+        tell(49, look.clone()),
+        tell(96, good()),
+        tell(97, look),
+    ];
+    assert_eq!(counts, [1, 0, 0, 1, 0, 1, 0]);
+}
+
+/// The store is away: the run does not know what was saved last, but an earlier one did.
+#[test]
+fn the_last_good_snapshot_is_remembered() {
+    let (address, heard) = http::server("200 OK");
+    let settings = webhook(format!("http://{address}/"));
+    let machine = Machine::new();
+    let told = || -> Value { serde_json::from_str(&heard.recv().unwrap().body).unwrap() };
+    let away = Event { last_good: None, ..failure() };
+    machine.tell(&settings, &away);
+    assert_eq!(told()["last_good"], Value::Null);
+    machine.tell(&settings, &good());
+    assert_eq!(told()["state"], "recovered");
+    machine.tell(&settings, &away);
+    assert_eq!(told()["last_good"]["snapshot"], "5e1f0a2c");
 }
 
 #[test]

@@ -12,12 +12,17 @@ const CONFIGURATION: &str = r#"
 url = "s3://bucket"
 password = { credential = "store" }
 
+[repositories.archive]
+url = "s3://archive"
+password = { credential = "archive" }
+
 [profiles.base]
 kind = "template"
 schedule = ["daily"]
 
 [profiles.web]
 repositories = ["store"]
+copy = [{ to = "archive" }]
 schedule = ["02:30", "Sun 12:00"]
 zone = "Europe/Berlin"
 
@@ -85,7 +90,9 @@ fn units_are_installed_listed_and_removed() {
     let service = fs::read_to_string(home.path("units/esker-web.service")).unwrap();
     let configuration = fs::canonicalize(home.path("esker.toml")).unwrap();
     let start = format!(" run web --scheduled --config {}\n", configuration.display());
-    assert!(service.contains(&start) && service.contains("LoadCredential=store\n"), "{service}");
+    assert!(service.contains(&start), "{service}");
+    // also of what it only copies to
+    assert!(service.contains("LoadCredential=archive\nLoadCredential=store\n"), "{service}");
     let mut verify = Command::new("systemd-analyze");
     verify.arg("verify").args(names.map(|name| home.path("units").join(name)));
     let verified = verify.output().expect("systemd-analyze runs (package systemd)");
@@ -121,8 +128,17 @@ fn cron_and_kubernetes_say_what_they_can() {
     assert!(text.contains("\n30 2 * * * root /") && text.contains("\n0 12 * * 0 root /"), "{text}");
     let (lines, _) = home.ends(0, &["install", "web", "--cron", "--user"]);
     assert!(lines.starts_with("30 2 * * * /") && lines.lines().count() == 2, "{lines}");
-    let (yaml, _) = home.ends(0, &["install", "web", "--kubernetes", "registry/esker:1"]);
+    let kubernetes = ["install", "web", "--kubernetes", "registry/esker:1"];
+    let (yaml, said) = home.ends(0, &kubernetes);
     assert_eq!(yaml.matches("kind: CronJob").count(), 2, "{yaml}");
+    assert_eq!(said, "");
+    let (yaml, said) = Home::new(CONFIGURATION).ends(0, &kubernetes);
+    assert_eq!(yaml.matches("hostname: esker-web\n").count(), 2, "{yaml}");
+    assert_eq!(
+        said.matches("warning: profile web: schedule \"02:30\": Kubernetes").count(),
+        1,
+        "{said}"
+    );
     // one that cannot be said leaves all unwritten
     let (_, said) = home.ends(2, &["install", "--cron", "--directory", "other"]);
     assert!(said.contains("days from the end") && !home.path("other").exists(), "{said}");

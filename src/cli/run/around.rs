@@ -48,7 +48,7 @@ pub fn run(context: &Context, profile: &Profile, arguments: &Arguments) -> Resul
     }
     let now = Timestamp::now();
     let _lock = match by_schedule {
-        true => match notes.begin(&job, &locks, now)? {
+        true => match notes.begin(&job, &locks, now, &mut |said| context.warn(&said))? {
             Some(lock) => lock,
             None => {
                 context.say(&format!("profile {} was run by another scheduler", profile.name));

@@ -35,7 +35,7 @@ pub struct Arguments {
 pub fn run(context: &Context, arguments: &Arguments) -> Outcome {
     let jobs = jobs(context, &arguments.profiles)?;
     if let Some(image) = &arguments.kubernetes {
-        return print_cron_jobs(&jobs, image);
+        return print_cron_jobs(context, &jobs, image);
     }
     let place = &arguments.place;
     if place.cron {
@@ -78,12 +78,14 @@ pub fn units(context: &Context, place: &Place, jobs: &[Job]) -> Result<Vec<Unit>
     Ok(units)
 }
 
-fn print_cron_jobs(jobs: &[Job], image: &str) -> Outcome {
-    let documents = jobs.iter().map(|job| kubernetes::cron_jobs(job, image));
-    let text = documents.collect::<Result<Vec<_>>>()?.join("---\n");
+fn print_cron_jobs(context: &Context, jobs: &[Job], image: &str) -> Outcome {
+    let documents = jobs.iter().map(|job| kubernetes::cron_jobs(job, image, Timestamp::now()));
+    let (texts, warnings): (Vec<_>, Vec<_>) =
+        documents.collect::<Result<Vec<_>>>()?.into_iter().unzip();
     let mut output = Output::new();
-    output.write(text.as_bytes())?;
+    output.write(texts.join("---\n").as_bytes())?;
     output.finish()?;
+    warnings.iter().flatten().for_each(|warning| context.warn(warning));
     Ok(Exit::Ok)
 }
 

@@ -75,7 +75,8 @@ fn jobs(context: &Context, names: &[String]) -> Result<Vec<Job>> {
 fn job(configuration: &Configuration, profile: &Profile, local: &TimeZone) -> Result<Job> {
     let mut job = Job::of(&profile.name, &profile.settings, local)?;
     let file = &configuration.file;
-    for repository in profile.repositories().iter().filter_map(|name| file.repositories.get(name)) {
+    let names = profile.repositories().iter().chain(profile.copies().iter().map(|copy| &copy.to));
+    for repository in names.filter_map(|name| file.repositories.get(name)) {
         job.credentials.extend(credentials::of_repository(repository));
     }
     job.credentials.extend(file.notify.iter().flat_map(credentials::of_notices));

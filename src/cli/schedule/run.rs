@@ -46,7 +46,10 @@ pub fn run(context: &Context, arguments: &Arguments) -> Outcome {
     let notes = Notes::new(&cache, &configuration);
     let stop = signals::listen();
     for job in &jobs {
-        notes.last_or_first_seen(&job.profile, Timestamp::now())?;
+        // without a note what is missed is not made up for, and all else runs
+        if let Err(error) = notes.last_or_first_seen(&job.profile, Timestamp::now()) {
+            context.warn(&error.message);
+        }
         context.say(&format!("profile {} is scheduled", job.profile));
     }
     let program = program(context)?;

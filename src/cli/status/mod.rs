@@ -61,11 +61,19 @@ impl Arguments {
 pub fn run(context: &Context, arguments: &Arguments) -> Outcome {
     match tell(context, arguments) {
         // whatever keeps this command from an answer, the answer is not that all is well
-        Err(Stop::Error(error)) if error.kind != ErrorKind::Usage => {
+        Err(Stop::Error(error))
+            if error.kind != ErrorKind::Usage || !is_typed(context, arguments) =>
+        {
             Ok(super::report(&error, Exit::Stale, context.json()))
         }
         other => other,
     }
+}
+
+/// Whether what makes no sense was typed, and does not stand in the configuration.
+fn is_typed(context: &Context, arguments: &Arguments) -> bool {
+    let is_sound = context.configuration().is_ok();
+    is_sound && (arguments.notify || context.has_named_repository())
 }
 
 fn tell(context: &Context, arguments: &Arguments) -> Outcome {

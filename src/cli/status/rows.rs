@@ -95,12 +95,13 @@ pub fn rows<'a>(context: &Context, asked: &'a [Asked]) -> Result<Vec<Row<'a>>> {
 
 fn known<'a>(asked: &'a Asked, told: &'a Told, expected: Vec<Expected>) -> Vec<Row<'a>> {
     let groups = groups(&told.seen.overview);
+    let now = told.seen.overview.now;
     let find = |wanted: &Expected| groups.iter().find(|g| wanted.is_of(g.host, g.profile)).cloned();
     let is_source = |wanted: &Expected| wanted.kind == ProfileKind::Backup;
     let others = groups.iter().filter(|group| {
         !expected.iter().any(|wanted| is_source(wanted) && wanted.is_of(group.host, group.profile))
     });
-    let others = others.map(|group| Expected::of_group(group, asked.name.as_deref()));
+    let others = others.map(|group| Expected::of_group(group, asked.name.as_deref(), now));
     let others: Vec<Expected> = others.collect();
     let mut rows = Vec::new();
     for expected in expected.into_iter().chain(others) {

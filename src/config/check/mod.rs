@@ -6,8 +6,8 @@ mod sources;
 
 use std::collections::BTreeSet;
 
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use jiff::{Timestamp, Zoned};
 
 use super::document::Node;
 use super::finding::{Finding, nearest, one_of, tidy};
@@ -16,10 +16,15 @@ use super::profile::{Hooks, Notify, ProfileKind, Retention};
 use super::resolve::Profile;
 use super::value::{self, Period};
 use crate::notify::check_template;
+use crate::run::names::fill;
 use crate::schedule::calendar::Calendar;
 
 /// What `retention.group_by` may hold.
 const GROUPS: [&str; 4] = ["host", "profile", "sources", "tags"];
+/// From here on runs are looked at: whatever machine the text is read on, and when.
+const BEGINNING: Timestamp = Timestamp::constant(1_767_225_600, 0);
+/// So many runs in a row are held against each other: a name for a week repeats itself within them.
+const RUNS: usize = 32;
 
 /// Says what is wrong with the place of a store, if anything is.
 pub type PlaceCheck<'a> = &'a dyn Fn(&str) -> Option<String>;
@@ -87,6 +92,7 @@ impl Checker<'_> {
 
     fn all(&mut self) {
         self.name();
+        self.snapshot_name();
         self.repositories();
         self.kind();
         self.sources();
@@ -105,6 +111,56 @@ impl Checker<'_> {
         if name.is_empty() || name.contains(['/', '\0']) || name.contains(char::is_control) {
             self.error(&[], format!("a profile cannot be called {name:?}"));
         }
+    }
+
+    /// A snapshot's name is refused a second time, and a set that is called as the one before takes that one's parts for
+    /// its own.
+    fn snapshot_name(&mut self) {
+        let settings = &self.profile.settings;
+        let set = settings.set.as_ref().map(|set| &set.name);
+        let names = [(&["name"] as &[&str], settings.name.as_ref()), (&["set", "name"], set)];
+        for (path, name) in names {
+            let Some(name) = name else { continue };
+            match self.repeats(name) {
+                Err(reason) => self.error(path, format!("`name`: {reason}")),
+                Ok(Some([one, next])) => {
+                    let sentence = format!(
+                        "`name` {name:?} is the same for two runs in a row, of {one} and of {next}: let it hold more of the time"
+                    );
+                    self.warning(path, sentence);
+                }
+                Ok(None) => {}
+            }
+        }
+    }
+
+    /// Two runs in a row for which a name is the same, by the profile's schedule; an error if it is no name.
+    fn repeats(&self, name: &str) -> Result<Option<[String; 2]>, String> {
+        let zone = self.profile.settings.zone.as_deref();
+        let local = zone.and_then(|zone| value::zone(zone).ok()).unwrap_or(TimeZone::UTC);
+        let fill = |time: &Zoned| fill(name, "host", &self.profile.name, Some(1), time);
+        let start = BEGINNING.to_zoned(local.clone());
+        let mut before = (start.clone(), fill(&start)?);
+        if name.contains("{id}") {
+            return Ok(None);
+        }
+        for _ in 0..RUNS {
+            let after = before.0.timestamp();
+            let next = self
+                .profile
+                .schedule()
+                .iter()
+                .filter_map(|expression| first_after(expression, zone, after).ok().flatten());
+            let Some(next) = next.min() else { break };
+            let next = next.to_zoned(local.clone());
+            let filled = fill(&next)?;
+            if filled == before.1 && after != BEGINNING {
+                let text = |time: &Zoned| time.strftime("%Y-%m-%d %H:%M").to_string();
+                return Ok(Some([text(&before.0), text(&next)]));
+            }
+            before = (next, filled);
+        }
+        Ok(None)
     }
 
     fn repositories(&mut self) {
@@ -173,6 +229,12 @@ impl Checker<'_> {
         let Some(set) = &self.profile.settings.set else { return };
         if set.name.is_empty() {
             self.error(&["set", "name"], "a set needs a name");
+        } else if !set.name.contains("{id}") && !set.name.contains("{time:") {
+            let sentence = format!(
+                "every set would be called {:?}, and one host's part of tonight and another's of last month would make a whole one: add {{id}} or {{time:%Y-%m-%d}}",
+                set.name
+            );
+            self.error(&["set", "name"], sentence);
         }
         if !set.parts.contains(&set.part) {
             let sentence = match nearest(&set.part, set.parts.iter().map(String::as_str)) {

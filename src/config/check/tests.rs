@@ -95,6 +95,42 @@ fn repositories_are_known_or_places() {
     );
 }
 
+/// Tonight's part of one host and last month's of a dead one are no whole.
+#[test]
+fn sets_are_told_apart() {
+    let set = |name: &str| format!("set = {{ name = '{name}', part = 'a', parts = ['a', 'b'] }}");
+    for name in ["nightly", "{host}-{profile}"] {
+        with_paths(&set(name), 6, &["{id}", "{time:%Y-%m-%d}", name]);
+    }
+    for name in ["n-{id}", "{time:%Y-%m-%d}"] {
+        assert_eq!(findings(&format!("{GOOD}{PATHS}{}", set(name))), []);
+    }
+    with_paths(&set("n-{id}-{x}"), 6, &["{x}"]);
+}
+
+#[test]
+fn names_differ_from_one_run_to_the_next() {
+    let text = |name: &str, schedule: &str| format!("schedule = [{schedule}]\nname = '{name}'");
+    for (name, schedule) in [
+        ("web", "'daily'"),
+        ("{time:%Y-%m-%d}", "'02:00', '14:00'"),
+        ("{time:%Y-%m}", "'weekly'"),
+        ("{time:%Y-%m-%d %H}", "'*:0/30'"),
+    ] {
+        with_paths(&text(name, schedule), 7, &["two runs in a row", name]);
+    }
+    for (name, schedule) in [
+        ("{time:%Y-%m-%d}", "'02:00'"),
+        ("{time:%Y-%m-%d %H}", "'02:00', '14:00'"),
+        ("{time:%Y-%m}", "'monthly'"),
+        ("{id}", "'hourly'"),
+        ("by hand", ""),
+    ] {
+        assert_eq!(findings(&format!("{GOOD}{PATHS}{}", text(name, schedule))), [], "{name}");
+    }
+    with_paths(&text("{x}", "'daily'"), 7, &["{x}"]);
+}
+
 #[test]
 fn the_rest_makes_sense_too() {
     with_paths("retention = { every = '1d' }", 6, &["keeps nothing"]);
@@ -109,11 +145,11 @@ fn the_rest_makes_sense_too() {
     with_paths("schedule = ['']", 6, &["no calendar expression"]);
     with_paths("jitter = '5min'", 6, &["`jitter`", "`schedule`"]);
     with_paths(
-        "set = { name = 's', part = 'db', parts = ['bd', 'web'] }",
+        "set = { name = '{id}', part = 'db', parts = ['bd', 'web'] }",
         6,
         &["`part`", "\"bd\""],
     );
-    with_paths("set = { name = 's', part = 'a', parts = ['a', 'a'] }", 6, &["twice"]);
+    with_paths("set = { name = '{id}', part = 'a', parts = ['a', 'a'] }", 6, &["twice"]);
     with_paths("hooks = { before = [{ run = [] }] }", 6, &["`run` is empty"]);
     with_paths("prune = { every = '0s' }", 6, &["longer than nothing"]);
     with_paths("drill = { commands = { db = 'true' } }", 6, &["no source is called that"]);

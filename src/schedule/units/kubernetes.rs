@@ -4,7 +4,11 @@
 //!
 //! A run that ends with 3 or 75 is a failed Job; none is started again before
 //! its next time.
+//!
+//! A pod has another name each night, and snapshots are of a host: so pods of a
+//! profile that names none share one, or each night would be a new host's.
 
+use jiff::{Timestamp, ToSpan};
 use serde_json::Value;
 
 use crate::id::hex;
@@ -19,8 +23,9 @@ const MAX_NAME_BYTES: usize = 52;
 const CATCH_UP_SECONDS: u32 = 24 * 3600;
 const ON_TIME_SECONDS: u32 = 600;
 
-/// The documents as YAML.
-pub fn cron_jobs(job: &Job, image: &str) -> Result<String> {
+/// The documents as YAML, and what their owner should know. `now` is when they are written: nights are looked for ten
+/// years from then.
+pub fn cron_jobs(job: &Job, image: &str, now: Timestamp) -> Result<(String, Vec<String>)> {
     if job.expressions.is_empty() {
         return Err(usage(&job.profile, "it has no schedule"));
     }
@@ -30,16 +35,47 @@ pub fn cron_jobs(job: &Job, image: &str) -> Result<String> {
     let several = job.expressions.len() > 1;
     let documents = job.expressions.iter().enumerate().map(|(number, expression)| {
         let suffix = if several { format!("-{}", number + 1) } else { String::new() };
-        document(job, expression, image, &suffix)
+        document(job, expression, image, &suffix, now)
     });
-    Ok(documents.collect::<Result<Vec<_>>>()?.join("---\n"))
+    let text = documents.collect::<Result<Vec<_>>>()?.join("---\n");
+    let skipped = job.expressions.iter().filter_map(|expression| {
+        let sentence = skipped(expression, now)?;
+        Some(format!("profile {}: schedule {:?}: {sentence}", job.profile, expression.text()))
+    });
+    Ok((text, skipped.collect()))
 }
 
-fn document(job: &Job, expression: &Calendar, image: &str, suffix: &str) -> Result<String> {
+/// Kubernetes drops a time that a change of clocks skips, the whole night of a daily backup, and cron's syntax has no
+/// years in which to name it.
+fn skipped(expression: &Calendar, now: Timestamp) -> Option<String> {
+    let years = (10 * 366 * 24).hours();
+    let until = now.checked_add(years).unwrap_or(Timestamp::MAX);
+    let first = *expression.moved(now, until).first()?;
+    let first = expression.zone().to_datetime(first).date();
+    Some(format!(
+        "Kubernetes leaves out the nights in which clocks are set forward over it, the next on {first}: choose another \
+         time, or run \"esker schedule run\" in a container of its own"
+    ))
+}
+
+fn document(
+    job: &Job,
+    expression: &Calendar,
+    image: &str,
+    suffix: &str,
+    now: Timestamp,
+) -> Result<String> {
     let schedule = quoted(&fields(job, expression)?);
     let name = name(&job.profile, suffix);
     let zone = expression.zone().iana_name();
     let zone = zone.map_or_else(String::new, |zone| format!("  timeZone: {}\n", quoted(zone)));
+    let warning = skipped(expression, now);
+    let warning = warning.map_or_else(String::new, |sentence| format!("# {sentence}\n"));
+    // of all jobs of the profile one: without what tells them apart
+    let host = match job.host {
+        Some(_) => String::new(),
+        None => format!("          hostname: {}\n", self::name(&job.profile, "")),
+    };
     let deadline = if job.catch_up { CATCH_UP_SECONDS } else { ON_TIME_SECONDS };
     let (profile, image) = (quoted(&job.profile), quoted(image));
     let (variable, mount, volume) = match job.credentials.is_empty() {
@@ -49,7 +85,7 @@ fn document(job: &Job, expression: &Calendar, image: &str, suffix: &str) -> Resu
     Ok(format!(
         "\
 # {mark}
-apiVersion: batch/v1
+{warning}apiVersion: batch/v1
 kind: CronJob
 metadata:
   name: {name}
@@ -62,7 +98,7 @@ spec:
       backoffLimit: 0
       template:
         spec:
-          restartPolicy: Never
+{host}          restartPolicy: Never
           containers:
             - name: esker
               image: {image}
@@ -149,7 +185,50 @@ mod tests {
 
     fn written(profile: &str, settings: &str) -> Result<String> {
         let job = Job::of(profile, &toml::from_str(settings).unwrap(), &TimeZone::UTC).unwrap();
-        cron_jobs(&job, "registry/esker:1")
+        Ok(cron_jobs(&job, "registry/esker:1", now())?.0)
+    }
+
+    fn now() -> Timestamp {
+        "2026-11-28T12:00:00Z".parse().unwrap()
+    }
+
+    /// A pod's own name is another each night.
+    #[test]
+    fn all_pods_of_a_profile_are_one_host() {
+        let check = |profile: &str, host: &str| {
+            let text = written(profile, "schedule = ['02:30', '14:00']").unwrap();
+            assert_eq!(
+                text.matches(&format!("\n          hostname: {host}\n")).count(),
+                2,
+                "{text}"
+            );
+            assert!(host.len() <= 63 && !host.ends_with('-'), "{host}");
+        };
+        check("web", "esker-web");
+        check("Web", &name("Web", ""));
+        check(&"x".repeat(90), &name(&"x".repeat(90), ""));
+        let named = written("web", "schedule = ['02:30']\nhost = 'web1'").unwrap();
+        assert!(!named.contains("hostname"), "{named}");
+    }
+
+    #[test]
+    fn nights_that_kubernetes_leaves_out_are_told() {
+        let told = |settings: &str| {
+            let job = Job::of("web", &toml::from_str(settings).unwrap(), &TimeZone::UTC).unwrap();
+            cron_jobs(&job, "registry/esker:1", now()).unwrap()
+        };
+        let (text, warnings) = told("schedule = ['02:30', '14:00']\nzone = 'Europe/Berlin'");
+        assert_eq!(warnings.len(), 1);
+        assert!(warnings[0].starts_with("profile web: schedule \"02:30\": "), "{warnings:?}");
+        assert!(warnings[0].contains("2027-03-28") && warnings[0].contains("esker schedule run"));
+        let commented: Vec<&str> = text.lines().filter(|l| l.starts_with("# Kubernetes")).collect();
+        assert!(commented.len() == 1 && commented[0].contains("2027-03-28"), "{text}");
+        for settings in
+            ["schedule = ['02:30']", "schedule = ['*:0/15', '03:00']\nzone = 'Europe/Berlin'"]
+        {
+            let (text, warnings) = told(settings);
+            assert!(warnings.is_empty() && !text.contains("# Kubernetes"), "{text}");
+        }
     }
 
     #[test]
