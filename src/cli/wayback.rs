@@ -19,6 +19,7 @@ use crate::config::value::Secret;
 use crate::config::{self, Profile};
 use crate::files::Rules;
 use crate::format::entry::display_key;
+use crate::format::manifest;
 use crate::output;
 use crate::progress::{Event, Progress, Silent};
 use crate::repository::snapshots::Snapshot;
@@ -27,7 +28,7 @@ use crate::restore::{Present, RestoreOutcome, Selection, archive, present};
 use crate::source::Surroundings;
 use crate::wayback::command::Command;
 use crate::wayback::profile::steps_of_profile;
-use crate::wayback::{self, Done, Step, StepReport, WayBack, What};
+use crate::wayback::{self, Done, Left, Step, StepReport, WayBack, What, Why};
 
 /// Whether and where to ask before something is changed.
 pub struct Asking(Option<File>);
@@ -178,12 +179,7 @@ pub fn everything(
         }
     };
     let WayBack { steps, left } = way_back;
-    for name in &left {
-        let name = output::sentence(name);
-        context.warn(&format!(
-            "{name} has no restore command: bring it back with --source {name} --to-command"
-        ));
-    }
+    left.iter().for_each(|left| context.warn(&sentence(snapshot, left)));
     if steps.is_empty() {
         let message = format!("{} has nothing that is brought back by itself", of(snapshot));
         return Err(Error::failed(message).into());
@@ -196,7 +192,7 @@ pub fn everything(
         format!("restore this of {}?", of(snapshot))
     };
     let reports = run(context, &repository, &steps, asking, question, &reporter)?;
-    tell(context, snapshot, &reports)?;
+    tell_with(context, snapshot, &reports, &left)?;
     let exits = reports.iter().map(exit_of);
     Ok(exits.fold(when(!left.is_empty(), Exit::Partial), Exit::and))
 }
@@ -313,10 +309,39 @@ pub fn exit_of(report: &StepReport) -> Exit {
     }
 }
 
+/// Why something is not brought back, and what does it.
+fn sentence(snapshot: &Snapshot, left: &Left) -> String {
+    let name = output::sentence(&left.name);
+    let id = &snapshot.id.to_hex()[..8];
+    match left.why {
+        Why::NoCommand => {
+            format!("{name} has no restore command: bring it back with --source {name} --to-command")
+        }
+        Why::NotSaved => {
+            let reason = left.reason.as_ref().map(|reason| format!(": {}", output::sentence(reason)));
+            let reason = reason.unwrap_or_default();
+            format!("{name} failed or was not saved whole when snapshot {id} was taken{reason}")
+        }
+        Why::NoSource => format!(
+            "{name} is in snapshot {id} and in no source of the profile: \
+             `esker restore {id} --source {name} DIRECTORY` brings it back"
+        ),
+    }
+}
+
 pub fn tell(
     context: &Context,
     snapshot: &Snapshot,
     reports: &[StepReport],
+) -> std::result::Result<(), Stop> {
+    tell_with(context, snapshot, reports, &[])
+}
+
+fn tell_with(
+    context: &Context,
+    snapshot: &Snapshot,
+    reports: &[StepReport],
+    left: &[Left],
 ) -> std::result::Result<(), Stop> {
     let mut output = Output::new();
     for StepReport { name, outcome, milliseconds } in reports {
@@ -352,8 +377,11 @@ pub fn tell(
             None => talk(&format!("esker: {name}: {word}")),
         }
     }
+    for Left { name, reason, .. } in left.iter().filter(|_| context.json()) {
+        output.json("step", step_json(name, "left", 0, reason.clone(), 0))?;
+    }
     output.finish()?;
-    context.say(&format!("{}: {}", of(snapshot), verdict(reports)));
+    context.say(&format!("{}: {}", of(snapshot), verdict(snapshot, reports, left)));
     Ok(())
 }
 
@@ -361,9 +389,16 @@ fn step_json(name: &str, word: &str, bytes: u64, reason: Option<String>, ms: u64
     json!({ "name": name, "outcome": word.replace(' ', "_"), "bytes": bytes, "reason": reason, "milliseconds": ms })
 }
 
-fn verdict(reports: &[StepReport]) -> &'static str {
-    match reports.iter().map(exit_of).all(|exit| exit == Exit::Ok) {
-        true => "all of it is back",
-        false => "not all of it is back",
+fn verdict(snapshot: &Snapshot, reports: &[StepReport], left: &[Left]) -> String {
+    let lacks = |source: &&manifest::Source| source.outcome != manifest::Outcome::Complete;
+    let lacking = snapshot.manifest.sources.iter().filter(lacks).count() as u64;
+    match reports.iter().map(exit_of).all(|exit| exit == Exit::Ok) && left.is_empty() {
+        true if lacking == 0 => "all of it is back".to_owned(),
+        // a standby goes on without them
+        true => format!(
+            "all that it has is back; {} failed or were not saved whole when it was taken",
+            output::counted(lacking, "source")
+        ),
+        false => "not all of it is back".to_owned(),
     }
 }

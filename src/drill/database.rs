@@ -16,13 +16,12 @@ use crate::progress::Progress;
 use crate::repository::snapshots::Snapshot;
 use crate::repository::{Error, ErrorKind, Repository, Result};
 use crate::restore::{Overwrite, RestoreOptions, RestoreOutcome, dump, restore};
-use crate::run::sources::name_of;
 use crate::source::Surroundings;
 use crate::source::preset::fingerprint::MAX_FINGERPRINT;
 use crate::source::preset::{FINGERPRINT, Fingerprint, PresetSource, compare_fingerprint};
 use crate::wayback::command::Command;
-use crate::wayback::profile::steps_of_profile;
-use crate::wayback::{self, Outcome, Step, What, source_names};
+use crate::wayback::profile::{kind_of, steps_of_profile, stored_name};
+use crate::wayback::{self, Outcome, Step, What, has_failed, source_names};
 
 /// Whose sources are loaded.
 pub struct Loading<'a> {
@@ -45,8 +44,16 @@ impl Loading<'_> {
         let names = source_names(self.repository, snapshot)?;
         let mut commands = self.options.commands.clone();
         for name in &names {
+            if has_failed(self.repository, snapshot, name)? {
+                let id = &snapshot.id.to_hex()[..8];
+                commands.remove(name);
+                report.not_covered.push(format!(
+                    "source {name} failed when snapshot {id} was taken: there is only its beginning"
+                ));
+                continue;
+            }
             let source = settings.iter().flat_map(|settings| &settings.sources);
-            let source = source.into_iter().find(|source| name_of_stream(source) == *name);
+            let source = source.into_iter().find(|source| stored_name(source) == *name);
             let preset = source.and_then(|source| Some((source, source.preset.as_ref()?)));
             if let Some(command) = commands.remove(name) {
                 let key = name.clone().into_bytes();
@@ -341,25 +348,6 @@ impl Loading<'_> {
         });
         found.databases = renamed.collect();
         found
-    }
-}
-
-/// A preset without a name is called after its kind.
-fn name_of_stream(source: &Source) -> String {
-    match (&source.name, &source.preset) {
-        (None, Some(preset)) => kind_of(preset).to_owned(),
-        _ => name_of(source),
-    }
-}
-
-fn kind_of(preset: &Preset) -> &'static str {
-    match preset {
-        Preset::Postgresql(_) => "postgresql",
-        Preset::Mariadb(_) => "mariadb",
-        Preset::Sqlite(_) => "sqlite",
-        Preset::Redis(_) => "redis",
-        Preset::Elasticsearch(_) => "elasticsearch",
-        Preset::Ndb(_) => "ndb",
     }
 }
 

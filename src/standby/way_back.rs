@@ -9,10 +9,9 @@ use crate::config::profile::{ProfileSettings, Source, Standby};
 use crate::format::entry::display_key;
 use crate::repository::snapshots::Snapshot;
 use crate::repository::{Error, Repository, Result};
-use crate::run::sources::name_of;
 use crate::source::Surroundings;
-use crate::wayback::profile::steps_of_profile;
-use crate::wayback::{self, Step, WayBack, What};
+use crate::wayback::profile::{steps_of_profile, stored_name};
+use crate::wayback::{self, Step, WayBack, What, Why};
 
 /// Who says how sources are put back.
 pub struct Profiles<'a> {
@@ -28,7 +27,7 @@ impl Profiles<'_> {
         let travelled = self.travelled.map(|settings| settings.sources.clone());
         let mut sources = travelled.unwrap_or_default();
         for own in &self.own.sources {
-            let same = sources.iter_mut().find(|source| name_of(source) == name_of(own));
+            let same = sources.iter_mut().find(|source| stored_name(source) == stored_name(own));
             match same {
                 Some(source) => *source = own.clone(),
                 None => sources.push(own.clone()),
@@ -61,6 +60,9 @@ pub fn way_back<'a>(
     if let Some(wanted) = &standby.sources {
         only(&mut way_back, wanted, snapshot)?;
     }
+    // A complete snapshot may lack what is not required. There is nothing of it that could be brought here, and what the
+    // standby has of it stays: to wait for it would keep the standby behind with all the rest.
+    way_back.left.retain(|left| left.why != Why::NotSaved);
     for step in &mut way_back.steps {
         if let What::Files(options) = &mut step.what {
             let key = options.path.as_deref();
@@ -82,7 +84,7 @@ fn only(way_back: &mut WayBack<'_>, wanted: &[String], snapshot: &Snapshot) -> R
         }
         is_wanted
     };
-    way_back.left.retain(|name| is_wanted(name));
+    way_back.left.retain(|left| is_wanted(&left.name));
     way_back.steps.retain_mut(|step: &mut Step<'_>| {
         if is_wanted(&step.name) {
             return true;

@@ -6,10 +6,12 @@
 //! |---|---|
 //! | `command` | a command that is fed a stream |
 //! | `commands` | restore commands, as they travel in a snapshot |
+//! | `left` | what nothing brings back, and why |
 //! | `profile` | the steps that a profile names, presets included |
 
 pub mod command;
 pub mod commands;
+mod left;
 pub mod profile;
 
 use std::ffi::{OsStr, OsString};
@@ -19,6 +21,7 @@ use std::time::Instant;
 
 use self::command::{Command, feed};
 use self::commands::{RestoreCommand, parse_all};
+pub use self::left::{Left, Why, has_failed};
 use crate::format::content::Root;
 use crate::format::entry::key_of_path;
 use crate::progress::{Event, Progress};
@@ -195,8 +198,8 @@ pub type Variables = Vec<(OsString, OsString)>;
 #[derive(Debug)]
 pub struct WayBack<'a> {
     pub steps: Vec<Step<'a>>,
-    /// Sources that nothing brings back: streams without a restore command.
-    pub left: Vec<String>,
+    /// Sources of which nothing, or not all, is brought back.
+    pub left: Vec<Left>,
 }
 
 /// The steps that bring all of a snapshot back: paths to where they were beneath
@@ -240,7 +243,9 @@ pub fn steps<'a>(
     for restored in &commands {
         let RestoreCommand { source, command: words, .. } = restored;
         // it failed, or was missing, when the snapshot was taken
-        if !has(repository, private.tree, &restored.key())? {
+        if !has(repository, private.tree, &restored.key())?
+            || left::has_failed(repository, snapshot, source)?
+        {
             continue;
         }
         if words.is_empty() {
@@ -256,9 +261,13 @@ pub fn steps<'a>(
         let what = What::Command { key: restored.key(), command };
         steps.push(Step { name: source.clone(), snapshot, what });
     }
-    let mut left = source_names(repository, snapshot)?;
-    left.retain(|name| !commands.iter().any(|command| command.source == *name));
-    Ok(WayBack { steps, left })
+    let mut without = source_names(repository, snapshot)?;
+    without.retain(|name| !commands.iter().any(|command| command.source == *name));
+    let left = without.into_iter().map(|name| Left::new(name, Why::NoCommand)).collect();
+    let mut way_back = WayBack { steps, left };
+    let names: Vec<String> = commands.into_iter().map(|command| command.source).collect();
+    left::complete(repository, snapshot, &names, &mut way_back)?;
+    Ok(way_back)
 }
 
 fn has(repository: &Repository, tree: Root, key: &[u8]) -> Result<bool> {

@@ -35,7 +35,7 @@ restore = 'test ! -e {base}/fail && cat >{base}/first && echo first >>{base}/ord
 restore_order = 1
 "
     );
-    home.write(".config/esker/esker.toml", text.as_bytes());
+    home.write(CONFIGURATION, text.as_bytes());
     home.write("tree/a", b"of the tree");
     home.write("other/b", b"of the other");
     home.write("dumps/first", b"rows\n");
@@ -44,6 +44,7 @@ restore_order = 1
     home
 }
 
+const CONFIGURATION: &str = ".config/esker/esker.toml";
 const BACK: [&str; 5] = ["restore", "--profile", "web", "latest", "--yes"];
 
 #[test]
@@ -117,6 +118,54 @@ fn after_a_step_that_fails_none_follows() {
     assert_eq!(outcome("first")["outcome"], "failed");
     assert_eq!(outcome("second")["outcome"], "not_begun");
     assert!(!home.has("second"));
+}
+
+/// What did not come along, and what no source of the profile brings back, is named: it is not all of it.
+#[test]
+fn what_stays_behind_is_named() {
+    let home = machine();
+    // half a dump of a source that is not required, and a path and a stream that the profile does not know any more
+    let text = fs::read_to_string(home.path(CONFIGURATION)).unwrap();
+    let half = "[[profiles.web.sources]]\nname = 'half'\nrequired = false\ncommand = 'echo beginning; exit 1'\n";
+    let half = format!("{half}restore = 'cat >{}'\n", home.text("half"));
+    home.write(CONFIGURATION, format!("{text}{half}").as_bytes());
+    home.ok(&["run", "web"]);
+    let left = |words: &[&str]| {
+        let run = home.run(&[&["--json"], words].concat());
+        let steps = run.of_type("step").into_iter().filter(|step| step["outcome"] == "left");
+        let names = steps.map(|step| step["name"].as_str().unwrap().to_owned());
+        (run.code, names.collect::<Vec<_>>(), run.err)
+    };
+    let (code, names, said) = left(&BACK);
+    assert_eq!((code, names), (3, vec!["half".to_owned()]), "{said}");
+    assert!(said.contains("half failed") && said.contains("not all of it is back"), "{said}");
+    assert!(!home.has("half"), "half a dump was fed to a command");
+
+    let other = home.text("other");
+    let without = format!("{text}{half}").replace(&format!(", '{other}'"), "");
+    home.write(CONFIGURATION, without.replace("name = 'second'", "name = 'renamed'").as_bytes());
+    let (code, names, said) = left(&BACK);
+    assert_eq!((code, names), (3, ["half", &other, "second"].map(str::to_owned).into()), "{said}");
+    assert!(said.contains("second is in snapshot"), "{said}");
+    // each comes back as the sentence says
+    home.ok(&["restore", "latest", "--source", "second", "out"]);
+    assert_eq!(fs::read(home.path("out/second")).unwrap(), noise(2 << 20));
+}
+
+/// A snapshot that is partial, by its id.
+#[test]
+fn a_source_that_failed_is_not_back() {
+    let home = machine();
+    fs::remove_file(home.path("dumps/first")).unwrap();
+    assert_eq!(home.run(&["run", "web"]).code, 3);
+    let listed = home.ok(&["--json", "snapshots"]).of_type("snapshot");
+    let partial = listed.iter().find(|snapshot| snapshot["status"] == "partial").unwrap();
+    let id = partial["id"].as_str().unwrap();
+    fs::remove_dir_all(home.path("tree")).unwrap();
+    let run = home.run(&["restore", "--profile", "web", id, "--yes"]);
+    assert_eq!(run.code, 3, "{}", run.err);
+    assert!(run.err.contains("first failed") && !run.err.contains(": all of it"), "{}", run.err);
+    assert!(home.has("tree/a") && home.has("second") && !home.has("first"));
 }
 
 /// What the last step lacks keeps the first one from beginning.
