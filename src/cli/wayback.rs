@@ -315,10 +315,13 @@ fn sentence(snapshot: &Snapshot, left: &Left) -> String {
     let id = &snapshot.id.to_hex()[..8];
     match left.why {
         Why::NoCommand => {
-            format!("{name} has no restore command: bring it back with --source {name} --to-command")
+            format!(
+                "{name} has no restore command: bring it back with --source {name} --to-command"
+            )
         }
         Why::NotSaved => {
-            let reason = left.reason.as_ref().map(|reason| format!(": {}", output::sentence(reason)));
+            let reason =
+                left.reason.as_ref().map(|reason| format!(": {}", output::sentence(reason)));
             let reason = reason.unwrap_or_default();
             format!("{name} failed or was not saved whole when snapshot {id} was taken{reason}")
         }
@@ -396,7 +399,7 @@ fn verdict(snapshot: &Snapshot, reports: &[StepReport], left: &[Left]) -> String
         true if lacking == 0 => "all of it is back".to_owned(),
         // a standby goes on without them
         true => format!(
-            "all that it has is back; {} failed or were not saved whole when it was taken",
+            "all that it has is back; not saved whole when it was taken: {}",
             output::counted(lacking, "source")
         ),
         false => "not all of it is back".to_owned(),

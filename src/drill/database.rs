@@ -19,8 +19,8 @@ use crate::restore::{Overwrite, RestoreOptions, RestoreOutcome, dump, restore};
 use crate::source::Surroundings;
 use crate::source::preset::fingerprint::MAX_FINGERPRINT;
 use crate::source::preset::{FINGERPRINT, Fingerprint, PresetSource, compare_fingerprint};
-use crate::wayback::command::Command;
-use crate::wayback::profile::{kind_of, steps_of_profile, stored_name};
+use crate::wayback::command::{Command, Patience};
+use crate::wayback::profile::{kind_of, patience, steps_of_profile, stored_name};
 use crate::wayback::{self, Outcome, Step, What, has_failed, source_names};
 
 /// Whose sources are loaded.
@@ -57,7 +57,8 @@ impl Loading<'_> {
             let preset = source.and_then(|source| Some((source, source.preset.as_ref()?)));
             if let Some(command) = commands.remove(name) {
                 let key = name.clone().into_bytes();
-                self.command(snapshot, name, key, &command.words(), report)?;
+                let limits = source.map(patience).unwrap_or_default();
+                self.command(snapshot, name, key, (&command.words(), limits), report)?;
             } else if let (Some((source, preset)), true) = (preset, self.options.databases) {
                 self.preset(snapshot, name, source, preset, report)?;
             } else if preset.is_some() {
@@ -74,7 +75,8 @@ impl Loading<'_> {
         for (name, command) in commands {
             if paths.iter().any(|path| path == name.as_bytes()) {
                 let key = key_of_path(name.as_bytes());
-                self.command(snapshot, &name, key, &command.words(), report)?;
+                let words = command.words();
+                self.command(snapshot, &name, key, (&words, Patience::default()), report)?;
             }
         }
         Ok(())
@@ -86,11 +88,12 @@ impl Loading<'_> {
         snapshot: &Snapshot,
         name: &str,
         key: Vec<u8>,
-        words: &[String],
+        (words, limits): (&[String], Patience),
         report: &mut DrillReport,
     ) -> Result<()> {
         let words = words.iter().map(OsString::from).collect();
-        let command = Command { words, prints_aside: true, ..Command::default() };
+        let limits = Some(limits);
+        let command = Command { words, prints_aside: true, limits, ..Command::default() };
         let what = What::Command { key, command };
         let step = Step { name: name.to_owned(), snapshot, what };
         if self.steps(snapshot, name, &[step], report)? {

@@ -41,11 +41,7 @@ impl fmt::Display for Left {
 }
 
 /// Whether a stream failed when the snapshot was taken: what there is of it is the beginning.
-pub fn has_failed(
-    repository: &Repository,
-    snapshot: &Snapshot,
-    name: &str,
-) -> Result<bool> {
+pub fn has_failed(repository: &Repository, snapshot: &Snapshot, name: &str) -> Result<bool> {
     let label = repository.keyring().source_label(name.as_bytes())?;
     let mut sources = snapshot.manifest.sources.iter();
     Ok(sources.any(|source| source.label == label && source.outcome == Outcome::Failed))
@@ -137,7 +133,8 @@ mod tests {
 
     #[test]
     fn what_is_above_or_is_a_stream_in_pieces_is_covered() {
-        let sources = |key: &[u8]| RestoreOptions { sources: vec![key.to_vec()], ..Default::default() };
+        let sources =
+            |key: &[u8]| RestoreOptions { sources: vec![key.to_vec()], ..Default::default() };
         let path = |key: &[u8]| RestoreOptions { path: Some(key.to_vec()), ..Default::default() };
         check(sources(b"files\0srv"), b"files\0srv", true);
         check(sources(b"files\0srv"), b"files\0srv\0app", true);

@@ -19,7 +19,7 @@ use std::fmt;
 use std::path::Path;
 use std::time::Instant;
 
-use self::command::{Command, feed};
+use self::command::{Command, Patience, feed};
 use self::commands::{RestoreCommand, parse_all};
 pub use self::left::{Left, Why, has_failed};
 use crate::format::content::Root;
@@ -256,6 +256,7 @@ pub fn steps<'a>(
             words: words.iter().map(OsString::from).collect(),
             environment: environment(source)?,
             prints_aside: true,
+            limits: Some(Patience::default()),
             ..Command::default()
         };
         let what = What::Command { key: restored.key(), command };

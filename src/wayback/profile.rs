@@ -3,11 +3,12 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use super::command::Command;
+use super::command::{Command, Patience};
 use super::{Left, Step, Variables, WayBack, What, Why, has, left};
 use crate::config::profile::{Preset, ProfileSettings, Source as Settings};
-use crate::config::value::Secret;
+use crate::config::value::{Period, Secret};
 use crate::format::entry::{EntryKind, key_of_path};
 use crate::progress::Silent;
 use crate::repository::snapshots::Snapshot;
@@ -128,29 +129,32 @@ impl<'a> Planning<'a, '_> {
         };
         let environment = source.environment.iter().map(reveal).collect::<Result<Variables>>()?;
         let words = words.into_iter().map(OsString::from).collect();
-        Ok(Command { words, environment, prints_aside: true, ..Command::default() })
+        let limits = Some(patience(source));
+        Ok(Command { words, environment, prints_aside: true, limits, ..Command::default() })
     }
 
-    fn preset(
-        &self,
-        source: &Settings,
-        preset: &Preset,
-        way_back: &mut WayBack<'a>,
-    ) -> Result<()> {
+    fn preset(&self, source: &Settings, preset: &Preset, way_back: &mut WayBack<'a>) -> Result<()> {
         let preset = PresetSource::new(source, preset, self.surroundings)?;
         let stored = stored(self.repository, self.snapshot, preset.name.as_bytes())?;
         if stored.is_empty() {
             return Ok(());
         }
         for restored in preset.restore_steps(&stored)? {
-            let what = of_preset(&preset.name, restored);
+            let what = of_preset(&preset.name, restored, patience(source));
             way_back.steps.push(self.step(&preset.name, what));
         }
         Ok(())
     }
 }
 
-fn of_preset(name: &str, step: RestoreStep) -> What {
+/// How long a command of a source may take.
+pub fn patience(source: &Settings) -> Patience {
+    let duration = |period: Period| Duration::from_millis(period.ms);
+    let idle = source.idle_timeout.map_or(Patience::default().idle, duration);
+    Patience { total: source.timeout.map(duration), idle }
+}
+
+fn of_preset(name: &str, step: RestoreStep, limits: Patience) -> What {
     let key = |path: &[u8]| {
         let mut key = name.as_bytes().to_vec();
         if !path.is_empty() {
@@ -161,7 +165,8 @@ fn of_preset(name: &str, step: RestoreStep) -> What {
     };
     match step {
         RestoreStep::Command(step) => {
-            What::Command { key: key(&step.path), command: Command::from(step) }
+            let key = key(&step.path);
+            What::Command { key, command: Command { limits: Some(limits), ..Command::from(step) } }
         }
         RestoreStep::Place { from, to } => What::Files(Box::new(RestoreOptions {
             target: to,

@@ -138,7 +138,9 @@ fn what_stays_behind_is_named() {
     };
     let (code, names, said) = left(&BACK);
     assert_eq!((code, names), (3, vec!["half".to_owned()]), "{said}");
-    assert!(said.contains("half failed") && said.contains("not all of it is back"), "{said}");
+    assert!(said.contains("half failed"), "{said}");
+    let told = home.run(&BACK);
+    assert!(told.code == 3 && told.err.contains("not all of it is back"), "{}", told.err);
     assert!(!home.has("half"), "half a dump was fed to a command");
 
     let other = home.text("other");
@@ -166,6 +168,34 @@ fn a_source_that_failed_is_not_back() {
     assert_eq!(run.code, 3, "{}", run.err);
     assert!(run.err.contains("first failed") && !run.err.contains(": all of it"), "{}", run.err);
     assert!(home.has("tree/a") && home.has("second") && !home.has("first"));
+}
+
+/// One that takes nothing more, and one that has all and does not end: both are over when the source's time is.
+#[test]
+fn a_restore_command_that_hangs_is_ended() {
+    let home = machine();
+    let text = fs::read_to_string(home.path(CONFIGURATION)).unwrap();
+    let hangs = |restore: &str, limit: &str, word: &str| {
+        let old = text.lines().find(|line| line.starts_with("restore = 'cat >")).unwrap();
+        let new = format!("restore = 'echo $$ >{}; {restore}'\n{limit}", home.text("pid"));
+        home.write(CONFIGURATION, text.replace(old, &new).as_bytes());
+        let run = home.run(&BACK);
+        assert_eq!(run.code, 1, "{}", run.err);
+        assert!(run.err.contains("second: failed") && run.err.contains(word), "{}", run.err);
+        let pid = fs::read_to_string(home.path("pid")).unwrap();
+        assert!(!fs::exists(format!("/proc/{}", pid.trim())).unwrap(), "it still runs");
+    };
+    for restore in ["head -c 10 >/dev/null; sleep 600", "cat >/dev/null; sleep 600"] {
+        hangs(restore, "timeout = '1s'", "took longer than the 1 s");
+        hangs(restore, "idle_timeout = '1s'", "gave no sign of life for 1 s");
+    }
+    // whoever goes on, however slowly, is not silent
+    let slow = "for n in 1 2 3 4 5; do sleep 0.4; echo $n >&2; done; cat";
+    let old = text.lines().find(|line| line.starts_with("restore = 'cat >")).unwrap();
+    let new = old.replace("'cat", &format!("'{slow}")) + "\nidle_timeout = '1s'";
+    home.write(CONFIGURATION, text.replace(old, &new).as_bytes());
+    home.ok(&BACK);
+    assert_eq!(fs::read(home.path("second")).unwrap(), noise(2 << 20));
 }
 
 /// What the last step lacks keeps the first one from beginning.
