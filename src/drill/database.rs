@@ -23,6 +23,9 @@ use crate::wayback::command::{Command, Patience};
 use crate::wayback::profile::{kind_of, patience, steps_of_profile, stored_name};
 use crate::wayback::{self, Outcome, Step, What, has_failed, source_names};
 
+/// How many databases are named that were not compared.
+const SHOWN_DATABASES: usize = 10;
+
 /// Whose sources are loaded.
 pub struct Loading<'a> {
     pub repository: &'a Repository,
@@ -328,6 +331,7 @@ impl Loading<'_> {
         let differences = compare_fingerprint(&stored, &self.as_stored(found));
         if differences.is_empty() {
             report.loaded.insert(name.to_owned());
+            report.not_covered.extend(not_compared(name, &stored));
         }
         if let Some((first, more)) = differences.split_first() {
             let more = match more.len() {
@@ -354,7 +358,47 @@ impl Loading<'_> {
     }
 }
 
+/// Databases whose dump was told to leave things out: what they should have is not known.
+fn not_compared(name: &str, stored: &Fingerprint) -> Option<String> {
+    let unknown = stored.databases.iter().filter(|(_, database)| database.tables.is_none());
+    let mut unknown: Vec<&str> = unknown.map(|(name, _)| name.as_str()).collect();
+    let more = unknown.len().saturating_sub(SHOWN_DATABASES);
+    unknown.truncate(SHOWN_DATABASES);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    (!unknown.is_empty()).then(|| {
+        let unknown = unknown.join(", ");
+        format!(
+            "source {name} was loaded, and not compared: {unknown}{more}: rows are not counted of a dump with `arguments`"
+        )
+    })
+}
+
 /// Whether an error says something of the backup, and not that the drill has to end.
 fn matters(error: &Error) -> bool {
     matches!(error.kind, ErrorKind::Damage | ErrorKind::Failed | ErrorKind::Usage)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::preset::fingerprint::{Count, Database};
+
+    #[test]
+    fn a_database_without_counts_is_loaded_and_not_compared() {
+        let counted = Database {
+            tables: Some(BTreeMap::from([("orders".to_owned(), Count::Exact(3))])),
+            ..Database::default()
+        };
+        let of = |databases: &[(&str, &Database)]| Fingerprint {
+            kind: "postgresql".into(),
+            databases: databases
+                .iter()
+                .map(|(name, database)| ((*name).to_owned(), (*database).clone()))
+                .collect(),
+        };
+        assert_eq!(not_compared("pg", &of(&[("shop", &counted)])), None);
+        let told = not_compared("pg", &of(&[("shop", &counted), ("wiki", &Database::default())]));
+        let told = told.unwrap();
+        assert!(told.contains("source pg was loaded, and not compared: wiki:"), "{told}");
+    }
 }
