@@ -36,7 +36,7 @@ const SHOWN_DELETIONS: usize = 20;
 /// into out; a file lands in out under its name; `restore latest /` restores in place. A set's name stands
 /// for all its parts, each into a directory of its own beneath out. `restore latest
 /// --source db --to-command -- psql shop` feeds a stream to a program; `restore --profile web latest`
-/// brings all of a snapshot back as its profile says.
+/// brings all of a snapshot back as its profile says, and with `--source db` that source alone by its own command.
 #[derive(Args)]
 pub struct Arguments {
     #[arg(value_name = "SNAPSHOT[:PATH]")]
@@ -364,7 +364,7 @@ fn usage(message: &str) -> Error {
     Error::new(ErrorKind::Usage, message)
 }
 
-/// Without a target: all that the profile's snapshot says of its way back.
+/// Without a target: all that the profile's snapshot says of its way back, or that of one source.
 fn everything(context: &Context, arguments: &Arguments, named: &SnapshotPath) -> Outcome {
     let Arguments { narrow, delete, dry_run, verify, numeric_owner, .. } = arguments;
     let plain = !(*delete || *dry_run || *verify || *numeric_owner)
@@ -372,11 +372,10 @@ fn everything(context: &Context, arguments: &Arguments, named: &SnapshotPath) ->
         && arguments.exclude.is_empty()
         && matches!(arguments.overwrite, OverwriteArgument::IfChanged)
         && arguments.second.second.is_none()
-        && named.path.is_none()
-        && narrow.source.is_empty();
+        && named.path.is_none();
     if narrow.profile.is_empty() || !plain {
         let message = "restore where to? Name a directory; `restore --profile NAME SNAPSHOT`, \
-                       without more, brings back all that a profile saved";
+                       without more, brings back all that a profile saved, with --source one source";
         return Err(usage(message).into());
     }
     let asking = Asking::new(arguments.yes, "a restore in place")?;

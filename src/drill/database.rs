@@ -21,7 +21,7 @@ use crate::source::preset::fingerprint::MAX_FINGERPRINT;
 use crate::source::preset::{FINGERPRINT, Fingerprint, PresetSource, compare_fingerprint};
 use crate::wayback::command::{Command, Patience};
 use crate::wayback::profile::{kind_of, patience, steps_of_profile, stored_name};
-use crate::wayback::{self, Outcome, Step, What, has_failed, source_names};
+use crate::wayback::{self, Outcome, Step, What, source_names};
 
 /// How many databases are named that were not compared.
 const SHOWN_DATABASES: usize = 10;
@@ -47,14 +47,6 @@ impl Loading<'_> {
         let names = source_names(self.repository, snapshot)?;
         let mut commands = self.options.commands.clone();
         for name in &names {
-            if has_failed(self.repository, snapshot, name)? {
-                let id = &snapshot.id.to_hex()[..8];
-                commands.remove(name);
-                report.not_covered.push(format!(
-                    "source {name} failed when snapshot {id} was taken: there is only its beginning"
-                ));
-                continue;
-            }
             let source = settings.iter().flat_map(|settings| &settings.sources);
             let source = source.into_iter().find(|source| stored_name(source) == *name);
             let preset = source.and_then(|source| Some((source, source.preset.as_ref()?)));

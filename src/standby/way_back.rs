@@ -1,17 +1,15 @@
 //! The steps that bring a snapshot to the standby: those of its profile, led elsewhere
 //! where the standby says so, and never over what it keeps.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::keep::Keep;
 use crate::config::profile::{ProfileSettings, Source, Standby};
-use crate::format::entry::display_key;
 use crate::repository::snapshots::Snapshot;
 use crate::repository::{Error, Repository, Result};
 use crate::source::Surroundings;
 use crate::wayback::profile::{steps_of_profile, stored_name};
-use crate::wayback::{self, Step, WayBack, What, Why};
+use crate::wayback::{self, WayBack, What, Why};
 
 /// Who says how sources are put back.
 pub struct Profiles<'a> {
@@ -58,7 +56,11 @@ pub fn way_back<'a>(
         }
     };
     if let Some(wanted) = &standby.sources {
-        only(&mut way_back, wanted, snapshot)?;
+        if let Some(missing) = way_back.only(wanted).first() {
+            let id = &snapshot.id.to_hex()[..8];
+            let message = format!("snapshot {id} has no source {missing}: nothing was touched");
+            return Err(Error::failed(message));
+        }
     }
     // A complete snapshot may lack what is not required. There is nothing of it that could be brought here, and what the
     // standby has of it stays: to wait for it would keep the standby behind with all the rest.
@@ -72,34 +74,4 @@ pub fn way_back<'a>(
         }
     }
     Ok(way_back)
-}
-
-/// Leaves only the sources that are wanted: by name, or by the path that is saved.
-fn only(way_back: &mut WayBack<'_>, wanted: &[String], snapshot: &Snapshot) -> Result<()> {
-    let mut found: BTreeSet<String> = BTreeSet::new();
-    let mut is_wanted = |name: &str| {
-        let is_wanted = wanted.iter().any(|wanted| wanted == name);
-        if is_wanted {
-            found.insert(name.to_owned());
-        }
-        is_wanted
-    };
-    way_back.left.retain(|left| is_wanted(&left.name));
-    way_back.steps.retain_mut(|step: &mut Step<'_>| {
-        if is_wanted(&step.name) {
-            return true;
-        }
-        let What::Files(options) = &mut step.what else { return false };
-        options.sources.retain(|key| is_wanted(&String::from_utf8_lossy(&display_key(key))));
-        !options.sources.is_empty()
-    });
-    match wanted.iter().find(|name| !found.contains(*name)) {
-        None => Ok(()),
-        Some(missing) => {
-            let id = &snapshot.id.to_hex()[..8];
-            Err(Error::failed(format!(
-                "snapshot {id} has no source {missing}: nothing was touched"
-            )))
-        }
-    }
 }

@@ -40,13 +40,6 @@ impl fmt::Display for Left {
     }
 }
 
-/// Whether a stream failed when the snapshot was taken: what there is of it is the beginning.
-pub fn has_failed(repository: &Repository, snapshot: &Snapshot, name: &str) -> Result<bool> {
-    let label = repository.keyring().source_label(name.as_bytes())?;
-    let mut sources = snapshot.manifest.sources.iter();
-    Ok(sources.any(|source| source.label == label && source.outcome == Outcome::Failed))
-}
-
 /// Adds what the steps do not bring back: sources that were not saved whole, and paths and streams of the snapshot that
 /// no step has. `names` are those that sources may have besides.
 pub(super) fn complete(

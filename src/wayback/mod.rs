@@ -14,6 +14,7 @@ pub mod commands;
 mod left;
 pub mod profile;
 
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::path::Path;
@@ -21,9 +22,9 @@ use std::time::Instant;
 
 use self::command::{Command, Patience, feed};
 use self::commands::{RestoreCommand, parse_all};
-pub use self::left::{Left, Why, has_failed};
+pub use self::left::{Left, Why};
 use crate::format::content::Root;
-use crate::format::entry::key_of_path;
+use crate::format::entry::{display_key, key_of_path};
 use crate::progress::{Event, Progress};
 use crate::repository::snapshots::Snapshot;
 use crate::repository::{Error, Repository, Result};
@@ -202,6 +203,28 @@ pub struct WayBack<'a> {
     pub left: Vec<Left>,
 }
 
+impl WayBack<'_> {
+    /// Leaves only sources that are wanted, by name or by the path that is saved. Returns
+    /// those that the snapshot does not have.
+    pub fn only(&mut self, wanted: &[String]) -> Vec<String> {
+        let mut missing: BTreeSet<&str> = wanted.iter().map(String::as_str).collect();
+        let mut is_wanted = |name: &str| {
+            missing.remove(name);
+            wanted.iter().any(|wanted| wanted == name)
+        };
+        self.left.retain(|left| is_wanted(&left.name));
+        self.steps.retain_mut(|step| {
+            if is_wanted(&step.name) {
+                return true;
+            }
+            let What::Files(options) = &mut step.what else { return false };
+            options.sources.retain(|key| is_wanted(&String::from_utf8_lossy(&display_key(key))));
+            !options.sources.is_empty()
+        });
+        missing.into_iter().map(str::to_owned).collect()
+    }
+}
+
 /// The steps that bring all of a snapshot back: paths to where they were beneath
 /// `root`, then what its restore commands name, unless those give paths an order of
 /// their own. `environment` gives the variables that a source's commands need.
@@ -243,9 +266,7 @@ pub fn steps<'a>(
     for restored in &commands {
         let RestoreCommand { source, command: words, .. } = restored;
         // it failed, or was missing, when the snapshot was taken
-        if !has(repository, private.tree, &restored.key())?
-            || left::has_failed(repository, snapshot, source)?
-        {
+        if !has(repository, private.tree, &restored.key())? {
             continue;
         }
         if words.is_empty() {

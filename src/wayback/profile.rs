@@ -78,14 +78,10 @@ impl<'a> Planning<'a, '_> {
             }
             return Ok(());
         }
-        // half a stream is fed to nobody
-        if left::has_failed(self.repository, self.snapshot, &name)? {
-            return Ok(());
-        }
         let tree = self.repository.private_part(self.snapshot)?.tree;
         match (&source.restore, &source.preset) {
             (None, Some(preset)) => self.preset(source, preset, way_back)?,
-            // it did not exist when the snapshot was taken
+            // it failed, or did not exist when the snapshot was taken
             _ if !has(self.repository, tree, name.as_bytes())? => {}
             (Some(restore), _) => {
                 let command = self.command(source, restore.words())?;

@@ -120,11 +120,46 @@ fn after_a_step_that_fails_none_follows() {
     assert!(!home.has("second"));
 }
 
+/// By its own command, and only that: also where the repository lost the others.
+#[test]
+fn one_source_comes_back_by_its_own_command() {
+    let home = machine();
+    let with = |more: &[&str]| [&BACK[..], more].concat();
+    home.fails(2, &[&BACK[..4], &["--source", "first"]].concat(), "say --yes");
+    assert!(!home.has("first"));
+    fs::remove_dir_all(home.path("tree")).unwrap();
+    let run = home.ok(&with(&["--source", "first"]));
+    assert!(run.err.contains("what was named is back"), "{}", run.err);
+    assert_eq!(fs::read(home.path("first")).unwrap(), b"rows\n");
+    assert_eq!(fs::read(home.path("order")).unwrap(), b"first\n");
+    assert!(!home.has("tree") && !home.has("second"));
+    // several, in their order, and a path alone of a source of two
+    fs::remove_file(home.path("order")).unwrap();
+    fs::remove_dir_all(home.path("other")).unwrap();
+    let tree = home.text("tree");
+    home.ok(&with(&["--source", "second", "--source", "first", "--source", &tree]));
+    assert_eq!(fs::read(home.path("order")).unwrap(), b"first\nsecond\n");
+    assert!(home.has("tree/a") && !home.has("other"));
+    home.fails(1, &with(&["--source", "third"]), "no complete snapshot matches");
+
+    // all of `second` is gone: nothing of it begins, and `first` does not need it
+    for pack in home.packs(1) {
+        fs::remove_file(pack).unwrap();
+    }
+    for name in ["first", "order", "second"] {
+        fs::remove_file(home.path(name)).unwrap();
+    }
+    home.fails(20, &with(&["--source", "second"]), "its data is missing");
+    assert!(!home.has("second") && !home.has("order"));
+    home.ok(&with(&["--source", "first"]));
+    assert!(home.has("first"));
+}
+
 /// What did not come along, and what no source of the profile brings back, is named: it is not all of it.
 #[test]
 fn what_stays_behind_is_named() {
     let home = machine();
-    // half a dump of a source that is not required, and a path and a stream that the profile does not know any more
+    // a dump that ends half way and is not required, and a path and a stream that the profile does not know any more
     let text = fs::read_to_string(home.path(CONFIGURATION)).unwrap();
     let half = "[[profiles.web.sources]]\nname = 'half'\nrequired = false\ncommand = 'echo beginning; exit 1'\n";
     let half = format!("{half}restore = 'cat >{}'\n", home.text("half"));
@@ -141,7 +176,7 @@ fn what_stays_behind_is_named() {
     assert!(said.contains("half failed"), "{said}");
     let told = home.run(&BACK);
     assert!(told.code == 3 && told.err.contains("not all of it is back"), "{}", told.err);
-    assert!(!home.has("half"), "half a dump was fed to a command");
+    assert!(!home.has("half"));
 
     let other = home.text("other");
     let without = format!("{text}{half}").replace(&format!(", '{other}'"), "");
