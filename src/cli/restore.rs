@@ -22,8 +22,8 @@ use crate::repository::sets::Sets;
 use crate::repository::snapshots::Snapshot;
 use crate::repository::{Error, ErrorKind, Repository, Result};
 use crate::restore::{
-    DeletePlan, Overwrite, RestoreOptions, RestoreOutcome, RestoreReport, counterpart, plan_delete,
-    restore, restore_with_second,
+    DeletePlan, Overwrite, RestoreOptions, RestoreOutcome, RestoreReport, Selection, counterpart,
+    plan_delete, present, present_with_second, restore, restore_with_second,
 };
 use crate::select::Wanted;
 
@@ -36,7 +36,7 @@ const SHOWN_DELETIONS: usize = 20;
 /// into out; a file lands in out under its name; `restore latest /` restores in place. A set's name stands
 /// for all its parts, each into a directory of its own beneath out. `restore latest
 /// --source db --to-command -- psql shop` feeds a stream to a program; `restore --profile web latest`
-/// brings all of a snapshot back as its profile says.
+/// brings all of a snapshot back as its profile says, and with `--source db` that source alone by its own command.
 #[derive(Args)]
 pub struct Arguments {
     #[arg(value_name = "SNAPSHOT[:PATH]")]
@@ -121,6 +121,9 @@ struct Second {
     second_password_command: Option<OsString>,
 }
 
+/// A second repository and the same snapshot in it.
+type Counterpart = Option<(Repository, Snapshot)>;
+
 impl Second {
     /// The second repository and the same snapshot in it, if one was named.
     fn find(
@@ -128,7 +131,7 @@ impl Second {
         context: &Context,
         first: &Repository,
         snapshot: &Snapshot,
-    ) -> Result<Option<(Repository, Snapshot)>> {
+    ) -> Result<Counterpart> {
         let other = Other {
             option: "second",
             prefix: "ESKER_SECOND",
@@ -203,14 +206,24 @@ pub fn run(context: &Context, arguments: &Arguments) -> Outcome {
     };
     if parts.is_empty() {
         let snapshot = context.select(&repository, &snapshots, &named.wanted, &arguments.narrow)?;
-        return restore_one(context, arguments, &named, (&repository, snapshot), target);
+        let second = arguments.second.find(context, &repository, snapshot)?;
+        return restore_one(context, arguments, &named, (&repository, snapshot), second, target);
     }
     if named.path.is_some() || !arguments.narrow.source.is_empty() {
         return Err(usage("a set is restored as a whole: name one part of it by its id").into());
     }
+    let seconds: Vec<Counterpart> = parts
+        .iter()
+        .map(|(snapshot, _)| arguments.second.find(context, &repository, snapshot))
+        .collect::<Result<_>>()?;
+    if !arguments.dry_run {
+        let snapshots = parts.iter().map(|(snapshot, _)| *snapshot);
+        see_parts(context, arguments, &repository, snapshots.zip(&seconds))?;
+    }
     let mut exit = Exit::Ok;
-    for (snapshot, target) in parts {
-        let part = restore_one(context, arguments, &named, (&repository, snapshot), &target)?;
+    for ((snapshot, target), second) in parts.into_iter().zip(seconds) {
+        let of = (&repository, snapshot);
+        let part = restore_one(context, arguments, &named, of, second, &target)?;
         exit = exit.and(part);
     }
     Ok(exit)
@@ -248,11 +261,51 @@ fn set_parts<'a>(
         .collect()
 }
 
+/// Whether all data of all parts of a set is there, before the first is written.
+fn see_parts<'a>(
+    context: &Context,
+    arguments: &Arguments,
+    repository: &Repository,
+    parts: impl Iterator<Item = (&'a Snapshot, &'a Counterpart)>,
+) -> Result<()> {
+    let reporter = context.reporter();
+    for (snapshot, second) in parts {
+        let (include, exclude) = (rules(&arguments.include)?, rules(&arguments.exclude)?);
+        let selection = Selection {
+            include: include.as_ref(),
+            exclude: exclude.as_ref(),
+            ..Selection::default()
+        };
+        let seen = match second {
+            None => present(repository, snapshot, selection, &reporter),
+            Some((other, same)) => {
+                let (first, second) = ((repository, snapshot), (other, same));
+                present_with_second(first, second, selection, &reporter)
+            }
+        };
+        if let Err(error) = seen {
+            reporter.finish();
+            let id = &snapshot.id.to_hex()[..8];
+            let message = match error.kind {
+                ErrorKind::Damage => format!(
+                    "{}; nothing of the set was written: `esker restore {id} DIRECTORY` brings back what there is of this part",
+                    error.message
+                ),
+                _ => error.message,
+            };
+            return Err(Error::new(error.kind, message));
+        }
+    }
+    reporter.finish();
+    Ok(())
+}
+
 fn restore_one(
     context: &Context,
     arguments: &Arguments,
     named: &SnapshotPath,
     (repository, snapshot): (&Repository, &Snapshot),
+    second: Counterpart,
     target: &Path,
 ) -> Outcome {
     let chosen = sources::chosen(context, repository, snapshot, named, &arguments.narrow)?;
@@ -268,7 +321,6 @@ fn restore_one(
         verify: arguments.verify,
         owners: Owners { numeric: arguments.numeric_owner, ..Owners::default() },
     };
-    let second = arguments.second.find(context, repository, snapshot)?;
     let reporter = context.reporter();
     if options.delete && !options.dry_run && !arguments.yes {
         let plan = plan_delete(repository, snapshot, &options, &reporter);
@@ -312,7 +364,7 @@ fn usage(message: &str) -> Error {
     Error::new(ErrorKind::Usage, message)
 }
 
-/// Without a target: all that the profile's snapshot says of its way back.
+/// Without a target: all that the profile's snapshot says of its way back, or that of one source.
 fn everything(context: &Context, arguments: &Arguments, named: &SnapshotPath) -> Outcome {
     let Arguments { narrow, delete, dry_run, verify, numeric_owner, .. } = arguments;
     let plain = !(*delete || *dry_run || *verify || *numeric_owner)
@@ -320,11 +372,10 @@ fn everything(context: &Context, arguments: &Arguments, named: &SnapshotPath) ->
         && arguments.exclude.is_empty()
         && matches!(arguments.overwrite, OverwriteArgument::IfChanged)
         && arguments.second.second.is_none()
-        && named.path.is_none()
-        && narrow.source.is_empty();
+        && named.path.is_none();
     if narrow.profile.is_empty() || !plain {
         let message = "restore where to? Name a directory; `restore --profile NAME SNAPSHOT`, \
-                       without more, brings back all that a profile saved";
+                       without more, brings back all that a profile saved, with --source one source";
         return Err(usage(message).into());
     }
     let asking = Asking::new(arguments.yes, "a restore in place")?;

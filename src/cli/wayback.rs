@@ -15,10 +15,12 @@ use super::progress::Reporter;
 use super::snapshot_name::{Narrow, SnapshotPath};
 use super::streams::{Output, Stop, check_raw_output, raw_output, talk};
 use super::{Exit, Outcome, sources, terminal};
+use crate::config::profile::Source;
 use crate::config::value::Secret;
 use crate::config::{self, Profile};
 use crate::files::Rules;
-use crate::format::entry::display_key;
+use crate::format::entry::{display_key, key_of_path};
+use crate::format::manifest;
 use crate::output;
 use crate::progress::{Event, Progress, Silent};
 use crate::repository::snapshots::Snapshot;
@@ -26,8 +28,8 @@ use crate::repository::{Error, ErrorKind, Repository, Result};
 use crate::restore::{Present, RestoreOutcome, Selection, archive, present};
 use crate::source::Surroundings;
 use crate::wayback::command::Command;
-use crate::wayback::profile::steps_of_profile;
-use crate::wayback::{self, Done, Step, StepReport, WayBack, What};
+use crate::wayback::profile::{steps_of_profile, stored_name};
+use crate::wayback::{self, Done, Left, Step, StepReport, WayBack, What, Why};
 
 /// Whether and where to ask before something is changed.
 pub struct Asking(Option<File>);
@@ -160,7 +162,7 @@ pub fn to_tar(
     Ok(Exit::Ok)
 }
 
-/// Brings all of a snapshot back: paths in place, the rest by its restore commands.
+/// Brings all of a snapshot back, or the sources that are named: paths in place, the rest by its restore commands.
 pub fn everything(
     context: &Context,
     named: &SnapshotPath,
@@ -170,20 +172,19 @@ pub fn everything(
     let repository = open(context, narrow)?;
     let snapshots = context.readable_snapshots(&repository)?;
     let snapshot = context.select(&repository, &snapshots, &named.wanted, narrow)?;
-    let way_back = match profile_of(context, &repository, snapshot)? {
-        Some(profile) => by_profile(&repository, snapshot, &profile)?,
+    let chosen = chosen(context, &repository, snapshot, (named, narrow))?;
+    let mut way_back = match profile_of(context, &repository, snapshot)? {
+        Some(profile) => by_profile(&repository, snapshot, &profile, &chosen)?,
         None => {
             let none = |_: &str| Ok(Vec::new());
             wayback::steps(&repository, snapshot, Path::new("/"), &none)?
         }
     };
-    let WayBack { steps, left } = way_back;
-    for name in &left {
-        let name = output::sentence(name);
-        context.warn(&format!(
-            "{name} has no restore command: bring it back with --source {name} --to-command"
-        ));
+    if !chosen.is_empty() {
+        way_back.only(&chosen);
     }
+    let WayBack { steps, left } = way_back;
+    left.iter().for_each(|left| context.warn(&sentence(snapshot, left)));
     if steps.is_empty() {
         let message = format!("{} has nothing that is brought back by itself", of(snapshot));
         return Err(Error::failed(message).into());
@@ -196,9 +197,22 @@ pub fn everything(
         format!("restore this of {}?", of(snapshot))
     };
     let reports = run(context, &repository, &steps, asking, question, &reporter)?;
-    tell(context, snapshot, &reports)?;
+    tell_with(context, snapshot, &reports, (&left, !chosen.is_empty()))?;
     let exits = reports.iter().map(exit_of);
     Ok(exits.fold(when(!left.is_empty(), Exit::Partial), Exit::and))
+}
+
+/// Names of the sources that are meant; none if all are.
+fn chosen(
+    context: &Context,
+    repository: &Repository,
+    snapshot: &Snapshot,
+    (named, narrow): (&SnapshotPath, &Narrow),
+) -> Result<Vec<String>> {
+    let chosen = sources::chosen(context, repository, snapshot, named, narrow)?;
+    chosen.check_whole(snapshot)?;
+    let name = |key: &Vec<u8>| String::from_utf8_lossy(&display_key(key)).into_owned();
+    Ok(chosen.keys().iter().map(name).collect())
 }
 
 /// The repository that was named; else the first of the profile's that can be reached.
@@ -243,7 +257,11 @@ fn by_profile<'a>(
     repository: &Repository,
     snapshot: &'a Snapshot,
     profile: &Profile,
+    chosen: &[String],
 ) -> Result<WayBack<'a>> {
+    let mut settings = profile.settings.clone();
+    // what is not meant needs no secrets
+    settings.sources.retain(|source| chosen.is_empty() || is_chosen(source, chosen));
     let reveal = |secret: &Secret| secret.read(&format!("profiles.{}", profile.name), &variable);
     let surroundings = Surroundings {
         path: variable("PATH").unwrap_or_default(),
@@ -251,7 +269,15 @@ fn by_profile<'a>(
         reveal: &reveal,
         id: snapshot.manifest.set.as_ref().and_then(|set| u32::try_from(set.system?).ok()),
     };
-    steps_of_profile(repository, snapshot, &profile.settings, Path::new("/"), &surroundings)
+    steps_of_profile(repository, snapshot, &settings, Path::new("/"), &surroundings)
+}
+
+fn is_chosen(source: &Source, chosen: &[String]) -> bool {
+    let name = stored_name(source);
+    let paths = source.paths.iter().flatten();
+    let mut keys = paths.map(|path| key_of_path(path.as_os_str().as_encoded_bytes()));
+    chosen.contains(&name)
+        || keys.any(|key| chosen.iter().any(|chosen| chosen.as_bytes() == display_key(&key)))
 }
 
 fn run(
@@ -313,10 +339,42 @@ pub fn exit_of(report: &StepReport) -> Exit {
     }
 }
 
+/// Why something is not brought back, and what does it.
+fn sentence(snapshot: &Snapshot, left: &Left) -> String {
+    let name = output::sentence(&left.name);
+    let id = &snapshot.id.to_hex()[..8];
+    match left.why {
+        Why::NoCommand => {
+            format!(
+                "{name} has no restore command: bring it back with --source {name} --to-command"
+            )
+        }
+        Why::NotSaved => {
+            let reason =
+                left.reason.as_ref().map(|reason| format!(": {}", output::sentence(reason)));
+            let reason = reason.unwrap_or_default();
+            format!("{name} failed or was not saved whole when snapshot {id} was taken{reason}")
+        }
+        Why::NoSource => format!(
+            "{name} is in snapshot {id} and in no source of the profile: \
+             `esker restore {id} --source {name} DIRECTORY` brings it back"
+        ),
+    }
+}
+
 pub fn tell(
     context: &Context,
     snapshot: &Snapshot,
     reports: &[StepReport],
+) -> std::result::Result<(), Stop> {
+    tell_with(context, snapshot, reports, (&[], false))
+}
+
+fn tell_with(
+    context: &Context,
+    snapshot: &Snapshot,
+    reports: &[StepReport],
+    (left, is_part): (&[Left], bool),
 ) -> std::result::Result<(), Stop> {
     let mut output = Output::new();
     for StepReport { name, outcome, milliseconds } in reports {
@@ -352,8 +410,18 @@ pub fn tell(
             None => talk(&format!("esker: {name}: {word}")),
         }
     }
+    for Left { name, reason, .. } in left.iter().filter(|_| context.json()) {
+        output.json("step", step_json(name, "left", 0, reason.clone(), 0))?;
+    }
     output.finish()?;
-    context.say(&format!("{}: {}", of(snapshot), verdict(reports)));
+    let is_back = left.is_empty() && reports.iter().all(|report| exit_of(report) == Exit::Ok);
+    let verdict = match (is_back, is_part) {
+        (true, true) => "what was named is back".to_owned(),
+        (true, false) => all_is_back(snapshot),
+        (false, true) => "not all that was named is back".to_owned(),
+        (false, false) => "not all of it is back".to_owned(),
+    };
+    context.say(&format!("{}: {verdict}", of(snapshot)));
     Ok(())
 }
 
@@ -361,9 +429,14 @@ fn step_json(name: &str, word: &str, bytes: u64, reason: Option<String>, ms: u64
     json!({ "name": name, "outcome": word.replace(' ', "_"), "bytes": bytes, "reason": reason, "milliseconds": ms })
 }
 
-fn verdict(reports: &[StepReport]) -> &'static str {
-    match reports.iter().map(exit_of).all(|exit| exit == Exit::Ok) {
-        true => "all of it is back",
-        false => "not all of it is back",
+/// A standby goes on without what was not saved.
+fn all_is_back(snapshot: &Snapshot) -> String {
+    let lacks = |source: &&manifest::Source| source.outcome != manifest::Outcome::Complete;
+    match snapshot.manifest.sources.iter().filter(lacks).count() as u64 {
+        0 => "all of it is back".to_owned(),
+        lacking => format!(
+            "all that it has is back; not saved whole when it was taken: {}",
+            output::counted(lacking, "source")
+        ),
     }
 }

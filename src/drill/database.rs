@@ -16,13 +16,15 @@ use crate::progress::Progress;
 use crate::repository::snapshots::Snapshot;
 use crate::repository::{Error, ErrorKind, Repository, Result};
 use crate::restore::{Overwrite, RestoreOptions, RestoreOutcome, dump, restore};
-use crate::run::sources::name_of;
 use crate::source::Surroundings;
 use crate::source::preset::fingerprint::MAX_FINGERPRINT;
 use crate::source::preset::{FINGERPRINT, Fingerprint, PresetSource, compare_fingerprint};
-use crate::wayback::command::Command;
-use crate::wayback::profile::steps_of_profile;
+use crate::wayback::command::{Command, Patience};
+use crate::wayback::profile::{kind_of, patience, steps_of_profile, stored_name};
 use crate::wayback::{self, Outcome, Step, What, source_names};
+
+/// How many databases are named that were not compared.
+const SHOWN_DATABASES: usize = 10;
 
 /// Whose sources are loaded.
 pub struct Loading<'a> {
@@ -46,11 +48,12 @@ impl Loading<'_> {
         let mut commands = self.options.commands.clone();
         for name in &names {
             let source = settings.iter().flat_map(|settings| &settings.sources);
-            let source = source.into_iter().find(|source| name_of_stream(source) == *name);
+            let source = source.into_iter().find(|source| stored_name(source) == *name);
             let preset = source.and_then(|source| Some((source, source.preset.as_ref()?)));
             if let Some(command) = commands.remove(name) {
                 let key = name.clone().into_bytes();
-                self.command(snapshot, name, key, &command.words(), report)?;
+                let limits = source.map(patience).unwrap_or_default();
+                self.command(snapshot, name, key, (&command.words(), limits), report)?;
             } else if let (Some((source, preset)), true) = (preset, self.options.databases) {
                 self.preset(snapshot, name, source, preset, report)?;
             } else if preset.is_some() {
@@ -67,7 +70,8 @@ impl Loading<'_> {
         for (name, command) in commands {
             if paths.iter().any(|path| path == name.as_bytes()) {
                 let key = key_of_path(name.as_bytes());
-                self.command(snapshot, &name, key, &command.words(), report)?;
+                let words = command.words();
+                self.command(snapshot, &name, key, (&words, Patience::default()), report)?;
             }
         }
         Ok(())
@@ -79,11 +83,12 @@ impl Loading<'_> {
         snapshot: &Snapshot,
         name: &str,
         key: Vec<u8>,
-        words: &[String],
+        (words, limits): (&[String], Patience),
         report: &mut DrillReport,
     ) -> Result<()> {
         let words = words.iter().map(OsString::from).collect();
-        let command = Command { words, prints_aside: true, ..Command::default() };
+        let limits = Some(limits);
+        let command = Command { words, prints_aside: true, limits, ..Command::default() };
         let what = What::Command { key, command };
         let step = Step { name: name.to_owned(), snapshot, what };
         if self.steps(snapshot, name, &[step], report)? {
@@ -318,6 +323,7 @@ impl Loading<'_> {
         let differences = compare_fingerprint(&stored, &self.as_stored(found));
         if differences.is_empty() {
             report.loaded.insert(name.to_owned());
+            report.not_covered.extend(not_compared(name, &stored));
         }
         if let Some((first, more)) = differences.split_first() {
             let more = match more.len() {
@@ -344,26 +350,47 @@ impl Loading<'_> {
     }
 }
 
-/// A preset without a name is called after its kind.
-fn name_of_stream(source: &Source) -> String {
-    match (&source.name, &source.preset) {
-        (None, Some(preset)) => kind_of(preset).to_owned(),
-        _ => name_of(source),
-    }
-}
-
-fn kind_of(preset: &Preset) -> &'static str {
-    match preset {
-        Preset::Postgresql(_) => "postgresql",
-        Preset::Mariadb(_) => "mariadb",
-        Preset::Sqlite(_) => "sqlite",
-        Preset::Redis(_) => "redis",
-        Preset::Elasticsearch(_) => "elasticsearch",
-        Preset::Ndb(_) => "ndb",
-    }
+/// Databases whose dump was told to leave things out: what they should have is not known.
+fn not_compared(name: &str, stored: &Fingerprint) -> Option<String> {
+    let unknown = stored.databases.iter().filter(|(_, database)| database.tables.is_none());
+    let mut unknown: Vec<&str> = unknown.map(|(name, _)| name.as_str()).collect();
+    let more = unknown.len().saturating_sub(SHOWN_DATABASES);
+    unknown.truncate(SHOWN_DATABASES);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    (!unknown.is_empty()).then(|| {
+        let unknown = unknown.join(", ");
+        format!(
+            "source {name} was loaded, and not compared: {unknown}{more}: rows are not counted of a dump with `arguments`"
+        )
+    })
 }
 
 /// Whether an error says something of the backup, and not that the drill has to end.
 fn matters(error: &Error) -> bool {
     matches!(error.kind, ErrorKind::Damage | ErrorKind::Failed | ErrorKind::Usage)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::preset::fingerprint::{Count, Database};
+
+    #[test]
+    fn a_database_without_counts_is_loaded_and_not_compared() {
+        let counted = Database {
+            tables: Some(BTreeMap::from([("orders".to_owned(), Count::Exact(3))])),
+            ..Database::default()
+        };
+        let of = |databases: &[(&str, &Database)]| Fingerprint {
+            kind: "postgresql".into(),
+            databases: databases
+                .iter()
+                .map(|(name, database)| ((*name).to_owned(), (*database).clone()))
+                .collect(),
+        };
+        assert_eq!(not_compared("pg", &of(&[("shop", &counted)])), None);
+        let told = not_compared("pg", &of(&[("shop", &counted), ("wiki", &Database::default())]));
+        let told = told.unwrap();
+        assert!(told.contains("source pg was loaded, and not compared: wiki:"), "{told}");
+    }
 }

@@ -44,7 +44,7 @@ use std::path::PathBuf;
 
 pub use self::delete::{DeletePlan, Deletion, plan_delete};
 pub use self::dump::{archive, dump};
-pub use self::present::{Present, present};
+pub use self::present::{Present, present, present_with_second};
 pub use self::report::{Parent, RestoreOutcome, RestoreReport};
 pub use self::scope::Selection;
 pub use self::second::{counterpart, restore_with_second};
@@ -57,7 +57,7 @@ use crate::files::{Owners, Rules, Target};
 use crate::format::entry::EntryKind;
 use crate::progress::{Event, Progress};
 use crate::repository::snapshots::Snapshot;
-use crate::repository::{Error, Repository, Result};
+use crate::repository::{Error, ErrorKind, Repository, Result};
 
 /// What happens to what is there already. Directories are always merged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -117,11 +117,23 @@ impl RestoreOptions {
 
 /// Writes a snapshot, or a part of it, beneath a directory. An error means that
 /// the restore could not begin or had to end; whatever concerns single files is
-/// in the report.
+/// in the report. What is to be deleted goes only once all data was seen to be there.
 pub fn restore(
     repository: &Repository,
     snapshot: &Snapshot,
     options: &RestoreOptions,
+    progress: &dyn Progress,
+) -> Result<RestoreReport> {
+    let see = || present(repository, snapshot, options.selection(), progress);
+    restore_seen(repository, snapshot, options, &see, progress)
+}
+
+/// The same; `see` fails if data is missing, and is asked before anything is deleted.
+fn restore_seen(
+    repository: &Repository,
+    snapshot: &Snapshot,
+    options: &RestoreOptions,
+    see: &dyn Fn() -> Result<Present>,
     progress: &dyn Progress,
 ) -> Result<RestoreReport> {
     repository.keyring().require_read()?;
@@ -144,6 +156,9 @@ pub fn restore(
         }
         return Err(error);
     }
+    if !deletion.deletions.is_empty() && !options.dry_run {
+        see().map_err(nothing_deleted)?;
+    }
     delete::execute(&context, &deletion)?;
     progress.event(Event::Stage("restoring"));
     Pool::run(&context, |pool| Planner::new(&context, pool, &scope, !was_there).run(chosen()))?;
@@ -161,6 +176,17 @@ pub fn set_parents(options: &RestoreOptions, parents: &[Parent]) {
     for Parent { path, metadata } in parents {
         let _ = target.set_metadata(path, EntryKind::Directory, metadata, options.owners);
     }
+}
+
+fn nothing_deleted(error: Error) -> Error {
+    let message = match error.kind {
+        ErrorKind::Damage => format!(
+            "{}; nothing was deleted or written: without --delete what there is comes back",
+            error.message
+        ),
+        _ => error.message,
+    };
+    Error::new(error.kind, message)
 }
 
 fn open(options: &RestoreOptions) -> Result<Target> {

@@ -13,7 +13,7 @@ use crate::id::{ChunkId, PackId};
 use crate::progress::{Event, Progress};
 use crate::repository::index::{PackNumber, PackToc, Place};
 use crate::repository::snapshots::Snapshot;
-use crate::repository::{Error, Repository, Result};
+use crate::repository::{Error, ErrorKind, Repository, Result};
 
 /// What was seen to be there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,6 +32,48 @@ pub fn present(
     selection: Selection<'_>,
     progress: &dyn Progress,
 ) -> Result<Present> {
+    pass((repository, snapshot), selection, progress, &mut |_, error| Err(error))
+}
+
+/// The same where a second repository gives what the first one misses, file by file,
+/// as [`restore_with_second`](super::restore_with_second) takes it.
+pub fn present_with_second(
+    first: (&Repository, &Snapshot),
+    (second, same): (&Repository, &Snapshot),
+    selection: Selection<'_>,
+    progress: &dyn Progress,
+) -> Result<Present> {
+    second.keyring().require_read()?;
+    second.prepare_reading(progress)?;
+    let tree = second.private_part(same)?.tree;
+    let mut look = None;
+    let mut in_second = |entry: &Entry, error: Error| {
+        let Some(there) = second.find_entry(tree, &entry.key)? else { return Err(error) };
+        let look = match &mut look {
+            Some(look) => look,
+            none => none.insert(Look::new(second)?),
+        };
+        look.entry(&there).map_err(|other| if is_damage(&other) { error } else { other })
+    };
+    match pass(first, selection, progress, &mut in_second) {
+        // of a tree that cannot be read all must come from the second
+        Err(error) if is_damage(&error) => present(second, same, selection, progress)
+            .map_err(|other| if is_damage(&other) { error } else { other }),
+        other => other,
+    }
+}
+
+fn is_damage(error: &Error) -> bool {
+    error.kind == ErrorKind::Damage
+}
+
+/// One pass over the tree; `missing` says whether an entry that misses data is there all the same.
+fn pass(
+    (repository, snapshot): (&Repository, &Snapshot),
+    selection: Selection<'_>,
+    progress: &dyn Progress,
+    missing: &mut dyn FnMut(&Entry, Error) -> Result<()>,
+) -> Result<Present> {
     repository.keyring().require_read()?;
     progress.event(Event::Stage("seeing whether everything is there"));
     repository.prepare_reading(progress)?;
@@ -46,7 +88,10 @@ pub fn present(
         match step {
             Step::Damage(error) => return Err(error),
             Step::Entry { entry, only_on_the_way } => {
-                look.entry(&entry).map_err(|error| in_file(&entry, error))?;
+                match look.entry(&entry) {
+                    Err(error) if is_damage(&error) => missing(&entry, in_file(&entry, error))?,
+                    other => other.map_err(|error| in_file(&entry, error))?,
+                }
                 if entry.kind == EntryKind::File && !only_on_the_way {
                     present.files += 1;
                     present.bytes = present.bytes.saturating_add(entry.metadata.size);

@@ -3,7 +3,9 @@
 //!
 //! `format-spec/11-snapshots.md`, *Copied snapshots*.
 
-use super::{RestoreOptions, RestoreReport, restore};
+use std::cell::Cell;
+
+use super::{RestoreOptions, RestoreReport, present_with_second, restore_seen};
 use crate::format::manifest::CopiedFrom;
 use crate::progress::{Event, Progress};
 use crate::repository::snapshots::{Snapshot, State};
@@ -45,18 +47,25 @@ pub fn restore_with_second(
     options: &RestoreOptions,
     progress: &dyn Progress,
 ) -> Result<RestoreReport> {
-    let before = match restore(first, snapshot, options, progress) {
+    let (of_first, of_second) = ((first, snapshot), (second, same));
+    let refused = Cell::new(false);
+    let see = || {
+        let seen = present_with_second(of_first, of_second, options.selection(), progress);
+        refused.set(seen.is_err());
+        seen
+    };
+    let before = match restore_seen(first, snapshot, options, &see, progress) {
         Ok(report) if report.damaged_count == 0 || options.dry_run => return Ok(report),
         Ok(report) => report,
         // nothing of it can be read there
-        Err(error) if error.kind == ErrorKind::Damage => {
+        Err(error) if error.kind == ErrorKind::Damage && !refused.get() => {
             progress.event(Event::Warning(&error.message));
             RestoreReport::default()
         }
         Err(error) => return Err(error),
     };
     progress.event(Event::Stage("taking the rest from the second repository"));
-    let after = restore(second, same, options, progress)?;
+    let after = restore_seen(second, same, options, &see, progress)?;
     Ok(together(&before, after))
 }
 

@@ -1,18 +1,15 @@
 //! The steps that bring a snapshot to the standby: those of its profile, led elsewhere
 //! where the standby says so, and never over what it keeps.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::keep::Keep;
 use crate::config::profile::{ProfileSettings, Source, Standby};
-use crate::format::entry::display_key;
 use crate::repository::snapshots::Snapshot;
 use crate::repository::{Error, Repository, Result};
-use crate::run::sources::name_of;
 use crate::source::Surroundings;
-use crate::wayback::profile::steps_of_profile;
-use crate::wayback::{self, Step, WayBack, What};
+use crate::wayback::profile::{steps_of_profile, stored_name};
+use crate::wayback::{self, WayBack, What, Why};
 
 /// Who says how sources are put back.
 pub struct Profiles<'a> {
@@ -28,7 +25,7 @@ impl Profiles<'_> {
         let travelled = self.travelled.map(|settings| settings.sources.clone());
         let mut sources = travelled.unwrap_or_default();
         for own in &self.own.sources {
-            let same = sources.iter_mut().find(|source| name_of(source) == name_of(own));
+            let same = sources.iter_mut().find(|source| stored_name(source) == stored_name(own));
             match same {
                 Some(source) => *source = own.clone(),
                 None => sources.push(own.clone()),
@@ -59,8 +56,15 @@ pub fn way_back<'a>(
         }
     };
     if let Some(wanted) = &standby.sources {
-        only(&mut way_back, wanted, snapshot)?;
+        if let Some(missing) = way_back.only(wanted).first() {
+            let id = &snapshot.id.to_hex()[..8];
+            let message = format!("snapshot {id} has no source {missing}: nothing was touched");
+            return Err(Error::failed(message));
+        }
     }
+    // A complete snapshot may lack what is not required. There is nothing of it that could be brought here, and what the
+    // standby has of it stays: to wait for it would keep the standby behind with all the rest.
+    way_back.left.retain(|left| left.why != Why::NotSaved);
     for step in &mut way_back.steps {
         if let What::Files(options) = &mut step.what {
             let key = options.path.as_deref();
@@ -70,34 +74,4 @@ pub fn way_back<'a>(
         }
     }
     Ok(way_back)
-}
-
-/// Leaves only the sources that are wanted: by name, or by the path that is saved.
-fn only(way_back: &mut WayBack<'_>, wanted: &[String], snapshot: &Snapshot) -> Result<()> {
-    let mut found: BTreeSet<String> = BTreeSet::new();
-    let mut is_wanted = |name: &str| {
-        let is_wanted = wanted.iter().any(|wanted| wanted == name);
-        if is_wanted {
-            found.insert(name.to_owned());
-        }
-        is_wanted
-    };
-    way_back.left.retain(|name| is_wanted(name));
-    way_back.steps.retain_mut(|step: &mut Step<'_>| {
-        if is_wanted(&step.name) {
-            return true;
-        }
-        let What::Files(options) = &mut step.what else { return false };
-        options.sources.retain(|key| is_wanted(&String::from_utf8_lossy(&display_key(key))));
-        !options.sources.is_empty()
-    });
-    match wanted.iter().find(|name| !found.contains(*name)) {
-        None => Ok(()),
-        Some(missing) => {
-            let id = &snapshot.id.to_hex()[..8];
-            Err(Error::failed(format!(
-                "snapshot {id} has no source {missing}: nothing was touched"
-            )))
-        }
-    }
 }

@@ -14,7 +14,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStderr, ChildStdin, ExitStatus, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
@@ -24,7 +24,7 @@ use zeroize::Zeroizing;
 use crate::progress::{Event, Progress};
 use crate::repository::{Error, Result};
 use crate::source::preset::CommandStep;
-use crate::source::process::look_up;
+use crate::source::process::{Deadline, Limits, look_up};
 
 /// How often interruptions, and commands that stopped, are looked for.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -48,6 +48,25 @@ pub struct Command {
     /// What it reads before the stream, and after it.
     pub before: Zeroizing<Vec<u8>>,
     pub after: Zeroizing<Vec<u8>>,
+    /// How long it may take; as long as it likes without.
+    pub limits: Option<Patience>,
+}
+
+/// How long a command may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    /// From beginning to end.
+    pub total: Option<Duration>,
+    /// Without taking a byte, saying something, or ending.
+    pub idle: Duration,
+}
+
+impl Default for Patience {
+    /// As dumps have it.
+    fn default() -> Patience {
+        let Limits { total, idle } = Limits::default();
+        Patience { total, idle }
+    }
 }
 
 impl Command {
@@ -92,6 +111,7 @@ impl From<CommandStep> for Command {
             prints_aside: true,
             before: step.before,
             after: step.after,
+            limits: None,
         }
     }
 }
@@ -135,6 +155,10 @@ pub fn feed(
             fed.kill();
             Err(fed.error("was stopped: it has no terminal to ask at, so give it what it asks for by its environment or a file"))
         }
+        (Some(End::Late(message)), _) => {
+            let message = message.clone();
+            Err(fed.ended_for(&message))
+        }
         (None, Err(error)) => {
             fed.kill();
             Err(error)
@@ -143,12 +167,14 @@ pub fn feed(
 }
 
 /// Why a command is given nothing more.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 enum End {
     /// It closed its input, or ended.
     TookNoMore,
     /// It was stopped, as who asks at a terminal that is not his is.
     Stopped,
+    /// Its time is over, as this says.
+    Late(String),
 }
 
 struct Fed<'a> {
@@ -161,6 +187,7 @@ struct Fed<'a> {
     said: Said,
     end: Option<End>,
     bytes: u64,
+    deadline: Deadline,
 }
 
 impl<'a> Fed<'a> {
@@ -198,6 +225,9 @@ impl<'a> Fed<'a> {
             said,
             end: None,
             bytes: 0,
+            deadline: command.limits.map_or_else(Deadline::default, |limits| {
+                Limits { total: limits.total, idle: limits.idle }.begin()
+            }),
         };
         let ready =
             guard.unwrap_or_else(|| Err(io::ErrorKind::BrokenPipe.into())).and_then(|guard| {
@@ -237,6 +267,7 @@ impl<'a> Fed<'a> {
 
     fn close_and_wait(&mut self) -> Result<ExitStatus> {
         self.input = None;
+        let mut heard = Instant::now();
         if let Some(guard) = self.guard.take() {
             guard.dismiss();
         }
@@ -258,9 +289,37 @@ impl<'a> Fed<'a> {
                 self.kill();
                 return Err(self.error("was stopped: it has no terminal to ask at"));
             }
-            self.said.wait(None);
-            self.said.read(self.name, self.progress);
+            self.look(false, &mut heard);
+            if let Err(message) = self.in_time(heard) {
+                return Err(self.ended_for(&message));
+            }
         }
+    }
+
+    /// Waits for a moment, and hears what it says.
+    fn look(&mut self, has_more: bool, heard: &mut Instant) {
+        let input = self.input.as_ref().filter(|_| has_more).map(AsFd::as_fd);
+        self.said.wait(input);
+        if self.said.read(self.name, self.progress) {
+            *heard = Instant::now();
+        }
+    }
+
+    /// Whether it may go on; `heard` is when it last took or said something.
+    fn in_time(&self, heard: Instant) -> std::result::Result<(), String> {
+        self.deadline.check(&self.called)?;
+        self.deadline.check_silence(&self.called, heard)
+    }
+
+    /// Ends it because its time is over.
+    fn ended_for(&mut self, message: &str) -> Error {
+        self.kill();
+        Error::failed(format!("{}: {message}{}", self.name, self.last_words()))
+    }
+
+    fn last_words(&self) -> String {
+        let said = self.said.last.trim();
+        if said.is_empty() { String::new() } else { format!("; it said: {said}") }
     }
 
     /// Ends the command and all it started, then lets go of its input.
@@ -284,14 +343,14 @@ impl<'a> Fed<'a> {
     }
 
     fn error(&self, what: &str) -> Error {
-        let said = self.said.last.trim();
-        let said = if said.is_empty() { String::new() } else { format!("; it said: {said}") };
-        Error::failed(format!("{}: {} {what}{said}", self.name, self.called))
+        Error::failed(format!("{}: {} {what}{}", self.name, self.called, self.last_words()))
     }
 }
 
 impl Write for Fed<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        // until now it may have waited for us
+        let mut heard = Instant::now();
         loop {
             if self.progress.interrupted() {
                 return Err(io::Error::other("interrupted"));
@@ -311,11 +370,14 @@ impl Write for Fed<'_> {
                     return Err(error);
                 }
             }
-            self.said.wait(self.input.as_ref().map(AsFd::as_fd));
-            self.said.read(self.name, self.progress);
+            self.look(true, &mut heard);
             if self.is_stopped() {
                 self.end = Some(End::Stopped);
                 return Err(io::Error::other("the command was stopped"));
+            }
+            if let Err(message) = self.in_time(heard) {
+                self.end = Some(End::Late(message));
+                return Err(io::Error::other("the command took too long"));
             }
         }
     }
@@ -345,18 +407,23 @@ impl Said {
         let _ = poll(&mut fds, timeout.as_ref());
     }
 
-    /// Tells the lines that are there.
-    fn read(&mut self, name: &str, progress: &dyn Progress) {
+    /// Tells the lines that are there; whether anything was.
+    fn read(&mut self, name: &str, progress: &dyn Progress) -> bool {
         let mut buffer = [0; 8192];
+        let mut has_read = false;
         while let Some(pipe) = &mut self.pipe {
             match pipe.read(&mut buffer) {
                 Ok(0) => self.pipe = None,
-                Ok(length) => self.take(&buffer[..length], name, progress),
+                Ok(length) => {
+                    has_read = true;
+                    self.take(&buffer[..length], name, progress);
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(_) => self.pipe = None,
             }
         }
+        has_read
     }
 
     fn take(&mut self, bytes: &[u8], name: &str, progress: &dyn Progress) {

@@ -6,21 +6,25 @@
 //! |---|---|
 //! | `command` | a command that is fed a stream |
 //! | `commands` | restore commands, as they travel in a snapshot |
+//! | `left` | what nothing brings back, and why |
 //! | `profile` | the steps that a profile names, presets included |
 
 pub mod command;
 pub mod commands;
+mod left;
 pub mod profile;
 
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::path::Path;
 use std::time::Instant;
 
-use self::command::{Command, feed};
+use self::command::{Command, Patience, feed};
 use self::commands::{RestoreCommand, parse_all};
+pub use self::left::{Left, Why};
 use crate::format::content::Root;
-use crate::format::entry::key_of_path;
+use crate::format::entry::{display_key, key_of_path};
 use crate::progress::{Event, Progress};
 use crate::repository::snapshots::Snapshot;
 use crate::repository::{Error, Repository, Result};
@@ -195,8 +199,30 @@ pub type Variables = Vec<(OsString, OsString)>;
 #[derive(Debug)]
 pub struct WayBack<'a> {
     pub steps: Vec<Step<'a>>,
-    /// Sources that nothing brings back: streams without a restore command.
-    pub left: Vec<String>,
+    /// Sources of which nothing, or not all, is brought back.
+    pub left: Vec<Left>,
+}
+
+impl WayBack<'_> {
+    /// Leaves only sources that are wanted, by name or by the path that is saved. Returns
+    /// those that the snapshot does not have.
+    pub fn only(&mut self, wanted: &[String]) -> Vec<String> {
+        let mut missing: BTreeSet<&str> = wanted.iter().map(String::as_str).collect();
+        let mut is_wanted = |name: &str| {
+            missing.remove(name);
+            wanted.iter().any(|wanted| wanted == name)
+        };
+        self.left.retain(|left| is_wanted(&left.name));
+        self.steps.retain_mut(|step| {
+            if is_wanted(&step.name) {
+                return true;
+            }
+            let What::Files(options) = &mut step.what else { return false };
+            options.sources.retain(|key| is_wanted(&String::from_utf8_lossy(&display_key(key))));
+            !options.sources.is_empty()
+        });
+        missing.into_iter().map(str::to_owned).collect()
+    }
 }
 
 /// The steps that bring all of a snapshot back: paths to where they were beneath
@@ -251,14 +277,19 @@ pub fn steps<'a>(
             words: words.iter().map(OsString::from).collect(),
             environment: environment(source)?,
             prints_aside: true,
+            limits: Some(Patience::default()),
             ..Command::default()
         };
         let what = What::Command { key: restored.key(), command };
         steps.push(Step { name: source.clone(), snapshot, what });
     }
-    let mut left = source_names(repository, snapshot)?;
-    left.retain(|name| !commands.iter().any(|command| command.source == *name));
-    Ok(WayBack { steps, left })
+    let mut without = source_names(repository, snapshot)?;
+    without.retain(|name| !commands.iter().any(|command| command.source == *name));
+    let left = without.into_iter().map(|name| Left::new(name, Why::NoCommand)).collect();
+    let mut way_back = WayBack { steps, left };
+    let names: Vec<String> = commands.into_iter().map(|command| command.source).collect();
+    left::complete(repository, snapshot, &names, &mut way_back)?;
+    Ok(way_back)
 }
 
 fn has(repository: &Repository, tree: Root, key: &[u8]) -> Result<bool> {

@@ -115,6 +115,39 @@ fn a_damaged_tree_page_is_told_and_forbids_deletion() {
     assert_eq!(error.kind, ErrorKind::Damage);
 }
 
+/// What would go is kept while what should take its place is lost; what there is comes back all the same where nothing
+/// goes for it.
+#[test]
+fn nothing_is_deleted_when_data_is_missing() {
+    let fixture = saved();
+    let out = fixture.path("out");
+    fixture.restore(&fixture.options("out"));
+    fs::write(out.join("extra"), "x").unwrap();
+    fs::remove_file(out.join("f00")).unwrap();
+    let packs = fixture.packs(1);
+    let bytes = fs::read(&packs[0]).unwrap();
+    fs::remove_file(&packs[0]).unwrap();
+    let repository = fixture.open();
+    let snapshot = fixture.newest(&repository);
+    let options = RestoreOptions { delete: true, ..fixture.options("out") };
+    let error = restore(&repository, &snapshot, &options, &Silent).unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Damage);
+    assert!(error.message.contains("its data is missing"), "{}", error.message);
+    assert!(error.message.contains("nothing was deleted or written"), "{}", error.message);
+    assert!(out.join("extra").exists() && !out.join("f00").exists());
+
+    let report = fixture.restore(&fixture.options("out"));
+    assert_eq!((report.outcome(), report.deleted), (RestoreOutcome::Damage, 0));
+    assert!(out.join("extra").exists());
+    let new = RestoreOptions { delete: true, ..fixture.options("new") };
+    assert_eq!(fixture.restore(&new).outcome(), RestoreOutcome::Damage);
+    assert!(fixture.path("new").is_dir());
+
+    fs::write(&packs[0], bytes).unwrap();
+    let report = fixture.restore(&options);
+    assert_eq!((report.outcome(), report.deleted), (RestoreOutcome::Complete, 1));
+}
+
 #[test]
 fn a_dump_ends_where_the_damage_is() {
     let fixture = Fixture::new();

@@ -4,7 +4,7 @@
 Follows the public documentation of version 8.17 as far as backups need it: documents, indices that are open or closed,
 health, and snapshots in a repository of type fs. Errors have the documented form. What a snapshot holds lies in the
 repository's directory only, and a repository is read when it is registered; so a directory that was put back counts
-once it is registered anew. The files have the documented places, and contents of their own.
+once it is registered anew. Of several lists of snapshots in it the highest index-N is the one that counts. The files have the documented places, and contents of their own.
 
 https://www.elastic.co/guide/en/elasticsearch/reference/8.17/snapshot-restore-apis.html
 """
@@ -113,11 +113,11 @@ def place_of(name, definition):
 def register(name, definition):
     place = place_of(name, definition)
     os.makedirs(place, exist_ok=True)
-    latest = os.path.join(place, "index.latest")
+    generations = [int(name[6:]) for name in os.listdir(place) if name.startswith("index-") and name[6:].isdigit()]
     content = {"generation": -1, "snapshots": []}
-    if os.path.exists(latest):
-        with open(latest, "rb") as file:
-            generation = int.from_bytes(file.read(8), "big")
+    if generations:
+        # not what index.latest names: that is for readers that cannot list
+        generation = max(generations)
         content = {"generation": generation, "snapshots": read(os.path.join(place, f"index-{generation}"))["snapshots"]}
     DEFINITIONS[name] = {"type": definition["type"], "settings": definition["settings"]}
     CONTENTS[name] = content
@@ -143,8 +143,14 @@ def snapshot_of(repository, name):
     raise Refused(404, "snapshot_missing_exception", f"[{repository}:{name}] is missing")
 
 
-def begin_snapshot(repository, name, wanted):
+def writable(repository):
     location(repository)
+    if DEFINITIONS[repository]["settings"].get("readonly") in (True, "true"):
+        raise Refused(500, "repository_exception", f"[{repository}] cannot be changed: repository is readonly")
+
+
+def begin_snapshot(repository, name, wanted):
+    writable(repository)
     snapshots = CONTENTS[repository]["snapshots"]
     if any(snapshot["snapshot"] == name for snapshot in snapshots):
         reason = f"[{repository}:{name}] Invalid snapshot name [{name}], snapshot with the same name already exists"
@@ -200,6 +206,7 @@ def take_snapshot(repository, snapshot, frozen):
 
 
 def delete_snapshot(repository, name):
+    writable(repository)
     snapshot = snapshot_of(repository, name)
     place, mark = location(repository), f"snap-{snapshot['uuid']}.dat"
     CONTENTS[repository]["snapshots"].remove(snapshot)

@@ -50,10 +50,60 @@ fn a_snapshot_is_waited_for_saved_and_restored_in_the_right_order() {
     restore(&preset(&lines), &memory).unwrap();
     let done = server.server.lock().unwrap().done.clone();
     let order: Vec<&str> = done.iter().map(|request| request.rsplit('/').next().unwrap()).collect();
-    assert_eq!(order, ["backups", "_close", "_restore"], "{done:?}");
+    let ours = order[0];
+    assert!(ours.starts_with("esker-restore-"), "{done:?}");
+    // the repository was gone, too: the next backup finds it
+    assert_eq!(order, [ours, "_close", "_restore", ours, "backups"], "{done:?}");
+    assert!(server.server.lock().unwrap().registered);
+    assert_eq!(left_over(&directory.path().join("es")), [""; 0]);
     let found = preset(&lines).fingerprint(&|| false).unwrap().unwrap();
     assert_eq!(compare_fingerprint(&stored, &found), [""; 0]);
     assert_eq!(server.server.lock().unwrap().unhealthy, 0);
+}
+
+/// What ways back made for themselves in the repository's directory.
+fn left_over(files: &Path) -> Vec<String> {
+    names(files).into_iter().filter(|name| name.starts_with("esker-restore-")).collect()
+}
+
+fn names(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).unwrap();
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+/// The server's newest list of snapshots does not have it any more, and stays as it is.
+#[test]
+fn a_snapshot_that_the_server_dropped_comes_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let (server, lines) = start(directory.path());
+    // what is its own a server replaces itself
+    server.server.lock().unwrap().indices.remove(".internal");
+    let (first, outcome, _) = capture(&lines);
+    assert_eq!(outcome, Ok(()));
+    server.server.lock().unwrap().indices.insert("logs".into(), (20, true));
+    for _ in 0..4 {
+        assert_eq!(capture(&lines).1, Ok(()));
+    }
+    let files = directory.path().join("es");
+    // what an interrupted way back left is not saved, and goes
+    fs::create_dir_all(files.join("esker-restore-1/indices")).unwrap();
+    let (last, outcome, _) = capture(&lines);
+    assert_eq!(outcome, Ok(()));
+    assert!(last.entries.keys().all(|path| !path.contains("esker-restore")), "{:?}", last.entries);
+    let before = names(&files);
+    restore(&preset(&lines), &first).unwrap();
+    assert_eq!(server.server.lock().unwrap().indices["logs"], (10, true));
+    let after: Vec<String> =
+        before.into_iter().filter(|name| !name.starts_with("esker-restore-")).collect();
+    assert_eq!(names(&files), after);
+    assert_eq!(server.server.lock().unwrap().read_only.len(), 0);
+    // and the newest one after it
+    restore(&preset(&lines), &last).unwrap();
+    assert_eq!(server.server.lock().unwrap().indices["logs"], (20, true));
+    assert_eq!(capture(&lines).1, Ok(()));
 }
 
 #[test]
@@ -146,6 +196,8 @@ fn a_restore_that_fails_leaves_the_indices_open() {
     let message = restore(&preset(&lines), &memory).unwrap_err();
     assert!(message.contains("cannot restore"), "{message}");
     assert!(server.server.lock().unwrap().indices.values().all(|(_, open)| *open));
+    assert_eq!(left_over(&directory.path().join("es")), [""; 0]);
+    assert_eq!(server.server.lock().unwrap().read_only.len(), 0);
 
     server.server.lock().unwrap().done.clear();
     server.server.lock().unwrap().outcome = Outcome::Partial;

@@ -26,8 +26,10 @@ pub enum Outcome {
 #[derive(Default)]
 pub struct Server {
     pub directory: PathBuf,
-    /// Whether the repository is registered, and the generation of its files that the server knows.
+    /// Whether the repository is registered.
     pub registered: bool,
+    /// Repositories in its directory that are only read, by name, and where each lies.
+    pub read_only: BTreeMap<String, PathBuf>,
     /// Documents of each index, and whether it is open.
     pub indices: BTreeMap<String, (u64, bool)>,
     pub outcome: Outcome,
@@ -120,22 +122,42 @@ impl Server {
             self.done.push(format!("{method} {path}"));
         }
         match (method, parts.as_slice()) {
-            ("GET", ["_snapshot", "backups"]) if self.registered => (
-                200,
-                json!({ "backups": { "type": "fs", "settings": { "location": self.directory } } }),
-            ),
-            ("GET", ["_snapshot", _]) => (404, error("[missing] missing")),
-            ("PUT", ["_snapshot", "backups"]) => {
-                assert_eq!(
-                    (&body["type"], &body["settings"]["location"]),
-                    (&json!("fs"), &json!(self.directory))
-                );
-                self.registered = true;
+            ("GET", ["_snapshot", name]) => match self.place(name) {
+                Some(place) => {
+                    (200, json!({ *name: { "type": "fs", "settings": { "location": place } } }))
+                }
+                None => (404, error("[missing] missing")),
+            },
+            ("PUT", ["_snapshot", name]) => {
+                let settings = &body["settings"];
+                let location = PathBuf::from(settings["location"].as_str().unwrap());
+                assert_eq!(body["type"], "fs");
+                match *name {
+                    "backups" => {
+                        assert_eq!(
+                            (&location, &settings["readonly"]),
+                            (&self.directory, &Value::Null)
+                        );
+                        self.registered = true;
+                    }
+                    _ => {
+                        assert!(
+                            location.starts_with(&self.directory) && location != self.directory
+                        );
+                        assert_eq!(settings["readonly"], true);
+                        self.read_only.insert((*name).to_owned(), location);
+                    }
+                }
                 (200, json!({ "acknowledged": true }))
             }
-            ("DELETE", ["_snapshot", "backups"]) => {
-                self.registered = false;
-                (200, json!({ "acknowledged": true }))
+            ("DELETE", ["_snapshot", name]) => {
+                let known = self.place(name).is_some();
+                self.registered &= *name != "backups";
+                self.read_only.remove(*name);
+                match known {
+                    true => (200, json!({ "acknowledged": true })),
+                    false => (404, error("[missing] missing")),
+                }
             }
             ("PUT", ["_snapshot", "backups", name]) => {
                 self.write(name);
@@ -149,13 +171,15 @@ impl Server {
                     .collect();
                 (200, json!({ "snapshots": all }))
             }
-            ("GET", ["_snapshot", "backups", name]) => self.state(name),
+            ("GET", ["_snapshot", repository, name]) => self.state(repository, name),
             ("DELETE", ["_snapshot", "backups", name]) => {
                 fs::remove_file(self.directory.join(format!("snap-uuid-{name}.dat"))).unwrap();
                 self.generation(1);
                 (200, json!({ "acknowledged": true }))
             }
-            ("POST", ["_snapshot", "backups", name, "_restore"]) => self.restore(name, body),
+            ("POST", ["_snapshot", repository, name, "_restore"]) => {
+                self.restore(repository, name, body)
+            }
             ("POST", [_, "_refresh"]) => (200, json!({})),
             ("GET", ["_cat", "indices", ..]) => {
                 let row = |(name, (documents, open)): (&String, &(u64, bool))| {
@@ -180,11 +204,31 @@ impl Server {
         }
     }
 
+    /// Where a repository lies that is registered.
+    fn place(&self, repository: &str) -> Option<PathBuf> {
+        match repository {
+            "backups" => self.registered.then(|| self.directory.clone()),
+            _ => self.read_only.get(repository).cloned(),
+        }
+    }
+
+    /// The snapshots of a repository: those of the newest list of its directory, whatever else lies there.
+    fn listed(&self, repository: &str) -> Vec<String> {
+        let entries = fs::read_dir(self.place(repository).unwrap()).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let newest =
+            names.filter_map(|name| name.strip_prefix("index-")?.parse::<u64>().ok()).max();
+        let Some(newest) = newest else { return Vec::new() };
+        let list = self.place(repository).unwrap().join(format!("index-{newest}"));
+        serde_json::from_slice(&fs::read(list).unwrap()).unwrap()
+    }
+
     fn generation(&self, more: u64) {
         let file = self.directory.join("index.latest");
         let now = fs::read(&file).map_or(0, |bytes| u64::from_be_bytes(bytes.try_into().unwrap()));
         let _ = fs::remove_file(self.directory.join(format!("index-{now}")));
-        fs::write(self.directory.join(format!("index-{}", now + more)), "{}").unwrap();
+        let list = json!(self.names()).to_string();
+        fs::write(self.directory.join(format!("index-{}", now + more)), list).unwrap();
         fs::write(file, (now + more).to_be_bytes()).unwrap();
     }
 
@@ -217,14 +261,18 @@ impl Server {
         names
     }
 
-    fn content(&self, name: &str) -> Option<BTreeMap<String, u64>> {
-        let bytes = fs::read(self.directory.join(format!("snap-uuid-{name}.dat"))).ok()?;
+    fn content(&self, repository: &str, name: &str) -> Option<BTreeMap<String, u64>> {
+        let place = self.place(repository)?;
+        if !self.listed(repository).iter().any(|listed| listed == name) {
+            return None;
+        }
+        let bytes = fs::read(place.join(format!("snap-uuid-{name}.dat"))).ok()?;
         serde_json::from_slice(&bytes).ok()
     }
 
-    fn state(&mut self, name: &str) -> (u16, Value) {
-        let Some(content) = self.content(name).filter(|_| self.registered) else {
-            return (404, error(&format!("[backups:{name}] is missing")));
+    fn state(&mut self, repository: &str, name: &str) -> (u16, Value) {
+        let Some(content) = self.content(repository, name) else {
+            return (404, error(&format!("[{repository}:{name}] is missing")));
         };
         self.asked += 1;
         let state = match self.outcome {
@@ -248,11 +296,11 @@ impl Server {
         (200, json!({ "snapshots": [snapshot] }))
     }
 
-    fn restore(&mut self, name: &str, body: &Value) -> (u16, Value) {
+    fn restore(&mut self, repository: &str, name: &str, body: &Value) -> (u16, Value) {
         if self.refuse_restore {
             return (500, error("cannot restore"));
         }
-        let content = self.content(name).unwrap();
+        let content = self.content(repository, name).unwrap();
         for index in body["indices"].as_str().unwrap().split(',') {
             if self.indices.get(index).is_some_and(|(_, open)| *open) {
                 return (

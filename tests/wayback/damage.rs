@@ -5,7 +5,7 @@ use std::fs;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::home::{Home, noise};
+use super::home::{Home, assert_same, files, noise};
 
 /// Takes everything, and only then says so.
 const COMMITS: &str = "cat > got; touch committed";
@@ -48,6 +48,36 @@ fn the_file_that_misses_data_is_named() {
     let tree = format!("latest:{}", home.text("tree"));
     home.fails(20, &feed(&tree, "touch ran"), "tree/x/lost: its data is missing");
     assert!(!home.has("ran"));
+}
+
+/// Each repository lost something; together they have all, and only then something goes.
+#[test]
+fn a_second_repository_counts_before_anything_is_deleted() {
+    let home = Home::new();
+    home.write("tree/a", &noise(2 << 20));
+    home.ok(&["backup", "tree"]);
+    home.ok(&["-r", "other", "init", "--key-file", "other.key"]);
+    home.ok(&["copy", "--to", "other", "--to-key-file", "other.key"]);
+    home.ok(&["restore", "latest", "out"]);
+    let extra = format!("out{}", home.text("tree/extra"));
+    home.write(&extra, b"x");
+    fs::remove_file(home.path(&format!("out{}", home.text("tree/a")))).unwrap();
+    for pack in home.packs(1) {
+        fs::remove_file(pack).unwrap();
+    }
+    let alone = ["restore", "latest", "out", "--delete", "--yes"];
+    home.fails(20, &alone, "nothing was deleted or written");
+    assert!(home.has(&extra));
+    let second = ["--second", "other", "--second-key-file", "other.key"];
+    home.ok(&[&alone[..], &second].concat());
+    assert!(!home.has(&extra));
+    assert_same(&home.path("tree"), &home.path(&format!("out{}", home.text("tree"))));
+    home.write(&extra, b"x");
+    for pack in files(&home.path("other/packs")) {
+        fs::remove_file(pack).unwrap();
+    }
+    home.run(&[&alone[..], &second].concat());
+    assert!(home.has(&extra));
 }
 
 #[test]

@@ -35,7 +35,7 @@ restore = 'test ! -e {base}/fail && cat >{base}/first && echo first >>{base}/ord
 restore_order = 1
 "
     );
-    home.write(".config/esker/esker.toml", text.as_bytes());
+    home.write(CONFIGURATION, text.as_bytes());
     home.write("tree/a", b"of the tree");
     home.write("other/b", b"of the other");
     home.write("dumps/first", b"rows\n");
@@ -44,6 +44,7 @@ restore_order = 1
     home
 }
 
+const CONFIGURATION: &str = ".config/esker/esker.toml";
 const BACK: [&str; 5] = ["restore", "--profile", "web", "latest", "--yes"];
 
 #[test]
@@ -117,6 +118,119 @@ fn after_a_step_that_fails_none_follows() {
     assert_eq!(outcome("first")["outcome"], "failed");
     assert_eq!(outcome("second")["outcome"], "not_begun");
     assert!(!home.has("second"));
+}
+
+/// By its own command, and only that: also where the repository lost the others.
+#[test]
+fn one_source_comes_back_by_its_own_command() {
+    let home = machine();
+    let with = |more: &[&str]| [&BACK[..], more].concat();
+    home.fails(2, &[&BACK[..4], &["--source", "first"]].concat(), "say --yes");
+    assert!(!home.has("first"));
+    fs::remove_dir_all(home.path("tree")).unwrap();
+    let run = home.ok(&with(&["--source", "first"]));
+    assert!(run.err.contains("what was named is back"), "{}", run.err);
+    assert_eq!(fs::read(home.path("first")).unwrap(), b"rows\n");
+    assert_eq!(fs::read(home.path("order")).unwrap(), b"first\n");
+    assert!(!home.has("tree") && !home.has("second"));
+    // several, in their order, and a path alone of a source of two
+    fs::remove_file(home.path("order")).unwrap();
+    fs::remove_dir_all(home.path("other")).unwrap();
+    let tree = home.text("tree");
+    home.ok(&with(&["--source", "second", "--source", "first", "--source", &tree]));
+    assert_eq!(fs::read(home.path("order")).unwrap(), b"first\nsecond\n");
+    assert!(home.has("tree/a") && !home.has("other"));
+    home.fails(1, &with(&["--source", "third"]), "no complete snapshot matches");
+
+    // all of `second` is gone: nothing of it begins, and `first` does not need it
+    for pack in home.packs(1) {
+        fs::remove_file(pack).unwrap();
+    }
+    for name in ["first", "order", "second"] {
+        fs::remove_file(home.path(name)).unwrap();
+    }
+    home.fails(20, &with(&["--source", "second"]), "its data is missing");
+    assert!(!home.has("second") && !home.has("order"));
+    home.ok(&with(&["--source", "first"]));
+    assert!(home.has("first"));
+}
+
+/// What did not come along, and what no source of the profile brings back, is named: it is not all of it.
+#[test]
+fn what_stays_behind_is_named() {
+    let home = machine();
+    // a dump that ends half way and is not required, and a path and a stream that the profile does not know any more
+    let text = fs::read_to_string(home.path(CONFIGURATION)).unwrap();
+    let half = "[[profiles.web.sources]]\nname = 'half'\nrequired = false\ncommand = 'echo beginning; exit 1'\n";
+    let half = format!("{half}restore = 'cat >{}'\n", home.text("half"));
+    home.write(CONFIGURATION, format!("{text}{half}").as_bytes());
+    home.ok(&["run", "web"]);
+    let left = |words: &[&str]| {
+        let run = home.run(&[&["--json"], words].concat());
+        let steps = run.of_type("step").into_iter().filter(|step| step["outcome"] == "left");
+        let names = steps.map(|step| step["name"].as_str().unwrap().to_owned());
+        (run.code, names.collect::<Vec<_>>(), run.err)
+    };
+    let (code, names, said) = left(&BACK);
+    assert_eq!((code, names), (3, vec!["half".to_owned()]), "{said}");
+    assert!(said.contains("half failed"), "{said}");
+    let told = home.run(&BACK);
+    assert!(told.code == 3 && told.err.contains("not all of it is back"), "{}", told.err);
+    assert!(!home.has("half"));
+
+    let other = home.text("other");
+    let without = format!("{text}{half}").replace(&format!(", '{other}'"), "");
+    home.write(CONFIGURATION, without.replace("name = 'second'", "name = 'renamed'").as_bytes());
+    let (code, names, said) = left(&BACK);
+    assert_eq!((code, names), (3, ["half", &other, "second"].map(str::to_owned).into()), "{said}");
+    assert!(said.contains("second is in snapshot"), "{said}");
+    // each comes back as the sentence says
+    home.ok(&["restore", "latest", "--source", "second", "out"]);
+    assert_eq!(fs::read(home.path("out/second")).unwrap(), noise(2 << 20));
+}
+
+/// A snapshot that is partial, by its id.
+#[test]
+fn a_source_that_failed_is_not_back() {
+    let home = machine();
+    fs::remove_file(home.path("dumps/first")).unwrap();
+    assert_eq!(home.run(&["run", "web"]).code, 3);
+    let listed = home.ok(&["--json", "snapshots"]).of_type("snapshot");
+    let partial = listed.iter().find(|snapshot| snapshot["status"] == "partial").unwrap();
+    let id = partial["id"].as_str().unwrap();
+    fs::remove_dir_all(home.path("tree")).unwrap();
+    let run = home.run(&["restore", "--profile", "web", id, "--yes"]);
+    assert_eq!(run.code, 3, "{}", run.err);
+    assert!(run.err.contains("first failed") && !run.err.contains(": all of it"), "{}", run.err);
+    assert!(home.has("tree/a") && home.has("second") && !home.has("first"));
+}
+
+/// One that takes nothing more, and one that has all and does not end: both are over when the source's time is.
+#[test]
+fn a_restore_command_that_hangs_is_ended() {
+    let home = machine();
+    let text = fs::read_to_string(home.path(CONFIGURATION)).unwrap();
+    let hangs = |restore: &str, limit: &str, word: &str| {
+        let old = text.lines().find(|line| line.starts_with("restore = 'cat >")).unwrap();
+        let new = format!("restore = 'echo $$ >{}; {restore}'\n{limit}", home.text("pid"));
+        home.write(CONFIGURATION, text.replace(old, &new).as_bytes());
+        let run = home.run(&BACK);
+        assert_eq!(run.code, 1, "{}", run.err);
+        assert!(run.err.contains("second: failed") && run.err.contains(word), "{}", run.err);
+        let pid = fs::read_to_string(home.path("pid")).unwrap();
+        assert!(!fs::exists(format!("/proc/{}", pid.trim())).unwrap(), "it still runs");
+    };
+    for restore in ["head -c 10 >/dev/null; sleep 600", "cat >/dev/null; sleep 600"] {
+        hangs(restore, "timeout = '1s'", "took longer than the 1 s");
+        hangs(restore, "idle_timeout = '1s'", "gave no sign of life for 1 s");
+    }
+    // whoever goes on, however slowly, is not silent
+    let slow = "for n in 1 2 3 4 5; do sleep 0.4; echo $n >&2; done; cat";
+    let old = text.lines().find(|line| line.starts_with("restore = 'cat >")).unwrap();
+    let new = old.replace("'cat", &format!("'{slow}")) + "\nidle_timeout = '1s'";
+    home.write(CONFIGURATION, text.replace(old, &new).as_bytes());
+    home.ok(&BACK);
+    assert_eq!(fs::read(home.path("second")).unwrap(), noise(2 << 20));
 }
 
 /// What the last step lacks keeps the first one from beginning.

@@ -7,6 +7,7 @@ mod history;
 mod home;
 mod recover;
 mod sets;
+mod standby;
 mod streams;
 #[path = "../support/mod.rs"]
 mod support;

@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use super::home::Home;
+use super::home::{Home, noise};
 
 /// A repository and the profiles of two hosts, each of which adds its part of a set.
 fn two_hosts() -> Home {
@@ -77,6 +77,25 @@ fn a_set_is_whole_when_all_parts_are_and_comes_back_as_one() {
     }
     home.fails(2, &["restore", "n-1:/x", "other"], "as a whole");
     home.fails(2, &["ls", "n-1"], "one part of it");
+}
+
+/// The first part is not written when the last one has lost data; by its id it comes back alone.
+#[test]
+fn nothing_of_a_set_is_written_when_a_part_lost_data() {
+    let home = two_hosts();
+    home.write("first/file", &noise(300_000));
+    home.write("second/file", &noise(400_000)[300_000..]);
+    night(&home, "1", &["one"]);
+    let before = home.packs(1);
+    night(&home, "1", &["two"]);
+    for pack in home.packs(1).iter().filter(|pack| !before.contains(pack)) {
+        fs::remove_file(pack).unwrap();
+    }
+    home.fails(20, &["restore", "n-1", "out"], "nothing of the set was written");
+    assert!(!home.has("out"));
+    home.ok(&["restore", "--host", "one", "latest", "alone"]);
+    let path = format!("alone{}", home.text("first/file"));
+    assert_eq!(fs::read(home.path(&path)).unwrap(), noise(300_000));
 }
 
 #[test]

@@ -1,11 +1,15 @@
 //! Elasticsearch and OpenSearch, by their snapshot API: a snapshot is started, waited for and looked at; then the files
-//! of its repository, a directory, are saved. The way back puts the files there, and restores the snapshot from them.
+//! of its repository, a directory, are saved. The way back puts the files into a directory of their own within that one,
+//! restores the snapshot from there as from a repository that is only read, and takes both away again. The repository
+//! itself stays as it is: a server takes the newest list of snapshots that lies there for the one that counts, and an
+//! older one, put beside it, would not be looked at.
 //!
 //! <https://www.elastic.co/guide/en/elasticsearch/reference/8.17/snapshot-restore-apis.html>
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, chown};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -33,6 +37,8 @@ const SNAPSHOT: &str = "snapshot.json";
 const FILES: &str = "repository";
 /// Snapshots of ours that stay in the server's repository: the next one builds on them.
 const KEPT: usize = 3;
+/// What the directory of a way back, and the repository in it, are called; a number follows.
+const RETURNING: &str = "esker-restore-";
 /// How often is asked.
 const SOON: Duration = Duration::from_millis(200);
 const LATER: Duration = Duration::from_secs(5);
@@ -265,20 +271,24 @@ impl Elasticsearch {
 
     /// The files first, then the snapshot from them.
     pub fn restore_steps(&self, caller: &Caller) -> Vec<RestoreStep> {
-        let place = RestoreStep::Place { from: FILES.into(), to: self.settings.path.clone() };
+        let name = format!("{RETURNING}{}", jiff::Timestamp::now().as_millisecond());
+        let place = RestoreStep::Place { from: FILES.into(), to: self.settings.path.join(&name) };
         let (preset, limit) = (self.clone(), caller.limits.total.unwrap_or(RETURN));
-        let call = move |file: &[u8], over: &dyn Fn() -> bool| preset.restore(file, limit, over);
+        let call =
+            move |file: &[u8], over: &dyn Fn() -> bool| preset.restore(file, &name, limit, over);
         let call = CallStep {
             path: SNAPSHOT.into(),
-            what: format!("restore indices from repository {}", self.settings.repository),
+            what: format!("restore indices of repository {}", self.settings.repository),
             call: Box::new(call),
         };
         vec![place, RestoreStep::Call(call)]
     }
 
+    /// Restores from the files in the directory `name`.
     fn restore(
         &self,
         file: &[u8],
+        name: &str,
         limit: Duration,
         over: &dyn Fn() -> bool,
     ) -> std::result::Result<(), String> {
@@ -286,44 +296,106 @@ impl Elasticsearch {
             serde_json::from_slice(file).map_err(|error| format!("{SNAPSHOT}: {error}"))?;
         let api = self.api()?;
         let repository = self.settings.repository.as_str();
-        self.register(&api, &taken)?;
-        // nothing is closed before the server has seen the snapshot
-        let snapshot = state(&api, repository, &taken.snapshot)?;
-        if snapshot["state"] != "SUCCESS" {
-            return Err(format!(
-                "snapshot {} is {} and not whole",
-                taken.snapshot, snapshot["state"]
-            ));
+        let known = api.call("GET", &["_snapshot", repository], "", None)?;
+        let is_new = known.status == 404;
+        let definition = match is_new {
+            true => taken.definition.clone(),
+            false => known.good("snapshot repository")?[repository].clone(),
+        };
+        self.let_in(name);
+        let outcome = register_returning(&api, &definition, name)
+            .and_then(|()| restore_from(&api, name, &taken, limit, over));
+        self.clear(&api);
+        outcome?;
+        match is_new {
+            true => register(&api, repository, &definition["type"], &definition["settings"])
+                .map_err(|message| format!("the indices are back, but not their {message}")),
+            false => Ok(()),
         }
-        let closed = close(&api, &taken.indices)?;
-        let outcome = bring_back(&api, repository, &taken, limit, over);
-        if outcome.is_err() {
-            for index in &closed {
-                // one that is being restored cannot be opened, and need not
-                let _ = api.call("POST", &[index, "_open"], "", None);
-            }
-        }
-        outcome
     }
 
-    /// Makes the server read the directory anew: it remembers what a repository held.
-    fn register(&self, api: &Api, taken: &Taken) -> std::result::Result<(), String> {
-        let repository = self.settings.repository.as_str();
-        let known = api.call("GET", &["_snapshot", repository], "", None)?;
-        let definition = match known.status {
-            404 => taken.definition.clone(),
-            _ => {
-                let definition = known.good("snapshot repository")?[repository].clone();
-                let removed = api.call("DELETE", &["_snapshot", repository], "", None)?;
-                removed.good("snapshot repository")?;
-                definition
-            }
+    /// Where there was no directory for the repository, one was made that nobody else may enter: it becomes the server's,
+    /// as the files in it are.
+    fn let_in(&self, name: &str) {
+        let path = &self.settings.path;
+        let (Ok(made), Ok(like)) = (fs::metadata(path), fs::metadata(path.join(name))) else {
+            return;
         };
-        let body = json!({ "type": definition["type"], "settings": definition["settings"] });
-        api.call("PUT", &["_snapshot", repository], "", Some(body))?
-            .good(&format!("snapshot repository {repository}"))
-            .map(drop)
+        let is_ours = made.uid() == rustix::process::geteuid().as_raw();
+        if is_ours && made.mode() & 0o7777 == 0o700 && !path.join("index.latest").exists() {
+            // what is not allowed is seen when the server reads
+            let _ = fs::set_permissions(path, like.permissions());
+            let _ = chown(path, Some(like.uid()), Some(like.gid()));
+        }
     }
+
+    /// Takes away what the way back needed, also that of one which was interrupted; but not what the server still reads.
+    fn clear(&self, api: &Api) {
+        for entry in fs::read_dir(&self.settings.path).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let Some(name) = name.to_str().filter(|name| is_returning(name)) else { continue };
+            let removed = api.call("DELETE", &["_snapshot", name], "", None);
+            if removed.is_ok_and(|answer| answer.is_good() || answer.status == 404) {
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
+    }
+}
+
+/// Whether something is what a way back made for itself.
+fn is_returning(name: &str) -> bool {
+    name.strip_prefix(RETURNING)
+        .is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit()))
+}
+
+fn register(
+    api: &Api,
+    name: &str,
+    kind: &Value,
+    settings: &Value,
+) -> std::result::Result<(), String> {
+    let body = json!({ "type": kind, "settings": settings });
+    api.call("PUT", &["_snapshot", name], "", Some(body))?
+        .good(&format!("snapshot repository {name}"))
+        .map(drop)
+}
+
+/// Lets the server read the directory `name` in that of the repository which is defined so.
+fn register_returning(
+    api: &Api,
+    definition: &Value,
+    name: &str,
+) -> std::result::Result<(), String> {
+    let mut settings = definition["settings"].clone();
+    let Some(location) = settings["location"].as_str().map(str::to_owned) else {
+        return Err("the snapshot repository has no location: it is no directory".into());
+    };
+    settings["location"] = json!(format!("{}/{name}", location.trim_end_matches('/')));
+    settings["readonly"] = json!(true);
+    register(api, name, &definition["type"], &settings)
+}
+
+fn restore_from(
+    api: &Api,
+    repository: &str,
+    taken: &Taken,
+    limit: Duration,
+    over: &dyn Fn() -> bool,
+) -> std::result::Result<(), String> {
+    // nothing is closed before the server has seen the snapshot
+    let snapshot = state(api, repository, &taken.snapshot)?;
+    if snapshot["state"] != "SUCCESS" {
+        return Err(format!("snapshot {} is {} and not whole", taken.snapshot, snapshot["state"]));
+    }
+    let closed = close(api, &taken.indices)?;
+    let outcome = bring_back(api, repository, taken, limit, over);
+    if outcome.is_err() {
+        for index in &closed {
+            // one that is being restored cannot be opened, and need not
+            let _ = api.call("POST", &[index, "_open"], "", None);
+        }
+    }
+    outcome
 }
 
 /// The directory of a repository, entry by entry.
@@ -357,6 +429,9 @@ impl Walk<'_> {
             }
             self.caller.deadline.check("reading the repository")?;
             let name = entry.file_name().unwrap_or_default();
+            if path == FILES.as_bytes() && name.to_str().is_some_and(is_returning) {
+                continue;
+            }
             let path = [path, b"/", name.as_bytes()].concat();
             let metadata = fs::symlink_metadata(&entry).map_err(|error| wrong(&entry, error))?;
             if metadata.is_dir() {
