@@ -22,11 +22,6 @@ use crate::standby::{self, State};
 use crate::status::{Group, Overview, Status, is_ahead};
 use crate::suspicion::{Thresholds, judge_newest_until};
 
-/// What the record of a run of a backup profile says that it is of.
-pub fn run_of(host: &str, profile: &str) -> String {
-    format!("run of {host}/{profile}")
-}
-
 /// What is amiss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Lack {

@@ -44,6 +44,7 @@ impl Prepared {
             own.filter(|(path, _)| !around.paths.contains(path)).unzip();
         self.names.splice(..0, names);
         self.options.paths = paths;
+        self.options.of_roots.retain(|(path, _)| !around.paths.contains(path));
         let stream = failing(&around.source, around.required, reason);
         self.names.push(stream.name.clone());
         self.streams.push(stream);
