@@ -53,18 +53,6 @@ impl Done {
 
     pub fn done(&mut self, step: &str, repository: &str, now: u64) -> Result<()> {
         self.times.steps.insert(key(step, repository), now);
-        self.write()
-    }
-
-    /// As if a step had never been done.
-    pub fn forget(&mut self, step: &str, repository: &str) -> Result<()> {
-        match self.times.steps.remove(&key(step, repository)) {
-            Some(_) => self.write(),
-            None => Ok(()),
-        }
-    }
-
-    fn write(&self) -> Result<()> {
         let bytes = serde_json::to_vec(&self.times).unwrap_or_default();
         write_private(&self.file, &bytes)
     }

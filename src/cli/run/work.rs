@@ -20,13 +20,17 @@ use crate::notify::LastGood;
 use crate::overdue;
 use crate::progress::Progress;
 use crate::record::{self, Finished};
+use crate::repository::clock::latest_believed;
 use crate::repository::snapshots::Snapshot;
 use crate::repository::{Error, ErrorKind, Repository, Result, now_ms};
 use crate::run::hooks::{self, Facts, Moment};
 use crate::run::sources;
 use crate::run::steps::{self, Done};
 use crate::source::process::Log;
-use crate::suspicion::{Thresholds, judge_newest};
+use crate::suspicion::{Thresholds, judge_newest_until};
+
+/// No snapshot was left behind by a copy.
+const NONE_LEFT: u64 = u64::MAX;
 
 /// What became of a run.
 #[derive(Default)]
@@ -226,7 +230,7 @@ impl<'a> Work<'a> {
             (None, _) => true,
             (Some(age), Some(last)) => {
                 let age = age.ms.saturating_add(every.map_or(0, |every| every.ms));
-                now_ms().saturating_sub(last) <= age
+                last <= latest_believed(now_ms()) && now_ms().saturating_sub(last) <= age
             }
             (Some(_), None) => false,
         };
@@ -299,9 +303,16 @@ impl<'a> Work<'a> {
             }
         }
         for (repository, taken) in self.report.arrived.clone() {
-            self.done.done("snapshot", &repository, taken)?;
+            self.noted("snapshot", &repository, taken);
         }
         Ok(())
+    }
+
+    /// Remembers on this machine what was done; a full disk here makes nothing of it undone.
+    fn noted(&mut self, step: &str, repository: &str, time: u64) {
+        if let Err(error) = self.done.done(step, repository, time) {
+            self.warn(&error.message);
+        }
     }
 
     fn whose(&self) -> Whose {
@@ -355,7 +366,8 @@ impl<'a> Work<'a> {
         {
             self.report.arrived.insert(name.clone(), good.time_ms);
         }
-        self.done.done("level", name, now)
+        self.noted("level", name, now);
+        Ok(())
     }
 
     /// One snapshot in one repository, and what of it is told.
@@ -401,7 +413,8 @@ impl<'a> Work<'a> {
             let thresholds = self.profile.settings.suspicion.as_ref();
             let thresholds = thresholds.map(Thresholds::from).unwrap_or_default();
             let snapshots = repository.list_snapshots()?.snapshots;
-            let odd = judge_newest(&snapshots, &self.host, &self.profile.name, &thresholds);
+            let (until, name) = (latest_believed(now_ms()), &self.profile.name);
+            let odd = judge_newest_until(&snapshots, &self.host, name, &thresholds, until);
             odd.iter().for_each(|sentence| self.warn(sentence));
             self.report.last_good = self.whose().last_good(&snapshots);
             if let (Outcome::Complete, Some(good)) = (taken.report.outcome, &self.report.last_good)
@@ -483,7 +496,7 @@ impl<'a> Work<'a> {
         let other = self.context.open_named(to)?;
         let whose = self.whose();
         let newest = whose.newest(&other)?;
-        let left = self.done.last("left by copy", to);
+        let left = self.done.last("left by copy", to).filter(|left| *left != NONE_LEFT);
         let is_wanted = |snapshot: &Snapshot| {
             let started = snapshot.manifest.started;
             newest.get(&group(snapshot)).is_none_or(|newest| started > *newest)
@@ -502,7 +515,7 @@ impl<'a> Work<'a> {
             let snapshots = from.list_snapshots()?.snapshots;
             let is_damaged = |s: &&Snapshot| report.damaged.iter().any(|(id, _)| *id == s.id);
             let oldest = snapshots.iter().filter(is_damaged).map(|s| s.manifest.started).min();
-            self.done.done("left by copy", to, oldest.unwrap_or(0))?;
+            self.noted("left by copy", to, oldest.unwrap_or(0));
             let count = report.damaged.len();
             let sentence = format!("{count} damaged snapshots were not copied to {to}");
             self.report.fails("copy", Exit::Damage, sentence);
@@ -511,8 +524,9 @@ impl<'a> Work<'a> {
             Some(error) => Err(error),
             None if !report.damaged.is_empty() => Ok(()),
             None => {
-                self.done.forget("left by copy", to)?;
-                self.done.done("copy", to, now_ms())
+                self.noted("left by copy", to, NONE_LEFT);
+                self.noted("copy", to, now_ms());
+                Ok(())
             }
         }
     }
@@ -529,7 +543,7 @@ impl<'a> Work<'a> {
             }
             let ended = step::run(self.context, repository, &step.words);
             match ended.exit {
-                Exit::Ok => self.done.done(step.name, repository, now_ms())?,
+                Exit::Ok => self.noted(step.name, repository, now_ms()),
                 exit => {
                     let sentence = match ended.error {
                         Some(error) => format!("{}: {}", step.name, error.message),
