@@ -355,6 +355,10 @@ impl Write for Fed<'_> {
             if self.progress.interrupted() {
                 return Err(io::Error::other("interrupted"));
             }
+            if let Err(message) = self.in_time(heard) {
+                self.end = Some(End::Late(message));
+                return Err(io::Error::other("the command took too long"));
+            }
             let Some(input) = &mut self.input else { return Err(io::ErrorKind::BrokenPipe.into()) };
             match input.write(bytes) {
                 Ok(written) => {
@@ -374,10 +378,6 @@ impl Write for Fed<'_> {
             if self.is_stopped() {
                 self.end = Some(End::Stopped);
                 return Err(io::Error::other("the command was stopped"));
-            }
-            if let Err(message) = self.in_time(heard) {
-                self.end = Some(End::Late(message));
-                return Err(io::Error::other("the command took too long"));
             }
         }
     }

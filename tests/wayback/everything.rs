@@ -124,7 +124,9 @@ fn after_a_step_that_fails_none_follows() {
 #[test]
 fn one_source_comes_back_by_its_own_command() {
     let home = machine();
-    let with = |more: &[&str]| [&BACK[..], more].concat();
+    fn with<'a>(more: &[&'a str]) -> Vec<&'a str> {
+        [&BACK[..], more].concat()
+    }
     home.fails(2, &[&BACK[..4], &["--source", "first"]].concat(), "say --yes");
     assert!(!home.has("first"));
     fs::remove_dir_all(home.path("tree")).unwrap();
