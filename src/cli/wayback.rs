@@ -3,7 +3,7 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
@@ -261,7 +261,7 @@ fn by_profile<'a>(
 ) -> Result<WayBack<'a>> {
     let mut settings = profile.settings.clone();
     // what is not meant needs no secrets
-    settings.sources.retain(|source| chosen.is_empty() || is_chosen(source, chosen));
+    settings.sources.retain_mut(|source| chosen.is_empty() || narrow_to(source, chosen));
     let reveal = |secret: &Secret| secret.read(&format!("profiles.{}", profile.name), &variable);
     let surroundings = Surroundings {
         path: variable("PATH").unwrap_or_default(),
@@ -272,12 +272,15 @@ fn by_profile<'a>(
     steps_of_profile(repository, snapshot, &settings, Path::new("/"), &surroundings)
 }
 
-fn is_chosen(source: &Source, chosen: &[String]) -> bool {
-    let name = stored_name(source);
-    let paths = source.paths.iter().flatten();
-    let mut keys = paths.map(|path| key_of_path(path.as_os_str().as_encoded_bytes()));
-    chosen.contains(&name)
-        || keys.any(|key| chosen.iter().any(|chosen| chosen.as_bytes() == display_key(&key)))
+/// Leaves only what is chosen of a source, single paths of several; whether anything is.
+fn narrow_to(source: &mut Source, chosen: &[String]) -> bool {
+    let Some(paths) = &mut source.paths else { return chosen.contains(&stored_name(source)) };
+    let is_chosen = |path: &PathBuf| {
+        let path = display_key(&key_of_path(path.as_os_str().as_encoded_bytes()));
+        chosen.iter().any(|chosen| chosen.as_bytes() == path)
+    };
+    paths.retain(is_chosen);
+    !paths.is_empty()
 }
 
 fn run(

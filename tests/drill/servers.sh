@@ -47,7 +47,7 @@ done
 [ -z "$(ls -d "$work"/esker-drill-* 2>/dev/null)" ] || fail 'scratch was left behind'
 
 # arguments may leave out rows: nothing is counted then, and nothing compared
-sed "s/user = 'postgres',/user = 'postgres', arguments = ['--no-comments'],/; s/user = 'root',/user = 'root', arguments = ['--skip-comments'],/" \
+sed "s/user = 'postgres',/user = 'postgres', arguments = ['--no-comments'],/; s/user = 'root',/user = 'root', arguments = ['--hex-blob'],/" \
   "$ESKER_CONFIG" >"$work/arguments.toml"
 for kind in postgresql mariadb; do
   ends 0 env ESKER_CONFIG="$work/arguments.toml" "$ESKER" -q run "$kind"

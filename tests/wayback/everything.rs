@@ -187,7 +187,7 @@ fn what_stays_behind_is_named() {
     assert_eq!((code, names), (3, ["half", &other, "second"].map(str::to_owned).into()), "{said}");
     assert!(said.contains("second is in snapshot"), "{said}");
     // each comes back as the sentence says
-    home.ok(&["restore", "latest", "--source", "second", "out"]);
+    home.ok(&["-r", "main", "restore", "latest", "--source", "second", "out"]);
     assert_eq!(fs::read(home.path("out/second")).unwrap(), noise(2 << 20));
 }
 
@@ -197,7 +197,7 @@ fn a_source_that_failed_is_not_back() {
     let home = machine();
     fs::remove_file(home.path("dumps/first")).unwrap();
     assert_eq!(home.run(&["run", "web"]).code, 3);
-    let listed = home.ok(&["--json", "snapshots"]).of_type("snapshot");
+    let listed = home.ok(&["-r", "main", "--json", "snapshots"]).of_type("snapshot");
     let partial = listed.iter().find(|snapshot| snapshot["status"] == "partial").unwrap();
     let id = partial["id"].as_str().unwrap();
     fs::remove_dir_all(home.path("tree")).unwrap();
