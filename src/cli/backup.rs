@@ -95,7 +95,7 @@ pub struct Arguments {
 #[derive(Args)]
 #[command(next_help_heading = "What to leave out")]
 struct Exclude {
-    /// Leave out what matches, as in a .gitignore; a leading / is the root of the file system
+    /// Leave out what matches beneath the paths, as in a .gitignore; a leading / is the root of the file system
     #[arg(long, value_name = "PATTERN")]
     exclude: Vec<String>,
 

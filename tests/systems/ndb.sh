@@ -237,7 +237,7 @@ step 'next night'
 # nobody counts: the host that starts the backup chooses the number, the other finds it in its directory, the SQL server's is told
 ends 0 on node-1 -q run node-1
 ends 0 on node-2 -q run node-2
-id=$(ls "$NODES/1/BACKUP" | sed 's/BACKUP-//' | sort -n | tail -1)
+id=$(cd "$NODES/1/BACKUP" && printf '%s\n' BACKUP-* | cut -d- -f2 | sort -n | tail -1)
 [ "$id" -gt 4294967005 ] || fail "no new backup was started: the newest is $id"
 ends 0 on sql -q run sql --set-id "$id"
 on sql -r cluster --json snapshots >"$work/json"

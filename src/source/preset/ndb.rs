@@ -134,7 +134,10 @@ impl Ndb {
             (None, Some(_)) => {
                 new_number(self.ids().unwrap_or_default().last().copied(), now_ms() / 1000)
             }
-            (None, None) => Ok(self.ids()?.last().copied().ok_or("no backup is there")?),
+            (None, None) => {
+                let newest = self.ids()?.last().copied();
+                newest.ok_or_else(|| "no backup is there".to_owned())
+            }
         }
     }
 
