@@ -21,6 +21,8 @@ pub use self::way_back::{Profiles, way_back};
 use crate::config::profile::Standby;
 use crate::format::notes::Record;
 use crate::id::SnapshotId;
+use crate::repository::clock::latest_believed;
+use crate::repository::now_ms;
 use crate::repository::sets::Sets;
 use crate::repository::snapshots::Snapshot;
 
@@ -36,6 +38,8 @@ pub fn newest<'a>(snapshots: &'a [Snapshot], standby: &Standby) -> Option<&'a Sn
         sets.completes(snapshot)
             && manifest.host == standby.host
             && manifest.profile == standby.profile
+            // one that is dated ahead would be the newest for years
+            && manifest.started <= latest_believed(now_ms())
     };
     snapshots.iter().filter(is_meant).max_by_key(|snapshot| snapshot.manifest.started)
 }

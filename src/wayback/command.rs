@@ -24,7 +24,7 @@ use zeroize::Zeroizing;
 use crate::progress::{Event, Progress};
 use crate::repository::{Error, Result};
 use crate::source::preset::CommandStep;
-use crate::source::process::{Deadline, Limits, look_up};
+use crate::source::process::{Deadline, Limits, keep_own_secrets, look_up};
 
 /// How often interruptions, and commands that stopped, are looked for.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -203,7 +203,9 @@ impl<'a> Fed<'a> {
             true => io::stderr().as_fd().try_clone_to_owned().map_err(failed)?.into(),
             false => Stdio::inherit(),
         };
-        let mut child = std::process::Command::new(first)
+        let mut starts = std::process::Command::new(first);
+        keep_own_secrets(&mut starts);
+        let mut child = starts
             .args(rest)
             .envs(command.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::piped())

@@ -48,7 +48,8 @@ pub fn stand_by(work: &mut Work<'_>, reached: &[Reached]) -> Result<()> {
         let none = || Error::failed(format!("there is no complete snapshot of {host}/{profile}"));
         return Err(failed.unwrap_or_else(none));
     };
-    let mut state = State::read(&chosen::directory(work.context)?, &work.profile.name);
+    let state = State::read(&chosen::directory(work.context)?, &work.profile.name);
+    let mut state = state.of(&standby);
     let id = snapshot.id.to_hex()[..8].to_owned();
     work.report.last_good =
         Some(LastGood { snapshot: id.clone(), time_ms: snapshot.manifest.started });
