@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # A deployment tool with a search engine (Alien4Cloud): indices through the snapshot API, and directories of artifacts, archives
-# and plugins with the configuration, in one snapshot on Ceph. A search engine whose snapshot is PARTIAL does not take the files
+# and plugins with the configuration, in one snapshot. A search engine whose snapshot is PARTIAL does not take the files
 # with it. The search engine is a stand-in, as is said in tests/servers/elasticsearch.py.
 . "$(dirname "$0")/lib"
 
@@ -10,7 +10,6 @@ step servers
 
 engine=$work/servers/elasticsearch
 home=$work/alien4cloud
-secrets=$work/secrets
 ask() { # ask METHOD PATH [BODY]
   curl -sS -f -X "$1" --user "elastic:$(cat "$engine/password")" -H 'content-type: application/json' \
     "$(setting elasticsearch ESKER_TEST_ELASTICSEARCH)/$2" ${3:+--data-binary "$3"}
@@ -33,7 +32,7 @@ for index in deploymenttasks imagedata toscaelement; do
   bulk $index 1 500
 done
 ask PUT _snapshot/alien '{"type":"fs","settings":{"location":"alien"}}' >/dev/null
-mkdir -p "$home"/{config,runtime/artifacts,runtime/csar/tosca/1.0,runtime/plugins} "$secrets"
+mkdir -p "$home"/{config,runtime/artifacts,runtime/csar/tosca/1.0,runtime/plugins}
 printf 'directories:\n  alien: runtime\n' >"$home/config/alien4cloud-config.yml"
 printf 'keystore\n' >"$home/config/server-keystore.jks"
 chmod 600 "$home/config/server-keystore.jks"
@@ -43,14 +42,7 @@ ln -s tosca "$home/runtime/csar/current"
 noise "$home/runtime/plugins/orchestrator.zip" 200000
 ln "$home/runtime/plugins/orchestrator.zip" "$home/runtime/plugins/orchestrator-4.zip"
 touch -d '2020-02-29 12:00:00.123456789' "$home/runtime/plugins/orchestrator.zip"
-# what whoever keeps the system knows by heart
-remember() {
-  mkdir -p "$secrets"
-  (umask 077 && cp "$engine/password" "$secrets/elastic" && printf '%s\n' "$password" >"$work/password" &&
-    setting moto AWS_ACCESS_KEY_ID >"$work/backups.AWS_ACCESS_KEY_ID" &&
-    setting moto AWS_SECRET_ACCESS_KEY >"$work/backups.AWS_SECRET_ACCESS_KEY")
-}
-remember
+secret elastic <"$engine/password"
 
 {
   repository backups moto AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY
@@ -129,13 +121,14 @@ documents >"$work/documents"
 cp -a "$home" "$work/before"
 disaster
 "$servers/elasticsearch.sh" stop "$engine"
-rm -rf "$engine" "$home" "$secrets" "$work/password" "$work"/backups.*
+rm -rf "$engine" "$home"
 # a new search engine with nothing in it
 again elasticsearch
 (. "$work/servers/moto/env" && unset ESKER_REPOSITORY && export ESKER_PASSWORD=$password &&
   ends 0 "$ESKER" -r "$(place moto backups)" recover --profile alien4cloud)
-says "$secrets/elastic"
-remember
+for name in password backups.AWS_SECRET_ACCESS_KEY elastic; do says "$secrets/$name"; done
+remember backups moto AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY
+secret elastic <"$engine/password"
 ends 0 "$ESKER" -r backups restore --profile alien4cloud latest --yes
 # in the order that is declared, and not in that of the file
 order=$(sed -n 's/^\([a-z]*\): \(restored\|done\).*/\1/p' "$work/stdout" "$work/stderr" | tr '\n' ' ')

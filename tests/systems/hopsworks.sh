@@ -22,24 +22,19 @@ on() { # on HOST WORDS...: esker as that host
 name_of() { printf '%s-%s' "$1" "$(date -d "@$((base + $2 * 86400))" +%F)"; } # name_of CLUSTER DAY
 region() { case $1 in gamma) printf us ;; *) printf eu ;; esac }
 store() { case $(region "$1") in us) printf sftp ;; *) printf moto ;; esac }
-# what whoever keeps the clusters knows by heart
-remember() {
-  (umask 077 && printf '%s\n' "$password" >"$work/password" && setting moto AWS_ACCESS_KEY_ID >"$work/eu.AWS_ACCESS_KEY_ID" &&
-    setting moto AWS_SECRET_ACCESS_KEY >"$work/eu.AWS_SECRET_ACCESS_KEY")
-}
 regions() {
   repository eu moto AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY
   repository us sftp
 }
-# statuses CLUSTER: name and status of each of its backups, and of runs without one
-statuses() {
+# backups CLUSTER: name and status of each of its backups, and of runs without one
+backups() {
   on watcher -r "$(region "$1")" --json snapshots --host "$1" >"$work/json"
   sed -n 's/.*"status":"\([a-z]*\)".*/\1 &/p' "$work/json" |
     sed 's/^\([a-z]*\) .*"name":"\([^"]*\)".*/\2 \1/; s/^\([a-z]*\) {.*/- \1/'
 }
 # shows CLUSTER DAY STATUS
 shows() {
-  statuses "$1" >"$work/statuses"
+  backups "$1" >"$work/statuses"
   grep -qx -- "$(name_of "$1" "$2") $3" "$work/statuses" || fail "$(name_of "$1" "$2") is not $3: $(cat "$work/statuses")"
 }
 
@@ -79,7 +74,6 @@ C
   } >"$work/$cluster/esker.toml"
 done
 mkdir -p "$work/watcher/home"
-remember
 # who watches can see what there is, and no more
 for name in eu us; do
   (export ESKER_PASSWORD=$password && on alpha -q -r $name init)
@@ -118,7 +112,7 @@ day=3
 touch "$work/site/gamma/busy"
 on gamma -q run cluster >"$work/gamma.log" 2>&1 &
 job=$!
-until statuses gamma | grep -q running; do
+until backups gamma | grep -q running; do
   kill -0 $job 2>/dev/null || fail "it ended: $(cat "$work/gamma.log")"
   sleep 0.1
 done
@@ -129,7 +123,7 @@ step running
 
 mv "$work/site/beta" "$work/site/beta-away"
 ends 1 on beta -q run cluster
-statuses beta | grep -qx -- '- failed' || fail "no failed run of beta: $(statuses beta)"
+backups beta | grep -qx -- '- failed' || fail "no failed run of beta: $(backups beta)"
 # retention has not run since: the first has expired, the last one stays
 shows beta 1 expired
 shows beta 2 complete
@@ -165,7 +159,7 @@ shows beta 1 deleting
 step retention
 
 # an old backup by its name: beside, and in place; the newer ones stay
-statuses alpha >"$work/before"
+backups alpha >"$work/before"
 name=$(name_of alpha 1)
 ends 0 on alpha -q -r eu restore "$name:$work/site/alpha/hopsfs" "$work/out"
 same "$work/site-1/alpha/hopsfs" "$work/out"
@@ -174,7 +168,7 @@ rm -rf "$work/site/alpha/hopsfs"
 ends 0 on alpha -q -r eu restore --profile cluster "$name" --yes
 same "$work/site-1/alpha/hopsfs" "$work/site/alpha/hopsfs"
 cmp "$work/site-1/alpha/metadata.sql" "$work/site/alpha/metadata.sql"
-statuses alpha >"$work/after"
+backups alpha >"$work/after"
 cmp "$work/before" "$work/after" || fail "an old backup was restored, and others changed: $(diff "$work/before" "$work/after")"
 rm -rf "$work/site/alpha/hopsfs"
 ends 0 on alpha -q -r eu restore --profile cluster latest --host alpha --yes
@@ -194,14 +188,14 @@ step 'one view'
 rm -rf "$work/before"
 cp -a "$work/site" "$work/before"
 disaster
-rm -rf "$work/site" "$work/alpha" "$work/beta" "$work/gamma" "$work/watcher" "$work/password" "$work"/eu.*
+rm -rf "$work/site" "$work/alpha" "$work/beta" "$work/gamma" "$work/watcher"
 for cluster in $clusters; do
   mkdir -p "$work/$cluster/home"
   (. "$work/servers/$(store "$cluster")/env" && unset ESKER_REPOSITORY && export ESKER_PASSWORD=$password &&
     ends 0 on "$cluster" -r "$(place "$(store "$cluster")" "$(region "$cluster")")" recover --host "$cluster" --profile cluster)
-  says "$work/password"
+  says "$secrets/password"
 done
-remember
+remember eu moto AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY
 for cluster in $clusters; do
   mkdir -p "$work/site/$cluster"
   ends 0 on "$cluster" -q -r "$(region "$cluster")" restore --host "$cluster" --profile cluster latest --yes

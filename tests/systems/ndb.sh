@@ -9,7 +9,7 @@ server moto
 step servers
 
 export NODES=$work/nodes
-bin=$work/bin secrets=$work/secrets
+bin=$work/bin
 mkdir -p "$bin"
 # `ndb_mgm -e "START BACKUP N WAIT COMPLETED"`: each node writes its fragment in two parts, and all is well, whatever is not written
 cat >"$bin/ndb_mgm" <<'M'
@@ -91,14 +91,7 @@ on() {
   shift
   HOME=$work/$host/home ESKER_CACHE_DIR=$work/$host/cache ESKER_CONFIG=$work/$host/esker.toml "$ESKER" "$@"
 }
-# what whoever keeps the cluster knows by heart
-remember() {
-  mkdir -p "$secrets"
-  (umask 077 && setting mariadb ESKER_TEST_PASSWORD >"$secrets/mariadb" && printf '%s\n' "$password" >"$work/password" &&
-    setting moto AWS_ACCESS_KEY_ID >"$work/cluster.AWS_ACCESS_KEY_ID" &&
-    setting moto AWS_SECRET_ACCESS_KEY >"$work/cluster.AWS_SECRET_ACCESS_KEY")
-}
-remember
+setting mariadb ESKER_TEST_PASSWORD | secret mariadb
 for host in sql node-1 node-2; do
   mkdir -p "$work/$host/home"
   {
@@ -196,16 +189,18 @@ everything >"$work/everything"
 cp -a "$NODES" "$work/nodes-before"
 "$servers/mariadb.sh" stop "$work/servers/mariadb"
 disaster
-rm -rf "$work/servers/mariadb" "$NODES" "$secrets" "$work/sql" "$work/node-1" "$work/node-2" "$work/password" "$work"/cluster.*
+rm -rf "$work/servers/mariadb" "$NODES" "$work/sql" "$work/node-1" "$work/node-2"
 again mariadb
 mkdir -p "$NODES/1" "$NODES/2"
 for host in sql node-1 node-2; do
   mkdir -p "$work/$host/home"
   (. "$work/servers/moto/env" && unset ESKER_REPOSITORY && export ESKER_PASSWORD=$password &&
     ends 0 on $host -r "$(place moto cluster)" recover --profile $host)
+  for name in password cluster.AWS_SECRET_ACCESS_KEY; do says "$secrets/$name"; done
   [ $host != sql ] || says "$secrets/mariadb"
 done
-remember
+remember cluster moto AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY
+setting mariadb ESKER_TEST_PASSWORD | secret mariadb
 for host in sql node-1 node-2; do
   ends 0 on $host -q -r cluster restore --profile $host latest --yes
 done

@@ -25,6 +25,7 @@ saves() {
 repositories = ["offsite"]
 host = "$1"
 promises = { maximum_age = "26h" }
+retention = { daily = 7 }
 drill = { every = "30d", files = 5 }
 [[profiles.app.sources]]
 paths = ["$app"]
@@ -106,6 +107,10 @@ while [ $night -lt 22 ]; do
   [ $night != 10 ] || printf 'changed' | dd of="$app/image" bs=1 seek=10000000 conv=notrunc 2>/dev/null
   ends 0 on one -q run app
 done
+# a week is kept, and what the standby holds is not of it
+on one --json -r offsite snapshots --all >"$work/json"
+[ "$(grep -c '"status":"complete"' "$work/json")" = 7 ] || fail "seven nights should stay: $(on one -r offsite snapshots --all)"
+[ "$(head -2 "$work/json" | grep -c '"status":"deleting"')" = 2 ] || fail "the first nights stay: $(on one -r offsite snapshots --all)"
 step '21 nights, standby off'
 ends 21 on two status
 says '2[01] d behind'
