@@ -71,12 +71,11 @@ impl Machine {
         }
     }
 
-    /// A bit of every pack of a repository is another one.
+    /// Bits all over the packs of a repository are others.
     fn damage(&self, repository: &str) {
         for pack in files(&self.path(repository).join("packs")) {
             let mut bytes = fs::read(&pack).unwrap();
-            let middle = bytes.len() / 2;
-            bytes[middle] ^= 1;
+            bytes.iter_mut().step_by(16).for_each(|byte| *byte ^= 1);
             fs::set_permissions(&pack, fs::Permissions::from_mode(0o600)).unwrap();
             fs::write(&pack, bytes).unwrap();
         }

@@ -52,7 +52,7 @@ pub fn prepare(
     sources::prepare(&profile.settings, facts, &surroundings, &warn)
 }
 
-/// Takes the snapshot.
+/// Takes the snapshot. A dry run of streams alone comes to nothing.
 pub fn take(
     context: &Context,
     profile: &Profile,
@@ -60,7 +60,7 @@ pub fn take(
     prepared: Prepared,
     (facts, id, dry_run): (&Facts, Option<u32>, bool),
     reporter: &Reporter,
-) -> Result<Taken> {
+) -> Result<Option<Taken>> {
     let now = Zoned::now();
     let settings = &profile.settings;
     let id = id.or_else(|| prepared.told.iter().find_map(|(_, told)| told.id()));
@@ -95,6 +95,9 @@ pub fn take(
         for stream in streams.drain(..) {
             context.say(&format!("would capture {}", stream.name));
         }
+        if options.paths.is_empty() {
+            return Ok(None);
+        }
     }
     let report = backup(repository, &options, streams, reporter);
     reporter.finish();
@@ -109,7 +112,7 @@ pub fn take(
     let failed = prepared.names.iter().zip(&report.sources);
     let failed = failed.filter(|(_, outcome)| **outcome != Outcome::Complete);
     let failed = failed.map(|(name, _)| name.clone()).collect();
-    Ok(Taken { report, failed, told: prepared.told, named })
+    Ok(Some(Taken { report, failed, told: prepared.told, named }))
 }
 
 fn usage(message: String) -> Error {

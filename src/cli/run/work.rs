@@ -394,7 +394,7 @@ impl<'a> Work<'a> {
             let facts = Facts { source: Some(source.clone()), ..self.facts() };
             let failed = |taken: &Taken| around.names.iter().any(|n| taken.failed.contains(n));
             let result = began.and(match &taken {
-                Ok(taken) if failed(taken) => Err(format!("source {source} failed")),
+                Ok(Some(taken)) if failed(taken) => Err(format!("source {source} failed")),
                 Ok(_) => Ok(()),
                 Err(error) => Err(error.message.clone()),
             });
@@ -407,14 +407,14 @@ impl<'a> Work<'a> {
                 self.report.fails(source, Exit::Partial, sentence);
             }
         }
-        let taken = taken?;
+        let Some(taken) = taken? else { return Ok(()) };
         self.note(name, &taken);
         if !self.arguments.dry_run {
             let thresholds = self.profile.settings.suspicion.as_ref();
             let thresholds = thresholds.map(Thresholds::from).unwrap_or_default();
             let snapshots = repository.list_snapshots()?.snapshots;
-            let (until, name) = (latest_believed(now_ms()), &self.profile.name);
-            let odd = judge_newest_until(&snapshots, &self.host, name, &thresholds, until);
+            let (until, profile) = (latest_believed(now_ms()), &self.profile.name);
+            let odd = judge_newest_until(&snapshots, &self.host, profile, &thresholds, until);
             odd.iter().for_each(|sentence| self.warn(sentence));
             self.report.last_good = self.whose().last_good(&snapshots);
             if let (Outcome::Complete, Some(good)) = (taken.report.outcome, &self.report.last_good)
