@@ -144,8 +144,11 @@ fn one_source_comes_back_by_its_own_command() {
     assert!(home.has("tree/a") && !home.has("other"));
     home.fails(1, &with(&["--source", "third"]), "no complete snapshot matches");
 
-    // all of `second` is gone: nothing of it begins, and `first` does not need it
-    for pack in home.packs(1) {
+    // all of `second` is gone: nothing of it begins, and `first`, which lies elsewhere, does not need it
+    let old = home.packs(1);
+    home.write("dumps/first", b"more rows\n");
+    home.ok(&["run", "web"]);
+    for pack in old {
         fs::remove_file(pack).unwrap();
     }
     for name in ["first", "order", "second"] {
@@ -154,7 +157,7 @@ fn one_source_comes_back_by_its_own_command() {
     home.fails(20, &with(&["--source", "second"]), "its data is missing");
     assert!(!home.has("second") && !home.has("order"));
     home.ok(&with(&["--source", "first"]));
-    assert!(home.has("first"));
+    assert_eq!(fs::read(home.path("first")).unwrap(), b"more rows\n");
 }
 
 /// What did not come along, and what no source of the profile brings back, is named: it is not all of it.

@@ -359,6 +359,7 @@ impl<'a> Work<'a> {
         if damaged > 0 {
             // not level: they are tried again, and told again
             let sentence = format!("{damaged} damaged snapshots were not copied: run esker check");
+            self.warn(&sentence);
             self.report.fails("copy", Exit::Damage, sentence);
             return Ok(());
         }
@@ -518,6 +519,7 @@ impl<'a> Work<'a> {
             self.noted("left by copy", to, oldest.unwrap_or(0));
             let count = report.damaged.len();
             let sentence = format!("{count} damaged snapshots were not copied to {to}");
+            self.warn(&sentence);
             self.report.fails("copy", Exit::Damage, sentence);
         }
         match report.stopped {
