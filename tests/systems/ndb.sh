@@ -167,7 +167,7 @@ says '2/BACKUP/BACKUP-4294967003'
 # a number that was taken does not start another backup
 cp -a "$NODES/1/BACKUP/BACKUP-4294967003" "$work/untouched"
 ends 1 on node-1 -q run node-1 --set-id 4294967003
-says backup-4294967003
+says 'backup 4294967003 is there already'
 same "$work/untouched" "$NODES/1/BACKUP/BACKUP-4294967003"
 rm "$NODES"/lacks-*
 step 'missing parts'

@@ -146,6 +146,7 @@ fn one_source_comes_back_by_its_own_command() {
 
     // all of `second` is gone: nothing of it begins, and `first`, which lies elsewhere, does not need it
     let old = home.packs(1);
+    home.write("other/b", b"of the other");
     home.write("dumps/first", b"more rows\n");
     home.ok(&["run", "web"]);
     for pack in old {
