@@ -55,12 +55,12 @@ pub fn way_back<'a>(
             steps_of_profile(repository, snapshot, &settings, root, surroundings)?
         }
     };
-    if let Some(wanted) = &standby.sources {
-        if let Some(missing) = way_back.only(wanted).first() {
-            let id = &snapshot.id.to_hex()[..8];
-            let message = format!("snapshot {id} has no source {missing}: nothing was touched");
-            return Err(Error::failed(message));
-        }
+    if let Some(wanted) = &standby.sources
+        && let Some(missing) = way_back.only(wanted).first()
+    {
+        let id = &snapshot.id.to_hex()[..8];
+        let message = format!("snapshot {id} has no source {missing}: nothing was touched");
+        return Err(Error::failed(message));
     }
     // A complete snapshot may lack what is not required. There is nothing of it that could be brought here, and what the
     // standby has of it stays: to wait for it would keep the standby behind with all the rest.
