@@ -2,11 +2,8 @@
 
 use super::*;
 use crate::config;
-use crate::format::content::Root;
-use crate::format::manifest::{Counts, Manifest, Promises};
 use crate::format::notes::Record;
-use crate::id::{ChunkId, ObjectHash, WriterId};
-use crate::repository::snapshots::State as SnapshotState;
+use crate::id::WriterId;
 use crate::status::{SnapshotStatus, groups};
 
 const DAY: u64 = 86_400_000;
@@ -58,41 +55,7 @@ fn seen(records: &[(&str, u64, u64)]) -> Seen {
 /// Of here/web, complete and begun then, in days from the time of `seen`.
 fn snapshot(id: u8, days: i64) -> Snapshot {
     let started = (1000 * DAY).checked_add_signed(days * DAY as i64).unwrap();
-    let manifest = Manifest {
-        id: SnapshotId([id; 16]),
-        outcome: Outcome::Complete,
-        started,
-        ended: started,
-        zone: "UTC".into(),
-        host: "here".into(),
-        profile: "web".into(),
-        sources: Vec::new(),
-        writer: WriterId([0; 16]),
-        set: None,
-        tags: Vec::new(),
-        expires: None,
-        promises: Promises::default(),
-        counts: Counts::default(),
-        parent: None,
-        replaces: None,
-        copied_from: None,
-        references: Root { id: ChunkId([0; 32]), level: 0 },
-        program: "esker".into(),
-        kept: Vec::new(),
-    };
-    Snapshot {
-        id: manifest.id,
-        manifest,
-        hash: ObjectHash([0; 32]),
-        state: SnapshotState::Confirmed,
-        name: None,
-        description: None,
-        tags: Vec::new(),
-        pinned: false,
-        forgotten: None,
-        replaced: false,
-        damaged: Default::default(),
-    }
+    Snapshot::example([id; 16], "here", "web", started)
 }
 
 /// What is amiss with here/web, with snapshots begun on these days.

@@ -134,9 +134,6 @@ impl<'a> Judge<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::content::Root;
-    use crate::format::manifest::{Counts, Manifest, Outcome, Promises};
-    use crate::id::{ChunkId, ObjectHash};
 
     const HOUR: u64 = 3_600_000;
     const MINUTE: u64 = 60_000;
@@ -177,41 +174,11 @@ mod tests {
     }
 
     fn snapshot(id: u8, replaces: Option<u8>, state: State) -> Snapshot {
-        let manifest = Manifest {
-            id: SnapshotId([id; 16]),
-            outcome: Outcome::Complete,
-            started: NOW,
-            ended: NOW,
-            zone: "UTC".into(),
-            host: "alpha".into(),
-            profile: "default".into(),
-            sources: Vec::new(),
-            writer: WriterId([9; 16]),
-            set: None,
-            tags: Vec::new(),
-            expires: None,
-            promises: Promises::default(),
-            counts: Counts::default(),
-            parent: None,
-            replaces: replaces.map(|id| SnapshotId([id; 16])),
-            copied_from: None,
-            references: Root { id: ChunkId([0; 32]), level: 0 },
-            program: "esker".into(),
-            kept: Vec::new(),
-        };
-        Snapshot {
-            id: manifest.id,
-            manifest,
-            hash: ObjectHash([0; 32]),
-            state,
-            name: None,
-            description: None,
-            tags: Vec::new(),
-            pinned: false,
-            forgotten: None,
-            replaced: false,
-            damaged: Default::default(),
-        }
+        let mut snapshot = Snapshot::example([id; 16], "alpha", "default", NOW);
+        snapshot.state = state;
+        snapshot.manifest.writer = WriterId([9; 16]);
+        snapshot.manifest.replaces = replaces.map(|id| SnapshotId([id; 16]));
+        snapshot
     }
 
     #[track_caller]

@@ -10,10 +10,14 @@ use super::index::CachedObject;
 use super::keyring::{Standing, Trust};
 use super::sets::Sets;
 use super::sync::Troubles;
+#[cfg(test)]
+use crate::format::content::Root;
 use crate::format::manifest::{self, Manifest, PrivatePart, manifest_key, snapshot_of_key};
 use crate::format::notes::{self, Confirmation, Mark, MarkKind, confirmation_key};
 use crate::format::object::{self, MAX_OBJECT};
 use crate::format::{FormatError, Kind, Place};
+#[cfg(test)]
+use crate::id::ChunkId;
 use crate::id::{ObjectHash, PackId, SnapshotId, WriterId};
 use crate::store::{Ahead, ErrorKind as StoreKind, both, in_order};
 
@@ -550,5 +554,48 @@ fn mark_replaced(snapshots: &mut BTreeMap<SnapshotId, Snapshot>) {
         .collect();
     for snapshot in snapshots.values_mut() {
         snapshot.replaced = replaced.contains(&(snapshot.id, snapshot.manifest.writer));
+    }
+}
+
+#[cfg(test)]
+impl Snapshot {
+    /// A complete, confirmed one, of which there is nothing else to tell.
+    pub fn example(id: [u8; 16], host: &str, profile: &str, started: u64) -> Snapshot {
+        let id = SnapshotId(id);
+        let manifest = Manifest {
+            id,
+            outcome: manifest::Outcome::Complete,
+            started,
+            ended: started + 1000,
+            zone: "UTC".into(),
+            host: host.into(),
+            profile: profile.into(),
+            sources: Vec::new(),
+            writer: WriterId([1; 16]),
+            set: None,
+            tags: Vec::new(),
+            expires: None,
+            promises: manifest::Promises::default(),
+            counts: manifest::Counts::default(),
+            parent: None,
+            replaces: None,
+            copied_from: None,
+            references: Root { id: ChunkId([0; 32]), level: 0 },
+            program: "esker".into(),
+            kept: Vec::new(),
+        };
+        Snapshot {
+            id,
+            manifest,
+            hash: ObjectHash([0; 32]),
+            state: State::Confirmed,
+            name: None,
+            description: None,
+            tags: Vec::new(),
+            pinned: false,
+            forgotten: None,
+            replaced: false,
+            damaged: Default::default(),
+        }
     }
 }

@@ -153,47 +153,9 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::content::Root;
-    use crate::format::manifest::{Counts, Manifest, Outcome, Promises};
-    use crate::id::{ChunkId, ObjectHash, SnapshotId, WriterId};
-    use crate::repository::snapshots::State as SnapshotState;
 
     fn snapshot(host: &str, started: u64) -> Snapshot {
-        let manifest = Manifest {
-            id: SnapshotId([1; 16]),
-            outcome: Outcome::Complete,
-            started,
-            ended: started + 1000,
-            zone: "UTC".into(),
-            host: host.into(),
-            profile: "web".into(),
-            sources: Vec::new(),
-            writer: WriterId([1; 16]),
-            set: None,
-            tags: Vec::new(),
-            expires: None,
-            promises: Promises::default(),
-            counts: Counts::default(),
-            parent: None,
-            replaces: None,
-            copied_from: None,
-            references: Root { id: ChunkId([0; 32]), level: 0 },
-            program: "esker".into(),
-            kept: Vec::new(),
-        };
-        Snapshot {
-            id: manifest.id,
-            manifest,
-            hash: ObjectHash([0; 32]),
-            state: SnapshotState::Confirmed,
-            name: None,
-            description: None,
-            tags: Vec::new(),
-            pinned: false,
-            forgotten: None,
-            replaced: false,
-            damaged: Default::default(),
-        }
+        Snapshot::example([1; 16], host, "web", started)
     }
 
     fn standby(host: &str, target: Option<&str>, sources: Option<&[&str]>) -> Standby {

@@ -12,9 +12,8 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
 use super::*;
-use crate::format::content::Root;
-use crate::format::manifest::{Counts, Manifest, Outcome, Promises, Source};
-use crate::id::{ChunkId, ObjectHash, WriterId};
+use crate::format::manifest::{Counts, Outcome, Source};
+use crate::id::WriterId;
 use crate::repository::snapshots::{Listing, Snapshot, State};
 
 fn utc() -> TimeZone {
@@ -42,41 +41,10 @@ fn ms(text: &str, zone: &TimeZone) -> u64 {
 fn snapshot(number: u32, started: u64) -> Snapshot {
     let mut id = [0; 16];
     id[..4].copy_from_slice(&number.to_be_bytes());
-    let manifest = Manifest {
-        id: SnapshotId(id),
-        outcome: Outcome::Complete,
-        started,
-        ended: started + 1000,
-        zone: "UTC".into(),
-        host: "harbour".into(),
-        profile: "default".into(),
-        sources: vec![source("0000000000000001")],
-        writer: WriterId([1; 16]),
-        set: None,
-        tags: Vec::new(),
-        expires: None,
-        promises: Promises::default(),
-        counts: Counts { files: 100, bytes: 1000, ..Counts::default() },
-        parent: None,
-        replaces: None,
-        copied_from: None,
-        references: Root { id: ChunkId([0; 32]), level: 0 },
-        program: "esker".into(),
-        kept: Vec::new(),
-    };
-    Snapshot {
-        id: manifest.id,
-        manifest,
-        hash: ObjectHash([0; 32]),
-        state: State::Confirmed,
-        name: None,
-        description: None,
-        tags: Vec::new(),
-        pinned: false,
-        forgotten: None,
-        replaced: false,
-        damaged: Default::default(),
-    }
+    let mut snapshot = Snapshot::example(id, "harbour", "default", started);
+    snapshot.manifest.sources = vec![source("0000000000000001")];
+    snapshot.manifest.counts = Counts { files: 100, bytes: 1000, ..Counts::default() };
+    snapshot
 }
 
 fn source(label: &str) -> Source {
