@@ -163,7 +163,14 @@ fn files_of_the_directory_count_together_and_one_can_be_named() {
     assert!(shown.contains("compression = 9") && shown.contains("\"two\""), "{shown}");
     home.ok(&["config", "check", "--offline"]);
 
-    home.write(".config/esker/c.toml", "\n[profiles.two]\n");
+    // the same said twice, in another order and on other lines, is no contradiction
+    let same = "\n[profiles.two]\ntags = ['two']\n\nextends = ['one']\n";
+    home.write(".config/esker/c.toml", same);
+    home.ok(&["config", "check", "--offline"]);
+    home.write(
+        ".config/esker/c.toml",
+        "\n[profiles.two]\ntags = ['two', 'more']\nextends = ['one']",
+    );
     let run = home.run(&["config", "check", "--offline"]);
     assert_eq!(run.code, 2);
     assert!(

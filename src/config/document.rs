@@ -52,6 +52,27 @@ impl Node {
         Err(errors.into_iter().map(finding).collect())
     }
 
+    /// The same wherever it is written: of tables, in whatever order.
+    pub fn says_the_same(&self, other: &Node) -> bool {
+        match (&self.value, &other.value) {
+            (Value::Table(own), Value::Table(others)) => {
+                let same = |member: &Member| {
+                    other.get(&member.name).is_some_and(|node| member.node.says_the_same(node))
+                };
+                own.len() == others.len() && own.iter().all(same)
+            }
+            (Value::List(own), Value::List(others)) => {
+                own.len() == others.len()
+                    && own.iter().zip(others).all(|(own, other)| own.says_the_same(other))
+            }
+            (Value::Text(own), Value::Text(other)) => own == other,
+            (Value::Integer(own), Value::Integer(other)) => own == other,
+            (Value::Number(own), Value::Number(other)) => own == other,
+            (Value::Boolean(own), Value::Boolean(other)) => own == other,
+            _ => false,
+        }
+    }
+
     pub fn members(&self) -> &[Member] {
         match &self.value {
             Value::Table(members) => members,

@@ -148,16 +148,20 @@ fn from_texts(texts: Vec<(PathBuf, String)>) -> Loaded {
 }
 
 /// Puts the settings of one more file to those of the others. Only the tables of
-/// repositories and of profiles may be in several.
+/// repositories and of profiles may be in several, and what says the same in all:
+/// `recover` writes a file for each profile, with the repositories that it names.
 fn join(tree: &mut Node, more: Node, depth: usize, findings: &mut Vec<Finding>) {
     let (Value::Table(members), Value::Table(more)) = (&mut tree.value, more.value) else { return };
     for member in more {
         let shared = depth == 0 && matches!(member.name.as_str(), "repositories" | "profiles");
         match members.iter_mut().find(|there| there.name == member.name) {
             Some(there) if shared => join(&mut there.node, member.node, 1, findings),
+            Some(there) if there.node.says_the_same(&member.node) => {}
             Some(there) => {
-                let sentence =
-                    format!("`{}` is given twice: here and in {}", member.name, there.at);
+                let sentence = format!(
+                    "`{}` is given twice, and not the same: here and in {}",
+                    member.name, there.at
+                );
                 findings.push(Finding::error(&member.at, sentence));
             }
             None => members.push(member),
