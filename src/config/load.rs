@@ -380,7 +380,7 @@ compression = 99
             loaded.configuration.profiles().iter().map(|p| p.name.as_str()).collect();
         assert_eq!(names, ["one", "two"]);
 
-        write("c.toml", "\n[profiles.one]\n[repositories.r]\nurl = '/other'\n");
+        write("c.toml", "\n[profiles.one]\ntags = []\n[repositories.r]\nurl = '/other'\n");
         let loaded = load(directory.path()).unwrap().unwrap();
         let told: Vec<String> = loaded.findings.iter().map(|finding| finding.to_string()).collect();
         assert_eq!(told.len(), 2, "{told:?}");
@@ -389,7 +389,7 @@ compression = 99
             "{told:?}"
         );
         assert!(
-            told[1].contains("c.toml, line 3") && told[1].contains("b.toml, line 2"),
+            told[1].contains("c.toml, line 4") && told[1].contains("b.toml, line 2"),
             "{told:?}"
         );
     }
