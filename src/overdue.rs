@@ -20,7 +20,7 @@ use crate::run::steps::Done;
 use crate::source::through;
 use crate::standby::{self, State};
 use crate::status::{Group, Overview, Status, is_ahead};
-use crate::suspicion::{Thresholds, judge_newest_until};
+use crate::suspicion::{Thresholds, judge_newest};
 
 /// What is amiss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -289,14 +289,7 @@ impl Expected {
     /// Of a repository that could not be asked, and why; nothing as long as it may be away.
     pub fn away(&self, reason: &str, is_removable: bool, now: u64) -> Option<Remark> {
         let last = self.last.snapshot.or(self.last.applied);
-        let fresh = match (self.promised.maximum_age, last) {
-            (None, _) => true,
-            (Some(age), Some(last)) if last <= latest_believed(now) => {
-                now.saturating_sub(last) <= age
-            }
-            (Some(_), _) => false,
-        };
-        if is_removable && fresh {
+        if is_removable && is_kept(self.promised.maximum_age, last, now) {
             return None;
         }
         let since = match (is_removable, last) {
@@ -312,6 +305,13 @@ impl Expected {
         let sentence = format!("the repository cannot be asked{since}: {reason}");
         Some(self.remark(Lack::Unreachable, sentence, None))
     }
+}
+
+/// Whether what was there last is no older than promised. Times in ms.
+pub fn is_kept(maximum_age: Option<u64>, last: Option<u64>, now: u64) -> bool {
+    let is_young =
+        |last: u64, age: u64| last <= latest_believed(now) && now.saturating_sub(last) <= age;
+    maximum_age.is_none_or(|age| last.is_some_and(|last| is_young(last, age)))
 }
 
 /// What a repository tells.
@@ -660,7 +660,7 @@ impl Look<'_> {
     fn suspicious(&self) -> Vec<Remark> {
         let Expected { host, profile, thresholds, .. } = self.expected;
         let until = latest_believed(self.now);
-        let odd = judge_newest_until(&self.seen.snapshots, host, profile, thresholds, until);
+        let odd = judge_newest(&self.seen.snapshots, host, profile, thresholds, until);
         let newest = self.good();
         let remark = |sentence| self.expected.remark(Lack::Suspicious, sentence, newest);
         odd.into_iter().map(remark).collect()

@@ -177,17 +177,9 @@ pub fn judge(history: &[RunCounts], now: &RunCounts, thresholds: &Thresholds) ->
 /// `snapshots` are all of the repository, oldest first; only confirmed ones that nothing replaced are looked at, those
 /// that were forgotten meanwhile among them. A partial one is no run to hold others against: what could not be read
 /// counts as deleted.
+///
+/// Those that ended later than `until`, in ms since 1970, do not count: one from the future would be the newest for years.
 pub fn judge_newest(
-    snapshots: &[Snapshot],
-    host: &str,
-    profile: &str,
-    thresholds: &Thresholds,
-) -> Vec<String> {
-    judge_newest_until(snapshots, host, profile, thresholds, u64::MAX)
-}
-
-/// The same of those that ended until then, in ms since 1970: one from the future would be the newest for years.
-pub fn judge_newest_until(
     snapshots: &[Snapshot],
     host: &str,
     profile: &str,

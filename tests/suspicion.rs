@@ -9,7 +9,7 @@ use std::sync::Arc;
 use esker::backup::{BackupOptions, backup};
 use esker::progress::Silent;
 use esker::store::{OpendalStore, Store};
-use esker::suspicion::{Thresholds, judge_newest, judge_newest_until};
+use esker::suspicion::{Thresholds, judge_newest};
 
 const FILES: usize = 200;
 
@@ -56,7 +56,7 @@ impl Host {
         backup(&repository, &options, Vec::new(), &Silent).unwrap();
         let snapshots = repository.look_at_snapshots().unwrap().snapshots;
         assert_eq!(snapshots.len() as u64, self.nights);
-        judge_newest(&snapshots, "host", "default", &Thresholds::default())
+        judge_newest(&snapshots, "host", "default", &Thresholds::default(), u64::MAX)
     }
 }
 
@@ -110,8 +110,7 @@ fn a_run_that_is_dated_ahead_hides_nothing() {
     assert_eq!(host.night(), [""; 0], "a quiet night");
     let snapshots = support::open(&host.store).look_at_snapshots().unwrap().snapshots;
     let newest = snapshots.last().unwrap().manifest.started;
-    let until =
-        |time| judge_newest_until(&snapshots, "host", "default", &Thresholds::default(), time);
+    let until = |time| judge_newest(&snapshots, "host", "default", &Thresholds::default(), time);
     assert_eq!(until(newest - 1).len(), 1);
 }
 

@@ -11,6 +11,7 @@ use super::streams::Output;
 use super::{Exit, Outcome};
 use crate::history::{History, Item, history, log};
 use crate::output::{self, Table};
+use crate::overdue::run_of;
 use crate::record::{self, Finished, Recorded};
 use crate::repository::runs::Whereabouts;
 use crate::repository::{Error, ErrorKind, Repository, Result, now_ms};
@@ -102,8 +103,7 @@ fn choose(arguments: &Arguments, overview: &Overview, items: &mut Vec<Item>) {
             let about = |id| recorded.record.snapshots.contains(id);
             let of_run = |profile: &String| {
                 let record = &recorded.record;
-                let of = record.extent.strip_prefix("run of ").unwrap_or_default();
-                record.kind == Kind::Run.name() && of.ends_with(&format!("/{profile}"))
+                record.kind == Kind::Run.name() && record.extent == run_of(&record.host, profile)
             };
             arguments.profile.is_empty()
                 || arguments.profile.iter().any(of_run)

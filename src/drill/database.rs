@@ -16,11 +16,12 @@ use crate::progress::Progress;
 use crate::repository::snapshots::Snapshot;
 use crate::repository::{Error, ErrorKind, Repository, Result};
 use crate::restore::{Overwrite, RestoreOptions, RestoreOutcome, dump, restore};
-use crate::source::Surroundings;
 use crate::source::preset::fingerprint::MAX_FINGERPRINT;
 use crate::source::preset::{FINGERPRINT, Fingerprint, PresetSource, compare_fingerprint};
-use crate::wayback::command::{Command, Patience};
-use crate::wayback::profile::{kind_of, patience, steps_of_profile, stored_name};
+use crate::source::process::Limits;
+use crate::source::{self, Surroundings};
+use crate::wayback::command::Command;
+use crate::wayback::profile::{kind_of, steps_of_profile, stored_name};
 use crate::wayback::{self, Outcome, Step, What, source_names};
 
 /// How many databases are named that were not compared.
@@ -52,7 +53,7 @@ impl Loading<'_> {
             let preset = source.and_then(|source| Some((source, source.preset.as_ref()?)));
             if let Some(command) = commands.remove(name) {
                 let key = name.clone().into_bytes();
-                let limits = source.map(patience).unwrap_or_default();
+                let limits = source.map(source::limits).unwrap_or_default();
                 self.command(snapshot, name, key, (&command.words(), limits), report)?;
             } else if let (Some((source, preset)), true) = (preset, self.options.databases) {
                 self.preset(snapshot, name, source, preset, report)?;
@@ -71,7 +72,7 @@ impl Loading<'_> {
             if paths.iter().any(|path| path == name.as_bytes()) {
                 let key = key_of_path(name.as_bytes());
                 let words = command.words();
-                self.command(snapshot, &name, key, (&words, Patience::default()), report)?;
+                self.command(snapshot, &name, key, (&words, Limits::default()), report)?;
             }
         }
         Ok(())
@@ -83,7 +84,7 @@ impl Loading<'_> {
         snapshot: &Snapshot,
         name: &str,
         key: Vec<u8>,
-        (words, limits): (&[String], Patience),
+        (words, limits): (&[String], Limits),
         report: &mut DrillReport,
     ) -> Result<()> {
         let words = words.iter().map(OsString::from).collect();

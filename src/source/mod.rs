@@ -148,7 +148,7 @@ impl Source {
     }
 }
 
-fn limits(settings: &Settings) -> Limits {
+pub fn limits(settings: &Settings) -> Limits {
     let duration = |period: Period| Duration::from_millis(period.ms);
     let idle = settings.idle_timeout.map_or(Limits::default().idle, duration);
     Limits { total: settings.timeout.map(duration), idle }

@@ -95,11 +95,11 @@ impl Program {
 }
 
 /// How long a program that nobody watches may take.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// From beginning to end.
     pub total: Option<Duration>,
-    /// Without a byte printed, and without an end.
+    /// Without a byte printed or taken, and without an end.
     pub idle: Duration,
 }
 

@@ -49,24 +49,7 @@ pub struct Command {
     pub before: Zeroizing<Vec<u8>>,
     pub after: Zeroizing<Vec<u8>>,
     /// How long it may take; as long as it likes without.
-    pub limits: Option<Patience>,
-}
-
-/// How long a command may take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Patience {
-    /// From beginning to end.
-    pub total: Option<Duration>,
-    /// Without taking a byte, saying something, or ending.
-    pub idle: Duration,
-}
-
-impl Default for Patience {
-    /// As dumps have it.
-    fn default() -> Patience {
-        let Limits { total, idle } = Limits::default();
-        Patience { total, idle }
-    }
+    pub limits: Option<Limits>,
 }
 
 impl Command {
@@ -227,9 +210,7 @@ impl<'a> Fed<'a> {
             said,
             end: None,
             bytes: 0,
-            deadline: command.limits.map_or_else(Deadline::default, |limits| {
-                Limits { total: limits.total, idle: limits.idle }.begin()
-            }),
+            deadline: command.limits.map_or_else(Deadline::default, Limits::begin),
         };
         let ready =
             guard.unwrap_or_else(|| Err(io::ErrorKind::BrokenPipe.into())).and_then(|guard| {

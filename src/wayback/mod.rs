@@ -20,7 +20,7 @@ use std::fmt;
 use std::path::Path;
 use std::time::Instant;
 
-use self::command::{Command, Patience, feed};
+use self::command::{Command, feed};
 use self::commands::{RestoreCommand, parse_all};
 pub use self::left::{Left, Why};
 use crate::format::content::Root;
@@ -33,6 +33,7 @@ use crate::restore::{
     set_parents,
 };
 use crate::source::preset::CallStep;
+use crate::source::process::Limits;
 
 /// One thing that is put back.
 #[derive(Debug)]
@@ -277,7 +278,7 @@ pub fn steps<'a>(
             words: words.iter().map(OsString::from).collect(),
             environment: environment(source)?,
             prints_aside: true,
-            limits: Some(Patience::default()),
+            limits: Some(Limits::default()),
             ..Command::default()
         };
         let what = What::Command { key: restored.key(), command };

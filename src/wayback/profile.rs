@@ -3,20 +3,20 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use super::command::{Command, Patience};
+use super::command::Command;
 use super::{Left, Step, Variables, WayBack, What, Why, has, left};
 use crate::config::profile::{Preset, ProfileSettings, Source as Settings};
-use crate::config::value::{Period, Secret};
+use crate::config::value::Secret;
 use crate::format::entry::{EntryKind, key_of_path};
 use crate::progress::Silent;
 use crate::repository::snapshots::Snapshot;
 use crate::repository::{Repository, Result};
 use crate::restore::RestoreOptions;
 use crate::run::sources::name_of;
-use crate::source::Surroundings;
 use crate::source::preset::{PresetSource, RestoreStep, Stored};
+use crate::source::process::Limits;
+use crate::source::{Surroundings, limits};
 
 /// The steps that bring a snapshot back by a profile: paths beneath `root`. What the profile does not name, and what was
 /// not saved whole, is left.
@@ -125,7 +125,7 @@ impl<'a> Planning<'a, '_> {
         };
         let environment = source.environment.iter().map(reveal).collect::<Result<Variables>>()?;
         let words = words.into_iter().map(OsString::from).collect();
-        let limits = Some(patience(source));
+        let limits = Some(limits(source));
         Ok(Command { words, environment, prints_aside: true, limits, ..Command::default() })
     }
 
@@ -136,21 +136,14 @@ impl<'a> Planning<'a, '_> {
             return Ok(());
         }
         for restored in preset.restore_steps(&stored)? {
-            let what = of_preset(&preset.name, restored, patience(source));
+            let what = of_preset(&preset.name, restored, limits(source));
             way_back.steps.push(self.step(&preset.name, what));
         }
         Ok(())
     }
 }
 
-/// How long a command of a source may take.
-pub fn patience(source: &Settings) -> Patience {
-    let duration = |period: Period| Duration::from_millis(period.ms);
-    let idle = source.idle_timeout.map_or(Patience::default().idle, duration);
-    Patience { total: source.timeout.map(duration), idle }
-}
-
-fn of_preset(name: &str, step: RestoreStep, limits: Patience) -> What {
+fn of_preset(name: &str, step: RestoreStep, limits: Limits) -> What {
     let key = |path: &[u8]| {
         let mut key = name.as_bytes().to_vec();
         if !path.is_empty() {

@@ -102,14 +102,7 @@ fn directories_of_a_backup_keep_what_is_known_of_them() {
         place("key").display()
     );
     fs::write(place("esker.toml"), configuration).unwrap();
-    let esker = |arguments: &[&str]| {
-        let mut esker = Command::new(env!("CARGO_BIN_EXE_esker"));
-        esker.args(arguments).env_clear().env("PATH", "/usr/bin:/bin").env("HOME", home.path());
-        esker.env("ESKER_CONFIG", place("esker.toml")).stdin(Stdio::null());
-        let output = esker.output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{arguments:?}: {said}");
-    };
+    let esker = |arguments: &[&str]| esker(home.path(), arguments);
     esker(&["-r", "r", "init"]);
     esker(&["run", "ndb"]);
     fs::remove_dir_all(&base).unwrap();
@@ -229,15 +222,7 @@ fn a_run_without_a_number_names_set_and_snapshot_after_the_backup() {
         );
         fs::write(place("esker.toml"), text).unwrap();
     };
-    let esker = |arguments: &[&str]| {
-        let mut esker = Command::new(env!("CARGO_BIN_EXE_esker"));
-        esker.args(arguments).env_clear().env("PATH", "/usr/bin:/bin").env("HOME", home.path());
-        esker.env("ESKER_CONFIG", place("esker.toml")).stdin(Stdio::null());
-        let output = esker.output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{arguments:?}: {said}");
-        String::from_utf8(output.stdout).unwrap()
-    };
+    let esker = |arguments: &[&str]| esker(home.path(), arguments);
     let newest = || {
         let names = fs::read_dir(node.join("BACKUP")).unwrap();
         let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
@@ -308,4 +293,16 @@ fn whatever_is_missing_fails_the_source_and_is_named() {
     assert!(capture_source(source(&lines).unwrap()).1.is_ok());
     assert!(source("preset = { kind = 'ndb', directories = [], nodes = [1] }").is_err());
     assert!(source("preset = { kind = 'ndb', directories = ['/'], nodes = [1, 1] }").is_err());
+}
+
+/// Runs the program, with the configuration `esker.toml` of its home; what it prints.
+#[track_caller]
+fn esker(home: &Path, arguments: &[&str]) -> String {
+    let mut esker = Command::new(env!("CARGO_BIN_EXE_esker"));
+    esker.args(arguments).env_clear().env("PATH", "/usr/bin:/bin").env("HOME", home);
+    esker.env("ESKER_CONFIG", home.join("esker.toml")).stdin(Stdio::null());
+    let output = esker.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {said}");
+    String::from_utf8(output.stdout).unwrap()
 }

@@ -27,9 +27,9 @@ use crate::run::hooks::{self, Facts, Moment};
 use crate::run::sources;
 use crate::run::steps::{self, Done};
 use crate::source::process::Log;
-use crate::suspicion::{Thresholds, judge_newest_until};
+use crate::suspicion::{Thresholds, judge_newest};
 
-/// No snapshot was left behind by a copy.
+/// No snapshot was left behind by a copy: none is as new.
 const NONE_LEFT: u64 = u64::MAX;
 
 /// What became of a run.
@@ -226,14 +226,9 @@ impl<'a> Work<'a> {
     /// how much older they may be for that.
     fn may_be_away(&self, name: &str, step: &str, every: Option<Period>) -> Result<bool> {
         let promise = self.profile.settings.promises.as_ref().and_then(|p| p.maximum_age);
-        let fresh = match (promise, self.done.last(step, name)) {
-            (None, _) => true,
-            (Some(age), Some(last)) => {
-                let age = age.ms.saturating_add(every.map_or(0, |every| every.ms));
-                last <= latest_believed(now_ms()) && now_ms().saturating_sub(last) <= age
-            }
-            (Some(_), None) => false,
-        };
+        let every = every.map_or(0, |every| every.ms);
+        let maximum_age = promise.map(|age| age.ms.saturating_add(every));
+        let fresh = overdue::is_kept(maximum_age, self.done.last(step, name), now_ms());
         Ok(fresh && self.is_removable(name)?)
     }
 
@@ -415,7 +410,7 @@ impl<'a> Work<'a> {
             let thresholds = thresholds.map(Thresholds::from).unwrap_or_default();
             let snapshots = repository.list_snapshots()?.snapshots;
             let (until, profile) = (latest_believed(now_ms()), &self.profile.name);
-            let odd = judge_newest_until(&snapshots, &self.host, profile, &thresholds, until);
+            let odd = judge_newest(&snapshots, &self.host, profile, &thresholds, until);
             odd.iter().for_each(|sentence| self.warn(sentence));
             self.report.last_good = self.whose().last_good(&snapshots);
             if let (Outcome::Complete, Some(good)) = (taken.report.outcome, &self.report.last_good)
@@ -497,7 +492,7 @@ impl<'a> Work<'a> {
         let other = self.context.open_named(to)?;
         let whose = self.whose();
         let newest = whose.newest(&other)?;
-        let left = self.done.last("left by copy", to).filter(|left| *left != NONE_LEFT);
+        let left = self.done.last("left by copy", to);
         let is_wanted = |snapshot: &Snapshot| {
             let started = snapshot.manifest.started;
             newest.get(&group(snapshot)).is_none_or(|newest| started > *newest)
