@@ -10,6 +10,7 @@ use esker::backup::{BackupOptions, StreamSource, backup};
 use esker::files::RootOptions;
 use esker::format::manifest::Outcome;
 use esker::progress::Silent;
+use esker::repository::snapshots::Snapshot;
 use esker::store::{Counting, Decision, ErrorKind, Faulty, OpendalStore, OperationKind, Store};
 use support::{init, open, options, run, settle};
 
@@ -54,6 +55,53 @@ fn an_unchanged_second_backup_puts_no_data_pack_and_reads_no_file() {
     assert!(troubles.is_empty(), "{troubles:?}");
     assert_eq!(snapshots.len(), 2);
     assert!(snapshots.iter().all(|snapshot| snapshot.is_complete()));
+}
+
+/// What stayed as it was goes from one tree into the next by whole pages. The
+/// tree must be the one that is built without, and so must what it uses.
+#[test]
+fn pages_taken_over_give_the_tree_that_is_built_anew() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |directory_number: usize, file: usize| {
+        directory.path().join(format!("d{directory_number:02}/f{file:03}"))
+    };
+    let write = |path: &Path, text: &str| fs::write(path, format!("{} {text}", path.display()));
+    for number in 0..40 {
+        fs::create_dir_all(at(number, 0).parent().unwrap()).unwrap();
+        (0..100).for_each(|file| write(&at(number, file), "at first").unwrap());
+    }
+    let store: Arc<dyn Store> = Arc::new(OpendalStore::memory().unwrap());
+    init(&store);
+    let map = vec![(directory.path().to_owned(), "/tree".into())];
+    let kept = BackupOptions { map, ..options(directory.path()) };
+    let anew = BackupOptions { reread: true, map: kept.map.clone(), ..options(directory.path()) };
+    let take = |options: &BackupOptions| {
+        settle();
+        backup(&open(&store), options, Vec::new(), &Silent).unwrap()
+    };
+    take(&kept);
+    let rounds: [&dyn Fn(); 6] = [
+        &|| {},
+        &|| write(&at(20, 50), "changed").unwrap(),
+        &|| (10..30).for_each(|number| fs::remove_file(at(number, 7)).unwrap()),
+        &|| (0..3000).for_each(|file| write(&at(33, 1000 + file), "new").unwrap()),
+        &|| fs::remove_dir_all(at(39, 0).parent().unwrap()).unwrap(),
+        &|| {
+            (0..40).step_by(3).for_each(|number| drop(fs::remove_file(at(number, number))));
+            write(&directory.path().join("a"), "before all").unwrap();
+            write(&directory.path().join("z"), "behind all").unwrap();
+        },
+    ];
+    for (round, change) in rounds.iter().enumerate() {
+        change();
+        let counts = take(&kept).counts;
+        assert_eq!(counts.files, counts.files_unchanged + counts.files_changed + counts.files_new);
+        assert!(take(&anew).unchanged, "round {round}: another tree");
+        let (snapshots, _) = open(&store).snapshots().unwrap();
+        let [.., by_pages, without] = &snapshots[..] else { panic!("too few snapshots") };
+        let references = |snapshot: &Snapshot| snapshot.manifest.references;
+        assert_eq!(references(by_pages), references(without), "round {round}: other references");
+    }
 }
 
 #[test]

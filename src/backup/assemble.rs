@@ -9,10 +9,11 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use super::capture::{self, Captured};
-use super::content::{ContentBuilder, PageStore, TreeBuilder, note};
+use super::content::{Builder, ContentBuilder, PageStore, builder, note};
 use super::context::Context;
 use super::parent::{Previous, StatListWriter};
 use super::read::{Gather, bare_entry};
+use super::same::Same;
 use super::spool::Spool;
 use super::work::{Before, Done, FileEnd, Planned, Result as WorkResult};
 use crate::crypto::{SecretKey, keys};
@@ -20,12 +21,12 @@ use crate::format::ChunkKind;
 use crate::format::content::{Item, Root};
 use crate::format::entry::{Entry, EntryKind, display_key};
 use crate::format::manifest::Counts;
-use crate::format::page::{FinishedPage, PageBuilder, PageKind};
-use crate::id::ChunkId;
+use crate::format::page::KnownPage;
 use crate::progress::Event;
 use crate::repository::Result;
 use crate::repository::checkpoints::Checkpoints;
 use crate::repository::known::Used;
+use crate::repository::pages::Place;
 
 /// How often it is looked whether a checkpoint is due.
 const CHECKPOINTS_AT_LEAST: Duration = Duration::from_secs(1);
@@ -92,9 +93,7 @@ impl<'a> Assembler<'a> {
         let context = self.context;
         let cut = keys::page_cut(context.repository.keyring().chunker_key()?);
         let pages = RefCell::new(PageStore::new(context));
-        let store: Box<dyn FnMut(FinishedPage) -> Result<ChunkId> + '_> =
-            Box::new(|page| pages.borrow_mut().store(ChunkKind::Tree, &page));
-        let mut tree: TreeBuilder<'_> = PageBuilder::new(PageKind::Tree, cut.clone(), store);
+        let mut tree = builder(&pages, ChunkKind::Tree, &cut);
         let mut waiting: BTreeMap<u64, WorkResult> = BTreeMap::new();
         let mut next = 0;
         let mut long_file = None;
@@ -134,7 +133,7 @@ impl<'a> Assembler<'a> {
     fn captured(
         &mut self,
         captured: Captured,
-        tree: &mut TreeBuilder<'_>,
+        tree: &mut Builder<'_, '_>,
         pages: &RefCell<PageStore<'_>>,
     ) -> Result<()> {
         let earlier = is_earlier(&captured.name);
@@ -157,7 +156,7 @@ impl<'a> Assembler<'a> {
     /// Adds the streams that were captured to the tree, in its order.
     fn add_streams(
         &mut self,
-        tree: &mut TreeBuilder<'_>,
+        tree: &mut Builder<'_, '_>,
         pages: &RefCell<PageStore<'_>>,
     ) -> Result<()> {
         let mut captured = std::mem::take(&mut self.streams.captured);
@@ -185,11 +184,12 @@ impl<'a> Assembler<'a> {
             };
             capture::in_order(context, &name, &spool, &mut |entry| {
                 let before = before.find(&entry.key, &mut |entry| removed(entry))?;
+                let before = before.map(|record| record.entry);
                 let unchanged =
-                    before.as_ref().is_some_and(|(before, _)| before.content == entry.content);
+                    before.as_ref().is_some_and(|before| before.content == entry.content);
                 let before =
-                    before.map(|(entry, _)| Before { kind: entry.kind, metadata: entry.metadata });
-                self.count(&entry, before.as_ref(), unchanged, false);
+                    before.map(|entry| Before { kind: entry.kind, metadata: entry.metadata });
+                self.count(&entry, fate(&entry, before.as_ref(), unchanged), false);
                 tree.push_entry(&entry)
             })?;
         }
@@ -202,7 +202,7 @@ impl<'a> Assembler<'a> {
         &mut self,
         entry: &Entry,
         items: Option<&[Item]>,
-        tree: &mut TreeBuilder<'_>,
+        tree: &mut Builder<'_, '_>,
     ) -> Result<()> {
         if let Some(list) = &mut self.stat_list
             && list.add(entry, items).is_err()
@@ -220,7 +220,7 @@ impl<'a> Assembler<'a> {
         &mut self,
         result: WorkResult,
         long_file: &mut Option<ContentBuilder<'p, 'c>>,
-        tree: &mut TreeBuilder<'_>,
+        tree: &mut Builder<'_, '_>,
         pages: &'p RefCell<PageStore<'c>>,
         cut: &'p SecretKey,
     ) -> Result<()> {
@@ -241,6 +241,7 @@ impl<'a> Assembler<'a> {
                 let content = long_file.get_or_insert_with(fresh);
                 parts.iter().try_for_each(|part| content.add(part))
             }
+            WorkResult::Same(same) => self.same(same, pages, tree),
             // taken when it came
             WorkResult::Captured(_) => Ok(()),
             WorkResult::Restart => {
@@ -253,6 +254,21 @@ impl<'a> Assembler<'a> {
                 self.entry(done, content, tree)
             }
         }
+    }
+
+    fn same(
+        &mut self,
+        same: Same,
+        pages: &RefCell<PageStore<'_>>,
+        tree: &mut Builder<'_, '_>,
+    ) -> Result<()> {
+        pages.borrow_mut().used.set.add_all(same.used);
+        same.entries.iter().for_each(|entry| self.count(entry, "unchanged", false));
+        if same.is_page && self.stat_list.is_none() && self.streams.held.is_none() {
+            let Place { page: id, length, .. } = same.last;
+            return tree.push_known_page(KnownPage { id, length, entries: same.entries });
+        }
+        same.entries.iter().try_for_each(|entry| self.push(entry, Some(&[]), tree))
     }
 
     fn long_entry(&mut self, mut planned: Planned, end: FileEnd, size: u64) -> Result<Done> {
@@ -280,7 +296,7 @@ impl<'a> Assembler<'a> {
         &mut self,
         mut done: Done,
         content: ContentBuilder<'_, '_>,
-        tree: &mut TreeBuilder<'_>,
+        tree: &mut Builder<'_, '_>,
     ) -> Result<()> {
         let pages = content.pages;
         let (content, items) = content.finish()?;
@@ -294,18 +310,18 @@ impl<'a> Assembler<'a> {
         done: Done,
         items: Option<Vec<Item>>,
         pages: &RefCell<PageStore<'_>>,
-        tree: &mut TreeBuilder<'_>,
+        tree: &mut Builder<'_, '_>,
     ) -> Result<()> {
         let Done { entry, attributes, before, unchanged, implied, .. } = done;
         {
             let used = &mut pages.borrow_mut().used;
             attributes.iter().for_each(|part| note(used, part));
         }
-        self.count(&entry, before.as_ref(), unchanged, implied);
+        self.count(&entry, fate(&entry, before.as_ref(), unchanged), implied);
         self.push(&entry, items.as_deref(), tree)
     }
 
-    fn count(&mut self, entry: &Entry, before: Option<&Before>, unchanged: bool, implied: bool) {
+    fn count(&mut self, entry: &Entry, kind: &'static str, implied: bool) {
         let counts = &mut self.counts;
         match entry.kind {
             EntryKind::File => counts.files += 1,
@@ -313,11 +329,6 @@ impl<'a> Assembler<'a> {
             _ => counts.others += 1,
         }
         counts.bytes += entry.metadata.size;
-        let kind = match before {
-            None => "new",
-            Some(before) if unchanged || is_same(entry, before) => "unchanged",
-            Some(_) => "changed",
-        };
         if entry.kind == EntryKind::File {
             match kind {
                 "new" => counts.files_new += 1,
@@ -336,6 +347,15 @@ impl<'a> Assembler<'a> {
 /// Whether a stream's entries stand before those of paths.
 fn is_earlier(name: &str) -> bool {
     name < "files"
+}
+
+/// What became of an entry since the previous snapshot.
+fn fate(entry: &Entry, before: Option<&Before>, unchanged: bool) -> &'static str {
+    match before {
+        None => "new",
+        Some(before) if unchanged || is_same(entry, before) => "unchanged",
+        Some(_) => "changed",
+    }
 }
 
 fn is_same(entry: &Entry, before: &Before) -> bool {

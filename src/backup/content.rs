@@ -9,12 +9,42 @@ use super::work::Part;
 use crate::crypto::SecretKey;
 use crate::format::ChunkKind;
 use crate::format::content::{Content, Item, MAX_ITEMS};
-use crate::format::page::{FinishedPage, Page, PageBuilder, PageKind};
+use crate::format::page::{FinishedPage, Page, PageBuilder, PageKind, PageSink};
 use crate::id::ChunkId;
 use crate::repository::known::Used;
 use crate::repository::{Error, Result};
 
-pub type TreeBuilder<'p> = PageBuilder<Box<dyn FnMut(FinishedPage) -> Result<ChunkId> + 'p>>;
+pub type Builder<'p, 'c> = PageBuilder<Pages<'p, 'c>>;
+
+/// Where the pages of a tree or list go.
+pub struct Pages<'p, 'c> {
+    pages: &'p RefCell<PageStore<'c>>,
+    kind: ChunkKind,
+}
+
+impl PageSink for Pages<'_, '_> {
+    type Error = Error;
+
+    fn store(&mut self, page: FinishedPage) -> Result<ChunkId> {
+        self.pages.borrow_mut().store(self.kind, &page)
+    }
+
+    fn reuse(&mut self, page: &ChunkId) -> Result<()> {
+        self.pages.borrow_mut().reuse(page)
+    }
+}
+
+pub fn builder<'p, 'c>(
+    pages: &'p RefCell<PageStore<'c>>,
+    kind: ChunkKind,
+    cut: &SecretKey,
+) -> Builder<'p, 'c> {
+    PageBuilder::new(page_kind(kind), cut.clone(), Pages { pages, kind })
+}
+
+fn page_kind(kind: ChunkKind) -> PageKind {
+    if kind == ChunkKind::Tree { PageKind::Tree } else { PageKind::List }
+}
 
 /// Notes what an entry is made of.
 pub fn note(used: &mut Used, part: &Part) {
@@ -46,10 +76,9 @@ impl<'a> PageStore<'a> {
         Ok(self.used)
     }
 
-    pub fn store(&mut self, kind: ChunkKind, page: &FinishedPage) -> Result<ChunkId> {
-        let page_kind = if kind == ChunkKind::Tree { PageKind::Tree } else { PageKind::List };
+    fn store(&mut self, kind: ChunkKind, page: &FinishedPage) -> Result<ChunkId> {
         // what no reader could parse must never be called stored
-        Page::parse(&page.bytes, page_kind, page.level)
+        Page::parse(&page.bytes, page_kind(kind), page.level)
             .map_err(|error| Error::failed(format!("a page was built wrong: {error}")))?;
         let page = page.bytes.as_slice();
         let gather = if kind == ChunkKind::Tree { &mut self.trees } else { &mut self.lists };
@@ -59,6 +88,14 @@ impl<'a> PageStore<'a> {
             Item::Chunk { id, .. } => Ok(id),
             Item::Hole { .. } => Err(Error::failed("a page became a hole")),
         }
+    }
+
+    /// Notes a page of the tree that an earlier snapshot stored.
+    fn reuse(&mut self, page: &ChunkId) -> Result<()> {
+        let known = self.trees.find(page)?;
+        let gone = || Error::failed(format!("page {page} was there a moment ago"));
+        self.used.add(*page, Some(known.ok_or_else(gone)?));
+        Ok(())
     }
 }
 
@@ -70,7 +107,7 @@ pub struct ContentBuilder<'p, 'c> {
     /// Whether a stat list wants the items of a long list too.
     keep: bool,
     items: Vec<Item>,
-    list: Option<TreeBuilder<'p>>,
+    list: Option<Builder<'p, 'c>>,
     /// Neighbouring holes are one.
     hole: u64,
     pub size: u64,
@@ -113,10 +150,7 @@ impl<'p, 'c> ContentBuilder<'p, 'c> {
         }
         self.items.push(item);
         if self.items.len() > MAX_ITEMS {
-            let pages = self.pages;
-            let store: Box<dyn FnMut(FinishedPage) -> Result<ChunkId> + 'p> =
-                Box::new(move |page| pages.borrow_mut().store(ChunkKind::List, &page));
-            let mut list = PageBuilder::new(PageKind::List, self.cut.clone(), store);
+            let mut list = builder(self.pages, ChunkKind::List, self.cut);
             self.items.iter().try_for_each(|item| list.push_item(item))?;
             self.list = Some(list);
             if !self.keep {

@@ -9,6 +9,7 @@ mod cut;
 mod parent;
 mod plan;
 mod read;
+mod same;
 mod sources;
 mod spool;
 mod stream;

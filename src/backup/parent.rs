@@ -3,7 +3,6 @@
 
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Read, Write};
-use std::iter::Peekable;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,7 +11,7 @@ use crate::format::entry::Entry;
 use crate::format::reader::Reader;
 use crate::id::{ChunkId, RepositoryId, SnapshotId, WriterId, hex};
 use crate::repository::coordinates::ReferenceSet;
-use crate::repository::pages::TreeWalk;
+use crate::repository::pages::{Place, TreeWalk};
 use crate::repository::snapshots::Snapshot;
 use crate::repository::{Error, ErrorKind, Repository, Result};
 
@@ -71,18 +70,15 @@ impl Previous {
                 Err(_) => Records::None,
             },
         };
-        PreviousEntries { entries: entries.peekable() }
+        PreviousEntries::new(entries)
     }
 
     /// Those of a stream source, which begin with its name. A stat list has none of them.
     pub fn entries_of<'a>(&'a self, repository: &'a Repository, name: &str) -> PreviousEntries<'a> {
-        match self {
-            Previous::Tree { root, .. } => {
-                let entries = Records::Tree(repository.tree(*root, name.as_bytes()));
-                PreviousEntries { entries: entries.peekable() }
-            }
-            _ => PreviousEntries { entries: Records::None.peekable() },
-        }
+        PreviousEntries::new(match self {
+            Previous::Tree { root, .. } => Records::Tree(repository.tree(*root, name.as_bytes())),
+            _ => Records::None,
+        })
     }
 
     /// Picks the newest good snapshot of the same writer, host and profile, with
@@ -146,7 +142,14 @@ impl Previous {
     }
 }
 
-type Record = (Entry, Option<Arc<Vec<Item>>>);
+/// An entry of the previous state.
+pub struct Record {
+    pub entry: Entry,
+    /// Items of its list, where the previous state is a stat list.
+    pub items: Option<Arc<Vec<Item>>>,
+    /// Where it lies, if the previous state is a tree.
+    pub place: Option<Place>,
+}
 
 enum Records<'a> {
     None,
@@ -164,7 +167,10 @@ impl Iterator for Records<'_> {
                 match walk.next()? {
                     // what a lost page named counts as new: only that is read again
                     Err(error) if error.kind == ErrorKind::Damage => walk.skip_unreadable(),
-                    entry => return Some(entry.map(|entry| (entry, None))),
+                    Err(error) => return Some(Err(error)),
+                    Ok(entry) => {
+                        return Some(Ok(Record { entry, items: None, place: walk.place() }));
+                    }
                 }
             },
             Records::StatList(reader) => reader.next_record(),
@@ -174,35 +180,43 @@ impl Iterator for Records<'_> {
 
 /// The previous entries, merged with a walk in the same order.
 pub struct PreviousEntries<'a> {
-    entries: Peekable<Records<'a>>,
+    records: Records<'a>,
+    /// The first one that was not asked for yet.
+    next: Option<Record>,
 }
 
-impl PreviousEntries<'_> {
+impl<'a> PreviousEntries<'a> {
+    fn new(records: Records<'a>) -> PreviousEntries<'a> {
+        PreviousEntries { records, next: None }
+    }
+
     /// The previous entry at `key`. Those passed over are no longer there.
     /// What cannot be read counts as unknown: the files are read again.
     pub fn find(&mut self, key: &[u8], removed: &mut dyn FnMut(&Entry)) -> Result<Option<Record>> {
         loop {
-            match self.entries.peek() {
+            if self.next.is_none() {
+                self.next = match self.records.next().transpose() {
+                    Ok(Some(record)) => Some(record),
+                    Err(error) if error.kind != ErrorKind::Damage => return Err(error),
+                    Ok(None) | Err(_) => {
+                        self.records = Records::None;
+                        return Ok(None);
+                    }
+                };
+            }
+            match self.next.take_if(|record| record.entry.key.as_slice() <= key) {
                 None => return Ok(None),
-                Some(Err(error)) if error.kind == ErrorKind::Damage => {
-                    return Ok(None);
-                }
-                Some(Err(error)) => return Err(error.clone()),
-                Some(Ok((entry, _))) if entry.key.as_slice() > key => return Ok(None),
-                Some(Ok(_)) => {}
+                Some(record) if record.entry.key == key => return Ok(Some(record)),
+                Some(record) => removed(&record.entry),
             }
-            let Some(Ok(record)) = self.entries.next() else { return Ok(None) };
-            if record.0.key == key {
-                return Ok(Some(record));
-            }
-            removed(&record.0);
         }
     }
 
     pub fn skip_rest(&mut self, removed: &mut dyn FnMut(&Entry)) -> Result<()> {
-        for record in self.entries.by_ref() {
-            let Ok((entry, _)) = record else { return Ok(()) };
-            removed(&entry);
+        self.next.take().iter().for_each(|record| removed(&record.entry));
+        for record in &mut self.records {
+            let Ok(record) = record else { return Ok(()) };
+            removed(&record.entry);
         }
         Ok(())
     }
@@ -293,7 +307,7 @@ fn parse_record(bytes: &[u8]) -> crate::format::Result<Record> {
         items.push(Item::parse(&mut reader)?);
     }
     let listed = matches!(entry.content, Content::List(_));
-    Ok((entry, listed.then(|| Arc::new(items))))
+    Ok(Record { entry, items: listed.then(|| Arc::new(items)), place: None })
 }
 
 /// Writes the stat list of a run, beside the old one until the run is good.

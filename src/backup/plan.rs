@@ -13,7 +13,8 @@ use crossbeam_channel::Sender;
 use super::BackupOptions;
 use super::context::Context;
 use super::cut::cut_stream;
-use super::parent::{Previous, PreviousEntries};
+use super::parent::{Previous, PreviousEntries, Record};
+use super::same::Gathering;
 use super::sources::{FileSystems, LinkGroups};
 use super::work::{Before, Cut, FileEnd, Job, Part, Planned, Reading, Result as WorkResult};
 use crate::files::{self, Found, Item, LeftOut};
@@ -47,6 +48,7 @@ pub struct Planner<'a> {
     batch: Vec<Planned>,
     batch_bytes: u64,
     previous: PreviousEntries<'a>,
+    same: Gathering<'a>,
     /// Entries are racy from this time on: ms since 1970.
     racy_from: i64,
     filesystems: FileSystems,
@@ -82,6 +84,7 @@ impl<'a> Planner<'a> {
             batch: Vec::new(),
             batch_bytes: 0,
             previous: previous.entries(context.repository),
+            same: Gathering::new(&context.known),
             racy_from: previous.started_ms() as i64,
             filesystems: FileSystems::new(),
             links: LinkGroups::default(),
@@ -97,6 +100,7 @@ impl<'a> Planner<'a> {
         } else {
             self.walk_mapped(roots, walk)?
         };
+        self.hand_on_same()?;
         self.flush_batch()?;
         self.previous.skip_rest(&mut |entry| removed(self.context, entry))?;
         Ok(WalkEnd { filesystems: self.filesystems.table(), missing })
@@ -214,17 +218,26 @@ impl<'a> Planner<'a> {
         let mut before = self.previous.find(&key, &mut |entry| removed(self.context, entry))?;
         let filesystem = self.filesystems.index_if_changed(&found);
         let link_group = self.links.group(&found);
+        if let Some(record) = before {
+            before = self.take_same(record, &found, link_group, filesystem)?;
+            if before.is_none() {
+                return Ok(());
+            }
+        }
+        self.hand_on_same()?;
         if found.kind == EntryKind::File {
             let size = found.metadata.size;
             self.context.progress.event(Event::Expect { files: 1, bytes: size });
         }
         let is_file = found.kind == EntryKind::File;
         let reading = match &mut before {
-            Some((entry, items)) if is_file && self.is_unchanged(entry, &found) => Reading::Keep {
-                content: std::mem::take(&mut entry.content),
-                items: items.take(),
-                sparse: entry.sparse,
-            },
+            Some(Record { entry, items, .. }) if is_file && self.is_unchanged(entry, &found) => {
+                Reading::Keep {
+                    content: std::mem::take(&mut entry.content),
+                    items: items.take(),
+                    sparse: entry.sparse,
+                }
+            }
             _ if is_file => Reading::Whole,
             _ => Reading::Nothing,
         };
@@ -232,7 +245,8 @@ impl<'a> Planner<'a> {
             key,
             link_group,
             filesystem,
-            before: before.map(|(entry, _)| Before { kind: entry.kind, metadata: entry.metadata }),
+            before: before
+                .map(|Record { entry, .. }| Before { kind: entry.kind, metadata: entry.metadata }),
             reading,
             sparse: false,
             found,
@@ -253,6 +267,51 @@ impl<'a> Planner<'a> {
             self.flush_batch()?;
         }
         Ok(())
+    }
+
+    /// Takes what is exactly as it was in the previous tree, as long as its page
+    /// is; gives back anything else.
+    fn take_same(
+        &mut self,
+        record: Record,
+        found: &Found,
+        link_group: u64,
+        filesystem: Option<u32>,
+    ) -> Result<Option<Record>> {
+        let Some(place) = record.place else { return Ok(Some(record)) };
+        if place.at == 0 {
+            self.hand_on_same()?;
+        }
+        let entry = &record.entry;
+        let is_same = self.same.takes(place)
+            && entry.kind == found.kind
+            && entry.metadata == found.metadata
+            && entry.long_xattrs.is_empty()
+            && (entry.link_group, entry.filesystem) == (link_group, filesystem)
+            && (entry.kind != EntryKind::File || self.is_unchanged(entry, found));
+        if !is_same {
+            return Ok(Some(record));
+        }
+        let Record { entry, items, place: _ } = record;
+        if let Some(entry) = self.same.add(entry, place)? {
+            return Ok(Some(Record { entry, items, place: Some(place) }));
+        }
+        if self.same.is_full() {
+            self.hand_on_same()?;
+        }
+        Ok(None)
+    }
+
+    /// Hands on what was gathered, behind what came before.
+    fn hand_on_same(&mut self) -> Result<()> {
+        let Some(same) = self.same.take() else { return Ok(()) };
+        let files = same.entries.iter().filter(|entry| entry.kind == EntryKind::File);
+        let (files, bytes) =
+            files.fold((0, 0), |(files, bytes), file| (files + 1, bytes + file.metadata.size));
+        self.context.progress.event(Event::Expect { files, bytes });
+        self.context.progress.event(Event::Done { files, bytes });
+        self.flush_batch()?;
+        self.answer(WorkResult::Same(same))
     }
 
     fn is_unchanged(&self, entry: &Entry, found: &Found) -> bool {

@@ -14,6 +14,8 @@ use crate::files::{self, Found, Item as WalkItem, WalkOptions};
 use crate::format::ChunkKind;
 use crate::format::content::{Content, Item};
 use crate::format::entry::{Entry, EntryKind, MAX_INLINE_XATTR, Metadata};
+use crate::format::pack::Coordinate;
+use crate::id::ChunkId;
 use crate::progress::Event;
 use crate::repository::Result;
 use crate::repository::known::Lookup;
@@ -54,6 +56,11 @@ impl<'a> Gather<'a> {
             }
         }
         Ok(Part { item, known })
+    }
+
+    /// Where a chunk lies, if it was there before this run.
+    pub fn find(&mut self, id: &ChunkId) -> Result<Option<Coordinate>> {
+        self.lookup.find(id)
     }
 
     pub fn flush(&mut self) -> Result<()> {
@@ -269,7 +276,7 @@ fn kept_parts(
     let mut add = |item: Item| {
         let known = match item {
             Item::Chunk { id, .. } => {
-                let known = gather.lookup.find(&id)?;
+                let known = gather.find(&id)?;
                 all_known &= known.is_some();
                 known
             }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crossbeam_channel::Sender;
 
 use super::capture::Captured;
+use super::same::Same;
 use crate::files::Found;
 use crate::format::content::{Content, Item};
 use crate::format::entry::{Entry, EntryKind, Metadata};
@@ -123,4 +124,5 @@ pub enum Result {
     Restart,
     /// A stream was captured, or failed. It has no number: it comes when it is done.
     Captured(Box<Captured>),
+    Same(Same),
 }

@@ -18,6 +18,10 @@ use super::directory::PATH_MAX_BYTES;
 /// What the kernel allows for a list of names and for one value (both 64 KiB).
 const MAX_XATTR_BYTES: usize = 65_536;
 
+/// What is offered first: the kernel allocates as much as a call has room for,
+/// and clears it, even where there is nothing to say.
+const FIRST_BYTES: usize = 1024;
+
 /// A name and its value.
 pub(crate) type Xattr = (Vec<u8>, Vec<u8>);
 
@@ -70,7 +74,7 @@ impl XattrReader {
         }
         self.path.push(0);
         let path = CStr::from_bytes_with_nul(&self.path).map_err(|_| Errno::INVAL)?;
-        match rustix::fs::llistxattr(path, &mut self.buffer[..]) {
+        match grown(&mut self.buffer, |buffer| rustix::fs::llistxattr(path, buffer)) {
             Ok(0) => {
                 self.had_some = false;
                 Ok(Vec::new())
@@ -93,14 +97,25 @@ impl XattrReader {
     /// directory is not asked so: the path may name a link to it.
     fn plainly_none(&mut self, absolute: &[u8]) -> bool {
         absolute.len() < PATH_MAX_BYTES
-            && rustix::fs::llistxattr(absolute, &mut self.buffer[..]) == Ok(0)
+            && rustix::fs::llistxattr(absolute, &mut self.buffer[..FIRST_BYTES]) == Ok(0)
+    }
+}
+
+/// Calls with little room first.
+fn grown(
+    buffer: &mut [u8],
+    call: impl Fn(&mut [u8]) -> rustix::io::Result<usize>,
+) -> rustix::io::Result<usize> {
+    match call(&mut buffer[..FIRST_BYTES]) {
+        Err(Errno::RANGE) => call(buffer),
+        told => told,
     }
 }
 
 fn values(path: &CStr, list: &[u8], buffer: &mut [u8]) -> io::Result<Vec<Xattr>> {
     let mut found = Vec::new();
     for name in list.split(|&byte| byte == 0).filter(|name| !name.is_empty()) {
-        match rustix::fs::lgetxattr(path, name, &mut buffer[..]) {
+        match grown(buffer, |buffer| rustix::fs::lgetxattr(path, name, buffer)) {
             Ok(length) => found.push((name.to_vec(), buffer[..length].to_vec())),
             Err(Errno::ACCESS | Errno::PERM | Errno::NODATA | Errno::NOTSUP | Errno::NOENT) => {}
             Err(error) => return Err(error.into()),

@@ -175,6 +175,35 @@ struct OpenPage {
     totals: Totals,
 }
 
+/// A page of entries as an earlier tree has it, stored already.
+pub struct KnownPage {
+    pub id: ChunkId,
+    /// Its length in bytes.
+    pub length: usize,
+    pub entries: Vec<Entry>,
+}
+
+/// Where the pages of a builder go.
+pub trait PageSink {
+    type Error;
+
+    /// Stores a finished page and says its id.
+    fn store(&mut self, page: FinishedPage) -> std::result::Result<ChunkId, Self::Error>;
+
+    /// A page that was stored before is one of this tree.
+    fn reuse(&mut self, _page: &ChunkId) -> std::result::Result<(), Self::Error> {
+        Ok(())
+    }
+}
+
+impl<E, F: FnMut(FinishedPage) -> std::result::Result<ChunkId, E>> PageSink for F {
+    type Error = E;
+
+    fn store(&mut self, page: FinishedPage) -> std::result::Result<ChunkId, E> {
+        self(page)
+    }
+}
+
 /// Cuts a sorted stream of items into pages, and those into pages of children,
 /// up to one root. The same items give the same pages, whatever came before.
 pub struct PageBuilder<S> {
@@ -182,8 +211,9 @@ pub struct PageBuilder<S> {
     cut: SecretKey,
     levels: Vec<OpenPage>,
     scratch: Vec<u8>,
-    /// Stores a finished page and says its id.
-    store: S,
+    /// A page of an earlier tree that ends here if what follows lets it.
+    known: Option<KnownPage>,
+    sink: S,
 }
 
 impl OpenPage {
@@ -193,34 +223,78 @@ impl OpenPage {
     }
 }
 
-impl<E, S: FnMut(FinishedPage) -> std::result::Result<ChunkId, E>> PageBuilder<S> {
-    pub fn new(kind: PageKind, cut: SecretKey, store: S) -> Self {
+impl<S: PageSink> PageBuilder<S> {
+    pub fn new(kind: PageKind, cut: SecretKey, sink: S) -> Self {
         let levels = vec![OpenPage::new(kind, 0)];
-        PageBuilder { kind, cut, levels, scratch: Vec::new(), store }
+        PageBuilder { kind, cut, levels, scratch: Vec::new(), known: None, sink }
     }
 
-    pub fn push_entry(&mut self, entry: &Entry) -> std::result::Result<(), E> {
+    pub fn push_entry(&mut self, entry: &Entry) -> std::result::Result<(), S::Error> {
         let mut item = std::mem::take(&mut self.scratch);
         item.clear();
         entry.encode_into(&mut item);
         let totals = Totals { entries: 1, bytes: entry.metadata.size };
+        self.settle_known(&entry.key, item.len())?;
         self.push(0, &entry.key, &item, totals)?;
         self.scratch = item;
         Ok(())
     }
 
-    pub fn push_item(&mut self, list_item: &Item) -> std::result::Result<(), E> {
+    /// Pushes all entries of a page that was built by the same rule. The tree
+    /// becomes the same as if they came one by one; where the page stays whole,
+    /// its entries are not encoded again. It must have entries.
+    pub fn push_known_page(&mut self, page: KnownPage) -> std::result::Result<(), S::Error> {
+        let Some(first) = page.entries.first() else { return Ok(()) };
+        self.scratch.clear();
+        first.encode_into(&mut self.scratch);
+        let length = self.scratch.len();
+        self.settle_known(&first.key, length)?;
+        let open = &self.levels[0];
+        if open.count > 0 && self.is_cut(0, open.bytes.len(), &first.key, length) {
+            self.finish_page(0)?;
+        }
+        if self.levels[0].count > 0 {
+            return page.entries.iter().try_for_each(|entry| self.push_entry(entry));
+        }
+        self.known = Some(page);
+        Ok(())
+    }
+
+    /// Ends the page that waits, or opens it again: the next item has this key
+    /// and length.
+    fn settle_known(&mut self, key: &[u8], length: usize) -> std::result::Result<(), S::Error> {
+        match self.known.take() {
+            None => Ok(()),
+            Some(page) if self.is_cut(0, page.length, key, length) => self.end_known(page),
+            Some(page) => page.entries.iter().try_for_each(|entry| self.push_entry(entry)),
+        }
+    }
+
+    fn end_known(&mut self, page: KnownPage) -> std::result::Result<(), S::Error> {
+        self.sink.reuse(&page.id)?;
+        let totals = totals(&page.entries);
+        let first = page.entries.into_iter().next().map(|entry| entry.key).unwrap_or_default();
+        self.add_child(0, first, page.id, totals)
+    }
+
+    pub fn push_item(&mut self, list_item: &Item) -> std::result::Result<(), S::Error> {
         let mut item = Vec::with_capacity(37);
         list_item.encode_into(&mut item);
         let totals = Totals { entries: 1, bytes: list_item.length() };
         self.push(0, &item.clone(), &item, totals)
     }
 
-    pub fn push_reference(&mut self, reference: &Reference) -> std::result::Result<(), E> {
+    pub fn push_reference(&mut self, reference: &Reference) -> std::result::Result<(), S::Error> {
         let mut item = Vec::new();
         reference.encode_into(&mut item);
         let key = reference_key(reference.birth, reference.pack);
         self.push(0, &key, &item, Totals { entries: 1, bytes: 0 })
+    }
+
+    /// Whether a page of `length` bytes ends before an item.
+    fn is_cut(&self, level: u8, length: usize, key: &[u8], item_length: usize) -> bool {
+        let full = length + item_length > TARGET_MAX_PAGE;
+        full || length >= MIN_PAGE && self.hits(level, key)
     }
 
     fn hits(&self, level: u8, key: &[u8]) -> bool {
@@ -236,11 +310,9 @@ impl<E, S: FnMut(FinishedPage) -> std::result::Result<ChunkId, E>> PageBuilder<S
         key: &[u8],
         item: &[u8],
         totals: Totals,
-    ) -> std::result::Result<(), E> {
+    ) -> std::result::Result<(), S::Error> {
         let open = &self.levels[usize::from(level)];
-        let length = open.bytes.len();
-        let full = length + item.len() > TARGET_MAX_PAGE;
-        if open.count > 0 && (full || length >= MIN_PAGE && self.hits(level, key)) {
+        if open.count > 0 && self.is_cut(level, open.bytes.len(), key, item.len()) {
             self.finish_page(level)?;
         }
         let open = &mut self.levels[usize::from(level)];
@@ -261,10 +333,21 @@ impl<E, S: FnMut(FinishedPage) -> std::result::Result<ChunkId, E>> PageBuilder<S
         FinishedPage { bytes: open.bytes, level, first: open.first, totals: open.totals }
     }
 
-    fn finish_page(&mut self, level: u8) -> std::result::Result<(), E> {
+    fn finish_page(&mut self, level: u8) -> std::result::Result<(), S::Error> {
         let page = self.close(level);
         let (first, totals) = (page.first.clone(), page.totals);
-        let id = (self.store)(page)?;
+        let id = self.sink.store(page)?;
+        self.add_child(level, first, id, totals)
+    }
+
+    /// Adds a page of `level` to the level above.
+    fn add_child(
+        &mut self,
+        level: u8,
+        first: Vec<u8>,
+        id: ChunkId,
+        totals: Totals,
+    ) -> std::result::Result<(), S::Error> {
         let above = level + 1;
         if usize::from(above) == self.levels.len() {
             assert!(above <= MAX_LEVEL, "a tree of pages this high holds more than any store");
@@ -295,7 +378,15 @@ impl<E, S: FnMut(FinishedPage) -> std::result::Result<ChunkId, E>> PageBuilder<S
     }
 
     /// Stores what is open and says the root and what it adds up to.
-    pub fn finish(mut self) -> std::result::Result<(Root, Totals), E> {
+    pub fn finish(mut self) -> std::result::Result<(Root, Totals), S::Error> {
+        match self.known.take() {
+            Some(page) if self.levels.len() == 1 => {
+                self.sink.reuse(&page.id)?;
+                return Ok((Root { id: page.id, level: 0 }, totals(&page.entries)));
+            }
+            Some(page) => self.end_known(page)?,
+            None => {}
+        }
         let mut level = 0u8;
         while usize::from(level) + 1 < self.levels.len() {
             if self.levels[usize::from(level)].count > 0 {
@@ -305,8 +396,13 @@ impl<E, S: FnMut(FinishedPage) -> std::result::Result<ChunkId, E>> PageBuilder<S
         }
         let page = self.close(level);
         let totals = page.totals;
-        Ok((Root { id: (self.store)(page)?, level }, totals))
+        Ok((Root { id: self.sink.store(page)?, level }, totals))
     }
+}
+
+fn totals(entries: &[Entry]) -> Totals {
+    let bytes = entries.iter().map(|entry| entry.metadata.size).sum();
+    Totals { entries: entries.len() as u64, bytes }
 }
 
 /// How references are keyed: birth, then origin pack.
@@ -323,6 +419,20 @@ mod tests {
     use crate::format::content::Content;
     use crate::format::entry::{EntryKind, Metadata};
 
+    fn named(name: &str) -> Entry {
+        Entry {
+            key: name.as_bytes().to_vec(),
+            kind: EntryKind::File,
+            metadata: Metadata::default(),
+            long_xattrs: Vec::new(),
+            content: Content::Empty,
+            link_group: 0,
+            filesystem: None,
+            changed_while_read: false,
+            sparse: false,
+        }
+    }
+
     fn build(names: &[String]) -> (Root, BTreeMap<ChunkId, Vec<u8>>) {
         let mut pages = BTreeMap::new();
         let mut builder = PageBuilder::new(
@@ -334,20 +444,7 @@ mod tests {
                 Ok::<_, Infallible>(id)
             },
         );
-        for name in names {
-            let entry = Entry {
-                key: name.as_bytes().to_vec(),
-                kind: EntryKind::File,
-                metadata: Metadata::default(),
-                long_xattrs: Vec::new(),
-                content: Content::Empty,
-                link_group: 0,
-                filesystem: None,
-                changed_while_read: false,
-                sparse: false,
-            };
-            builder.push_entry(&entry).unwrap();
-        }
+        names.iter().for_each(|name| builder.push_entry(&named(name)).unwrap());
         let Ok((root, totals)) = builder.finish();
         assert_eq!(totals.entries, names.len() as u64);
         (root, pages)
@@ -378,6 +475,110 @@ mod tests {
         let new = after.keys().filter(|id| !before.contains_key(id)).count();
         assert!(new <= 6, "{new} new pages of {}", after.len());
         assert!(after.values().all(|page| page.len() <= TARGET_MAX_PAGE));
+    }
+
+    /// Entries with these numbers as the names of files, some longer than others.
+    fn entries(numbers: impl Iterator<Item = u32>) -> Vec<Entry> {
+        let entry = |number: u32| {
+            let tail = "x".repeat(number as usize % 97);
+            let mut entry = named(&format!("files\0{number:06}{tail}"));
+            entry.metadata.size = u64::from(number);
+            entry.metadata.inode = u64::from(number);
+            entry.content = Content::Items(vec![Item::Hole { length: u64::from(number) }]);
+            entry
+        };
+        numbers.filter(|number| *number > 0).map(entry).collect()
+    }
+
+    /// Leaves of a tree in their order.
+    fn leaves(root: Root, pages: &BTreeMap<ChunkId, Vec<u8>>) -> Vec<KnownPage> {
+        let bytes = &pages[&root.id];
+        match Page::parse(bytes, PageKind::Tree, root.level).unwrap() {
+            Page::Entries(entries) => {
+                vec![KnownPage { id: root.id, length: bytes.len(), entries }]
+            }
+            Page::TreeChildren(children) => children
+                .into_iter()
+                .flat_map(|child| leaves(Root { id: child.id, level: root.level - 1 }, pages))
+                .collect(),
+            _ => unreachable!(),
+        }
+    }
+
+    #[derive(Default)]
+    struct Sink {
+        pages: BTreeMap<ChunkId, Vec<u8>>,
+        reused: Vec<ChunkId>,
+    }
+
+    impl PageSink for &mut Sink {
+        type Error = Infallible;
+
+        fn store(&mut self, page: FinishedPage) -> std::result::Result<ChunkId, Infallible> {
+            let id = ChunkId(*blake3::hash(&page.bytes).as_bytes());
+            self.pages.insert(id, page.bytes);
+            Ok(id)
+        }
+
+        fn reuse(&mut self, page: &ChunkId) -> std::result::Result<(), Infallible> {
+            self.reused.push(*page);
+            Ok(())
+        }
+    }
+
+    fn tree_of(entries: &[Entry]) -> (Root, Totals, BTreeMap<ChunkId, Vec<u8>>) {
+        let mut sink = Sink::default();
+        let mut builder =
+            PageBuilder::new(PageKind::Tree, SecretKey::from_bytes([1; 32]), &mut sink);
+        entries.iter().for_each(|entry| builder.push_entry(entry).unwrap());
+        let Ok((root, totals)) = builder.finish();
+        (root, totals, sink.pages)
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+
+        /// Entries go and come; pages that none went from are pushed whole.
+        #[test]
+        fn known_pages_give_the_same_tree(
+            count in 1u32..6000,
+            gone in proptest::collection::btree_set(0u32..6000, 0..6),
+            new in proptest::collection::btree_set(0u32..12_000, 0..6),
+        ) {
+            let old = entries((0..count).map(|number| number * 2));
+            let (root, _, stored) = tree_of(&old);
+            let now = |number: &u32| {
+                let is_old = number % 2 == 0 && number / 2 < count && !gone.contains(&(number / 2));
+                is_old || new.contains(number)
+            };
+            let expected = tree_of(&entries((0..12_000).filter(now)));
+            let mut sink = Sink::default();
+            let mut builder =
+                PageBuilder::new(PageKind::Tree, SecretKey::from_bytes([1; 32]), &mut sink);
+            let mut from = 0;
+            for page in leaves(root, &stored) {
+                let last = page.entries.last().unwrap().metadata.size as u32;
+                let here = entries((from..=last).filter(now));
+                from = last + 1;
+                if here == page.entries {
+                    builder.push_known_page(page).unwrap();
+                } else {
+                    here.iter().for_each(|entry| builder.push_entry(entry).unwrap());
+                }
+            }
+            let rest = entries((from..12_000).filter(now));
+            rest.iter().for_each(|entry| builder.push_entry(entry).unwrap());
+            let Ok((root, totals)) = builder.finish();
+            proptest::prop_assert_eq!((root, totals), (expected.0, expected.1));
+            let Sink { pages, reused } = sink;
+            // what was reused is in the tree, and what is in the tree was reused or stored
+            proptest::prop_assert!(reused.iter().all(|page| expected.2.contains_key(page)));
+            let has = |page: &ChunkId| pages.contains_key(page) || reused.contains(page);
+            proptest::prop_assert!(expected.2.keys().all(has));
+            if gone.is_empty() && new.is_empty() {
+                proptest::prop_assert!(reused.len() + 1 >= leaves(root, &stored).len());
+            }
+        }
     }
 
     #[test]

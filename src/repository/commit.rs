@@ -267,7 +267,7 @@ impl Repository {
                 continue;
             }
             let toc = self.index.toc(place.pack)?;
-            if claimants.may_use(&info, &toc, place.ordinal) {
+            if claimants.may_use(claimants.claim(&info), &toc, place.ordinal) {
                 return Ok(Some(place));
             }
         }

@@ -85,6 +85,19 @@ impl ReferenceSet {
         self.of_pack_mut(coordinate.birth, coordinate.pack).insert(coordinate.ordinal);
     }
 
+    /// Adds many; those of one pack that follow each other cost one search for it.
+    pub fn add_all(&mut self, coordinates: impl IntoIterator<Item = Coordinate>) {
+        let mut rest = coordinates.into_iter().peekable();
+        while let Some(first) = rest.next() {
+            let ordinals = self.of_pack_mut(first.birth, first.pack);
+            ordinals.insert(first.ordinal);
+            let same = |c: &Coordinate| (c.birth, c.pack) == (first.birth, first.pack);
+            while let Some(coordinate) = rest.next_if(same) {
+                ordinals.insert(coordinate.ordinal);
+            }
+        }
+    }
+
     pub fn add_reference(&mut self, reference: &Reference) {
         let ordinals = self.of_pack_mut(reference.birth, reference.pack);
         reference.runs.iter().for_each(|(first, last)| ordinals.insert_run(*first, *last));

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::coordinates::ReferenceSet;
 use super::index::{PackInfo, PackToc};
 use super::packer::Packer;
-use super::sync::Claimants;
+use super::sync::{Claim, Claimants};
 use super::{Repository, Result};
 use crate::format::pack::Coordinate;
 use crate::id::{ChunkId, PackId};
@@ -25,6 +25,7 @@ pub struct Unusable {
 struct IndexedPack {
     info: PackInfo,
     toc: Arc<PackToc>,
+    claim: Claim,
 }
 
 /// Looks up what is in the repository already, for one run.
@@ -56,37 +57,38 @@ impl<'a> Known<'a> {
     /// The coordinate of a chunk that this client may build on. Of several the
     /// preferred one counts, else the oldest, so that duplicates die out.
     pub fn find(&self, id: &ChunkId) -> Result<Option<Coordinate>> {
-        Ok(self.look_up(id)?.map(|(coordinate, _)| coordinate))
+        Ok(self.look_up(id)?.map(|(coordinate, ..)| coordinate))
     }
 
-    fn look_up(&self, id: &ChunkId) -> Result<Option<(Coordinate, IndexedPack)>> {
+    /// The coordinate, the pack that holds the chunk, and its ordinal there.
+    fn look_up(&self, id: &ChunkId) -> Result<Option<(Coordinate, IndexedPack, u16)>> {
         if self.index_is_empty.load(Ordering::Acquire) {
             return Ok(None);
         }
         let index = self.repository.index();
-        let mut best: Option<(bool, Coordinate, IndexedPack)> = None;
+        let mut best: Option<(bool, Coordinate, IndexedPack, u16)> = None;
         for place in index.places(id)? {
             let Some(info) = index.pack(place.pack) else { continue };
-            let pack = IndexedPack { info, toc: index.toc(place.pack)? };
+            let claim = self.claimants.claim(&info);
+            let pack = IndexedPack { info, toc: index.toc(place.pack)?, claim };
             // numbers of packs change their meaning when the index is made anew
-            let chunk = pack.toc.toc.chunks.get(usize::from(place.ordinal));
-            if pack.toc.pack != pack.info.id || chunk.is_none_or(|chunk| chunk.id != *id) {
+            if pack.toc.pack != pack.info.id || !pack.toc.has_at(place.ordinal, id) {
                 continue;
             }
             let Some(coordinate) = self.usable(&pack, place.ordinal) else { continue };
             let foreign = !self.preferred.contains(&coordinate);
             if best.as_ref().is_none_or(|best| (foreign, coordinate) < (best.0, best.1)) {
-                best = Some((foreign, coordinate, pack));
+                best = Some((foreign, coordinate, pack, place.ordinal));
             }
         }
-        Ok(best.map(|(_, coordinate, pack)| (coordinate, pack)))
+        Ok(best.map(|(_, coordinate, pack, ordinal)| (coordinate, pack, ordinal)))
     }
 
     /// The coordinate of a chunk in a pack, if this client may build on it there.
     fn usable(&self, pack: &IndexedPack, ordinal: u16) -> Option<Coordinate> {
         let id = &pack.info.id;
         let stays = !self.unusable.doomed.contains(id) && !self.is_lost(id);
-        let usable = stays && self.claimants.may_use(&pack.info, &pack.toc, ordinal);
+        let usable = stays && self.claimants.may_use(pack.claim, &pack.toc, ordinal);
         usable.then(|| pack.toc.coordinate(ordinal))
     }
 
@@ -127,7 +129,13 @@ const NEAR: usize = 4;
 /// are neighbours in the tree were stored as neighbours.
 pub struct Lookup<'a> {
     known: &'a Known<'a>,
-    near: Vec<IndexedPack>,
+    near: Vec<Near>,
+}
+
+/// A pack that was used before, and the ordinal behind the one used last.
+struct Near {
+    pack: IndexedPack,
+    next: u16,
 }
 
 impl<'a> Lookup<'a> {
@@ -137,22 +145,31 @@ impl<'a> Lookup<'a> {
 
     /// As [`Known::find`], but of several places any that is preferred.
     pub fn find(&mut self, id: &ChunkId) -> Result<Option<Coordinate>> {
-        for (at, pack) in self.near.iter().enumerate() {
-            let ordinal = pack.toc.ordinal_of(id);
-            let coordinate = ordinal.and_then(|ordinal| self.known.usable(pack, ordinal));
-            if let Some(coordinate) = coordinate
-                && self.known.preferred.contains(&coordinate)
-            {
-                self.near[..=at].rotate_right(1);
-                return Ok(Some(coordinate));
-            }
+        // a search reads all over a table: what lies next is tried in each before
+        let follows = |near: &Near| near.pack.toc.has_at(near.next, id).then_some(near.next);
+        let found = self.find_near(follows);
+        if let Some(coordinate) =
+            found.or_else(|| self.find_near(|near| near.pack.toc.ordinal_of(id)))
+        {
+            return Ok(Some(coordinate));
         }
-        let Some((coordinate, pack)) = self.known.look_up(id)? else { return Ok(None) };
-        if self.near.iter().all(|near| near.info.id != pack.info.id) {
-            self.near.insert(0, pack);
-            self.near.truncate(NEAR);
-        }
+        let Some((coordinate, pack, ordinal)) = self.known.look_up(id)? else { return Ok(None) };
+        self.near.retain(|near| near.pack.info.id != pack.info.id);
+        self.near.insert(0, Near { pack, next: ordinal.saturating_add(1) });
+        self.near.truncate(NEAR);
         Ok(Some(coordinate))
+    }
+
+    fn find_near(&mut self, ordinal_in: impl Fn(&Near) -> Option<u16>) -> Option<Coordinate> {
+        let known = self.known;
+        let (at, ordinal, coordinate) = self.near.iter().enumerate().find_map(|(at, near)| {
+            let ordinal = ordinal_in(near)?;
+            let coordinate = known.usable(&near.pack, ordinal)?;
+            known.preferred.contains(&coordinate).then_some((at, ordinal, coordinate))
+        })?;
+        self.near[..=at].rotate_right(1);
+        self.near[0].next = ordinal.saturating_add(1);
+        Some(coordinate)
     }
 }
 

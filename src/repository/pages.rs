@@ -20,14 +20,20 @@ pub(crate) const PAGES_AHEAD: usize = 16;
 impl Repository {
     /// One page, verified and parsed.
     pub fn read_page(&self, kind: PageKind, id: &ChunkId, level: u8) -> Result<Page> {
+        self.sized_page(kind, id, level).map(|(page, _)| page)
+    }
+
+    /// The same, with its length in bytes.
+    fn sized_page(&self, kind: PageKind, id: &ChunkId, level: u8) -> Result<(Page, usize)> {
         let chunk_kind = match kind {
             PageKind::Tree => ChunkKind::Tree,
             PageKind::List => ChunkKind::List,
             PageKind::Refs => ChunkKind::Refs,
         };
         let bytes = self.read_chunk(id, chunk_kind)?;
-        Page::parse(&bytes, kind, level)
-            .map_err(|error| Error::in_object(&format!("page {id}"), error))
+        let page = Page::parse(&bytes, kind, level)
+            .map_err(|error| Error::in_object(&format!("page {id}"), error))?;
+        Ok((page, bytes.len()))
     }
 
     /// Entries of a tree in path order, from the first key that is not below
@@ -38,6 +44,7 @@ impl Repository {
             from: from.to_vec(),
             stack: vec![root],
             entries: VecDeque::new(),
+            at_hand: None,
             failed: false,
             ahead: Lookahead::default(),
         }
@@ -156,8 +163,28 @@ pub struct TreeWalk<'a> {
     from: Vec<u8>,
     stack: Vec<Root>,
     entries: VecDeque<Entry>,
+    /// The page that they lie on.
+    at_hand: Option<PageAtHand>,
     failed: bool,
     ahead: Lookahead,
+}
+
+#[derive(Clone, Copy)]
+struct PageAtHand {
+    id: ChunkId,
+    /// In bytes.
+    length: usize,
+    entries: usize,
+}
+
+/// Where in a tree an entry lies: which one of how many on which page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    pub page: ChunkId,
+    /// Bytes of the page.
+    pub length: usize,
+    pub at: usize,
+    pub of: usize,
 }
 
 /// How far the pages of a walk were fetched ahead: the farther, the longer it
@@ -195,6 +222,13 @@ impl TreeWalk<'_> {
         self.entries.is_empty()
     }
 
+    /// Where the entry given out last lies.
+    pub fn place(&self) -> Option<Place> {
+        let PageAtHand { id, length, entries } = self.at_hand?;
+        let at = entries.checked_sub(self.entries.len() + 1)?;
+        Some(Place { page: id, length, at, of: entries })
+    }
+
     /// After an error: goes on behind the page that could not be read. What it
     /// held is missing from what follows.
     pub fn skip_unreadable(&mut self) {
@@ -207,8 +241,11 @@ impl TreeWalk<'_> {
                 self.ahead.look(self.repository, &self.stack);
             }
             self.stack.pop();
-            match self.repository.read_page(PageKind::Tree, &root.id, root.level)? {
+            let (page, length) =
+                self.repository.sized_page(PageKind::Tree, &root.id, root.level)?;
+            match page {
                 Page::Entries(entries) => {
+                    self.at_hand = Some(PageAtHand { id: root.id, length, entries: entries.len() });
                     let start = entries.partition_point(|entry| entry.key < self.from);
                     self.entries.extend(entries.into_iter().skip(start));
                     if !self.entries.is_empty() {

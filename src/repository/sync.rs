@@ -488,19 +488,37 @@ pub struct Claimants {
     carriers: HashSet<WriterId>,
 }
 
+/// How much of a pack this client may build on.
+#[derive(Clone, Copy)]
+pub enum Claim {
+    Nothing,
+    All,
+    /// It depends on who claimed a block.
+    Blocks,
+}
+
 impl Claimants {
-    pub fn may_use(&self, info: &super::index::PackInfo, toc: &PackToc, ordinal: u16) -> bool {
+    pub fn claim(&self, info: &super::index::PackInfo) -> Claim {
         let in_force = |id: &WriterId| self.own.contains(id) || self.carriers.contains(id);
-        if !info.listed_by.iter().any(in_force) {
-            return false;
+        match info.listed_by.iter().any(in_force) {
+            false => Claim::Nothing,
+            // who may move others' blocks names beside each who claimed it: for what
+            // he puts himself that is he
+            true if self.carriers.contains(&info.signer) => Claim::Blocks,
+            true if self.own.contains(&info.signer) => Claim::All,
+            true => Claim::Nothing,
         }
-        if !self.carriers.contains(&info.signer) {
-            return self.own.contains(&info.signer);
+    }
+
+    pub fn may_use(&self, claim: Claim, toc: &PackToc, ordinal: u16) -> bool {
+        match claim {
+            Claim::Nothing => false,
+            Claim::All => true,
+            Claim::Blocks => {
+                let block = toc.toc.blocks.get(toc.block_of(ordinal));
+                let session = block.and_then(|b| toc.toc.sessions.get(usize::from(b.session)));
+                session.is_some_and(|session| self.own.contains(&session.writer))
+            }
         }
-        // who may move others' blocks names beside each who claimed it: for what
-        // he puts himself that is he
-        let block = toc.toc.blocks.get(toc.block_of(ordinal));
-        let session = block.and_then(|b| toc.toc.sessions.get(usize::from(b.session)));
-        session.is_some_and(|session| self.own.contains(&session.writer))
     }
 }

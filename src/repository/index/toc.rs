@@ -51,6 +51,11 @@ impl PackToc {
         first..first + count
     }
 
+    /// Whether the chunk at an ordinal is this one.
+    pub fn has_at(&self, ordinal: u16, id: &ChunkId) -> bool {
+        self.toc.chunks.get(usize::from(ordinal)).is_some_and(|chunk| chunk.id == *id)
+    }
+
     pub fn ordinal_of(&self, id: &ChunkId) -> Option<u16> {
         let id_at = |at: &u16| self.toc.chunks.get(usize::from(*at)).map(|chunk| chunk.id);
         let sorted = self.by_id.get_or_init(|| {
