@@ -1,6 +1,7 @@
 //! Reads a stream and cuts it as it comes.
 
-use std::io::Read;
+use std::collections::VecDeque;
+use std::io::{self, Read};
 use std::sync::Arc;
 
 use super::context::Context;
@@ -17,32 +18,70 @@ pub fn cut_stream(
     begun: Vec<u8>,
     reader: &mut dyn Read,
     submit: &mut dyn FnMut(Arc<Vec<u8>>, Vec<Cut>) -> Result<()>,
-) -> Result<std::io::Result<u64>> {
+) -> Result<io::Result<u64>> {
     let max = context.chunker.params().max();
+    let mut buffers = Buffers { length: PIECE + max, out: VecDeque::new() };
     let mut total = begun.len() as u64;
     let mut carried = begun;
     loop {
         if context.progress.interrupted() {
             return Err(Error::interrupted());
         }
-        let mut buffer = Vec::with_capacity(PIECE + max);
-        buffer.extend_from_slice(&carried);
-        let wanted = (PIECE + max).saturating_sub(carried.len()) as u64;
-        let read = match (&mut *reader).take(wanted).read_to_end(&mut buffer) {
-            Ok(read) => read as u64,
+        let mut shared = buffers.next();
+        let buffer = Arc::make_mut(&mut shared);
+        let (head, room) = buffer.split_at_mut(carried.len().min(PIECE + max));
+        head.copy_from_slice(&carried);
+        let read = match fill(reader, room) {
+            Ok(read) => read,
             Err(error) => return Ok(Err(error)),
         };
-        total += read;
-        let at_end = read < wanted;
-        let (cuts, used) = cut_buffer(context, &buffer, at_end, max);
-        carried = buffer[used..].to_vec();
+        total += read as u64;
+        let at_end = read < room.len();
+        let filled = carried.len() + read;
+        let (cuts, used) = cut_buffer(context, &buffer[..filled], at_end, max);
+        carried = buffer[used..filled].to_vec();
         if !cuts.is_empty() {
-            submit(Arc::new(buffer), cuts)?;
+            submit(shared.clone(), cuts)?;
         }
+        buffers.out.push_back(shared);
         if at_end {
             return Ok(Ok(total));
         }
     }
+}
+
+/// Buffers that were handed out. Those that came back are filled again: new
+/// memory costs as much as reading into it.
+struct Buffers {
+    length: usize,
+    out: VecDeque<Arc<Vec<u8>>>,
+}
+
+impl Buffers {
+    fn next(&mut self) -> Arc<Vec<u8>> {
+        // they come back in about the order they went
+        if let Some(mut oldest) = self.out.pop_front() {
+            if Arc::get_mut(&mut oldest).is_some() {
+                return oldest;
+            }
+            self.out.push_front(oldest);
+        }
+        Arc::new(vec![0; self.length])
+    }
+}
+
+/// Reads until the buffer is full or the end has come; how many bytes.
+fn fill(reader: &mut dyn Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match reader.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
 }
 
 /// Cuts that are final whatever follows, and how many bytes they take.

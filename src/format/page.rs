@@ -19,6 +19,8 @@ pub const TARGET_MAX_PAGE: usize = 256 * 1024;
 /// Longest page a parser takes, in bytes: one item may be longer than a page.
 pub const MAX_PAGE: usize = 2 << 20;
 const HEADER: usize = 8;
+/// Of entries, children and references none is shorter, in bytes.
+const MIN_ITEM: usize = 32;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -122,8 +124,8 @@ fn many<T>(
     count: usize,
     parse: impl Fn(&mut Reader<'_>) -> Result<T>,
 ) -> Result<Vec<T>> {
-    // grown as items really come: a count alone allocates nothing
-    let mut items = Vec::new();
+    // a count alone allocates little: no more items than bytes have room for
+    let mut items = Vec::with_capacity(count.min(reader.remaining() / MIN_ITEM));
     for _ in 0..count {
         items.push(parse(reader)?);
     }

@@ -1,8 +1,6 @@
 //! Walks trees of pages: entries of a snapshot in path order, items of a long
 //! file, references of a set.
 
-use std::collections::VecDeque;
-
 use super::Repository;
 use super::error::{Error, Result};
 use crate::format::ChunkKind;
@@ -43,7 +41,7 @@ impl Repository {
             repository: self,
             from: from.to_vec(),
             stack: vec![root],
-            entries: VecDeque::new(),
+            entries: Vec::new().into_iter(),
             at_hand: None,
             failed: false,
             ahead: Lookahead::default(),
@@ -162,7 +160,7 @@ pub struct TreeWalk<'a> {
     repository: &'a Repository,
     from: Vec<u8>,
     stack: Vec<Root>,
-    entries: VecDeque<Entry>,
+    entries: std::vec::IntoIter<Entry>,
     /// The page that they lie on.
     at_hand: Option<PageAtHand>,
     failed: bool,
@@ -219,7 +217,7 @@ impl Lookahead {
 impl TreeWalk<'_> {
     /// Entries not yet given out of the page at hand; empty at a page's end.
     pub fn at_page_boundary(&self) -> bool {
-        self.entries.is_empty()
+        self.entries.len() == 0
     }
 
     /// Where the entry given out last lies.
@@ -244,11 +242,12 @@ impl TreeWalk<'_> {
             let (page, length) =
                 self.repository.sized_page(PageKind::Tree, &root.id, root.level)?;
             match page {
-                Page::Entries(entries) => {
+                Page::Entries(mut entries) => {
                     self.at_hand = Some(PageAtHand { id: root.id, length, entries: entries.len() });
                     let start = entries.partition_point(|entry| entry.key < self.from);
-                    self.entries.extend(entries.into_iter().skip(start));
-                    if !self.entries.is_empty() {
+                    entries.drain(..start);
+                    self.entries = entries.into_iter();
+                    if !self.at_page_boundary() {
                         return Ok(true);
                     }
                 }
@@ -277,11 +276,11 @@ impl Iterator for TreeWalk<'_> {
         if self.failed {
             return None;
         }
-        if let Some(entry) = self.entries.pop_front() {
+        if let Some(entry) = self.entries.next() {
             return Some(Ok(entry));
         }
         match self.fill() {
-            Ok(true) => self.entries.pop_front().map(Ok),
+            Ok(true) => self.entries.next().map(Ok),
             Ok(false) => None,
             Err(error) => {
                 self.failed = true;

@@ -4,6 +4,7 @@
 use std::io::Write;
 use std::sync::Arc;
 
+use bytes::BytesMut;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::elsewhere::Elsewhere;
@@ -25,17 +26,33 @@ const MIN_REMOTE: usize = 4;
 const MAX_RUN_RAW: u64 = 8 << 20;
 const MAX_RUN_STORED: u64 = 8 << 20;
 
-/// Chunks that follow each other in the stream and in one pack.
+/// A stretch of the stream whose chunks follow each other in one pack.
 struct Run {
     pack: PackNumber,
     toc: Arc<PackToc>,
-    chunks: Vec<(u16, ChunkId)>,
+    parts: Vec<Part>,
+    /// Of all parts.
+    bytes: u64,
     first_block: usize,
     last_block: usize,
 }
 
+enum Part {
+    Chunk(u16, ChunkId),
+    /// What lies between: headers of an archive, holes.
+    Bytes(Vec<u8>),
+    Zeros(u64),
+}
+
 /// What was read of a run, and why not the rest.
 type RunBytes = (Vec<u8>, Option<Error>);
+
+/// The block that a thread decoded last: the next run may begin in it.
+struct Decoded {
+    pack: PackNumber,
+    block: usize,
+    raw: Vec<u8>,
+}
 
 enum Piece {
     Bytes(Vec<u8>),
@@ -61,8 +78,36 @@ fn nobody_listens() -> Error {
 
 impl Emitter<'_> {
     pub fn bytes(&mut self, bytes: Vec<u8>) -> Result<()> {
-        self.end_run()?;
-        self.put(Piece::Bytes(bytes))
+        let length = bytes.len() as u64;
+        match self.open_run(length) {
+            Some(run) => {
+                run.add(Part::Bytes(bytes), length);
+                Ok(())
+            }
+            None => {
+                self.end_run()?;
+                self.put(Piece::Bytes(bytes))
+            }
+        }
+    }
+
+    fn zeros(&mut self, length: u64) -> Result<()> {
+        match self.open_run(length) {
+            Some(run) => {
+                run.add(Part::Zeros(length), length);
+                Ok(())
+            }
+            None => {
+                self.end_run()?;
+                self.put(Piece::Zeros(length))
+            }
+        }
+    }
+
+    /// The run at hand, if so much more goes into it: ending it at everything that
+    /// is no chunk would mean to decode the same block for the next one.
+    fn open_run(&mut self, length: u64) -> Option<&mut Run> {
+        self.open.as_mut().filter(|run| run.bytes.saturating_add(length) <= MAX_RUN_RAW)
     }
 
     /// The bytes of a file.
@@ -73,10 +118,7 @@ impl Emitter<'_> {
         let repository = self.repository;
         repository.items(content, &mut |item| match item {
             Item::Chunk { id, length } => self.chunk(id, length),
-            Item::Hole { length } => {
-                self.end_run()?;
-                self.put(Piece::Zeros(length))
-            }
+            Item::Hole { length } => self.zeros(length),
         })
     }
 
@@ -108,15 +150,16 @@ impl Emitter<'_> {
         if let Some(run) = &mut self.open
             && run.pack == pack
             && (block == run.last_block || block == run.last_block + 1)
-            && run.fits(block)
+            && run.fits(block, length)
         {
             run.last_block = block;
-            run.chunks.push((ordinal, id));
+            run.add(Part::Chunk(ordinal, id), u64::from(length));
             return Ok(());
         }
         self.end_run()?;
-        let chunks = vec![(ordinal, id)];
-        self.open = Some(Run { pack, toc, chunks, first_block: block, last_block: block });
+        let parts = vec![Part::Chunk(ordinal, id)];
+        let bytes = u64::from(length);
+        self.open = Some(Run { pack, toc, parts, bytes, first_block: block, last_block: block });
         Ok(())
     }
 
@@ -129,20 +172,34 @@ impl Emitter<'_> {
 }
 
 impl Run {
-    fn fits(&self, block: usize) -> bool {
-        let blocks = self.toc.toc.blocks.get(self.first_block..=block).unwrap_or_default();
-        let raw: u64 = blocks.iter().map(|block| u64::from(block.raw_length)).sum();
-        let stored: u64 = blocks.iter().map(|block| u64::from(block.stored_length)).sum();
-        let bytes = self.chunks.iter().filter_map(|(ordinal, _)| {
-            self.toc.toc.chunks.get(usize::from(*ordinal)).map(|chunk| u64::from(chunk.length))
-        });
-        // the same chunk many times over is long without being many blocks
-        raw <= MAX_RUN_RAW && stored <= MAX_RUN_STORED && bytes.sum::<u64>() <= MAX_RUN_RAW
+    fn add(&mut self, part: Part, length: u64) {
+        self.parts.push(part);
+        self.bytes += length;
     }
 
-    fn read(&self, repository: &Repository, elsewhere: &Elsewhere<'_>) -> RunBytes {
-        let mut bytes = Vec::new();
-        let end = self.read_into(repository, elsewhere, &mut bytes).err();
+    /// Whether a chunk of `block` may be added.
+    fn fits(&self, block: usize, length: u32) -> bool {
+        let blocks = self.toc.toc.blocks.get(self.first_block..=block).unwrap_or_default();
+        let raw: u64 = blocks.iter().map(|block| u64::from(block.raw_length)).sum();
+        // the same chunk many times over is long without being many blocks
+        let bytes = self.bytes + u64::from(length);
+        raw <= MAX_RUN_RAW && self.stored(block) <= MAX_RUN_STORED && bytes <= MAX_RUN_RAW
+    }
+
+    /// Stored bytes of its blocks up to one.
+    fn stored(&self, last_block: usize) -> u64 {
+        let blocks = self.toc.toc.blocks.get(self.first_block..=last_block).unwrap_or_default();
+        blocks.iter().map(|block| u64::from(block.stored_length)).sum()
+    }
+
+    fn read(
+        &self,
+        repository: &Repository,
+        elsewhere: &Elsewhere<'_>,
+        decoded: &mut Option<Decoded>,
+    ) -> RunBytes {
+        let mut bytes = Vec::with_capacity(self.bytes as usize);
+        let end = self.read_into(repository, elsewhere, decoded, &mut bytes).err();
         (bytes, end)
     }
 
@@ -150,40 +207,57 @@ impl Run {
         &self,
         repository: &Repository,
         elsewhere: &Elsewhere<'_>,
+        decoded: &mut Option<Decoded>,
         out: &mut Vec<u8>,
     ) -> Result<()> {
-        let toc = &self.toc;
+        let (toc, pack) = (&self.toc, self.pack);
         let offset = toc.offsets.get(self.first_block).copied().unwrap_or_default();
-        let blocks = toc.toc.blocks.get(self.first_block..=self.last_block).unwrap_or_default();
-        let length = blocks.iter().map(|block| u64::from(block.stored_length)).sum();
-        let mut fetched = match repository.store().get_range(&pack_key(toc.pack), offset, length) {
-            Ok(fetched) => Some(mutable(fetched)),
-            Err(error) => match Error::from(error) {
-                error if error.kind == ErrorKind::Damage => None,
-                error => return Err(error),
-            },
-        };
-        let mut raw: Option<(usize, Vec<u8>)> = None;
-        for (ordinal, id) in &self.chunks {
-            let block = toc.block_of(*ordinal);
-            if raw.as_ref().is_none_or(|(at, _)| *at != block) {
-                raw = fetched.as_mut().and_then(|fetched| {
-                    let raw = open(repository, toc, offset, fetched, block).ok()?;
-                    Some((block, raw.into_owned()))
+        let mut fetched = None;
+        for part in &self.parts {
+            let (ordinal, id) = match part {
+                Part::Chunk(ordinal, id) => (*ordinal, id),
+                Part::Bytes(bytes) => {
+                    out.extend_from_slice(bytes);
+                    continue;
+                }
+                Part::Zeros(length) => {
+                    out.resize(out.len() + *length as usize, 0);
+                    continue;
+                }
+            };
+            let block = toc.block_of(ordinal);
+            if decoded.as_ref().is_none_or(|last| (last.pack, last.block) != (pack, block)) {
+                if fetched.is_none() {
+                    fetched = Some(self.fetch(repository, offset)?);
+                }
+                let stored = fetched.as_mut().and_then(Option::as_mut);
+                let raw = stored.and_then(|stored| {
+                    Some(open(repository, toc, offset, stored, block).ok()?.into_owned())
                 });
+                *decoded = raw.map(|raw| Decoded { pack, block, raw });
             }
-            let found = raw.as_ref().and_then(|(_, raw)| chunk_slice(toc, *ordinal, raw));
+            let found = decoded.as_ref().and_then(|last| chunk_slice(toc, ordinal, &last.raw));
             match found {
                 Some(found) if repository.keyring().chunk_id(ChunkKind::Data, found)? == *id => {
                     out.extend_from_slice(found);
                 }
                 // the same block first: it may have been altered on its way only
-                _ => {
-                    out.extend_from_slice(&elsewhere.rescue(id)?);
-                }
+                _ => out.extend_from_slice(&elsewhere.rescue(id)?),
             }
         }
         Ok(())
+    }
+
+    /// The stored bytes of its blocks; nothing where they are damaged or gone.
+    fn fetch(&self, repository: &Repository, offset: u64) -> Result<Option<BytesMut>> {
+        let length = self.stored(self.last_block);
+        match repository.store().get_range(&pack_key(self.toc.pack), offset, length) {
+            Ok(fetched) => Ok(Some(mutable(fetched))),
+            Err(error) => match Error::from(error) {
+                error if error.kind == ErrorKind::Damage => Ok(None),
+                error => Err(error),
+            },
+        }
     }
 }
 
@@ -204,8 +278,9 @@ pub(super) fn write_ordered(
         for _ in 0..threads {
             let queue = queue.clone();
             scope.spawn(move || {
+                let mut decoded = None;
                 for (run, reply) in queue {
-                    let _ = reply.send(run.read(repository, elsewhere));
+                    let _ = reply.send(run.read(repository, elsewhere, &mut decoded));
                 }
             });
         }

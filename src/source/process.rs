@@ -17,6 +17,7 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, wa
 use zeroize::Zeroizing;
 
 use super::{Environment, usage};
+use crate::files::read::widen_pipe;
 use crate::output;
 use crate::repository::Result;
 
@@ -244,6 +245,9 @@ impl Running {
     fn prepare(&mut self, program: &Program, feed: Feed) -> io::Result<()> {
         if let Some(stderr) = &self.stderr {
             fcntl_setfl(stderr, fcntl_getfl(stderr)? | OFlags::NONBLOCK)?;
+        }
+        if let Some(stdout) = &self.stdout {
+            widen_pipe(stdout);
         }
         if let Some(stdin) = &mut self.stdin {
             // it fits into the pipe; who does not read it shows by its exit status
