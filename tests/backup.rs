@@ -2,7 +2,8 @@
 
 mod support;
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -69,7 +70,14 @@ fn pages_taken_over_give_the_tree_that_is_built_anew() {
     for number in 0..40 {
         fs::create_dir_all(at(number, 0).parent().unwrap()).unwrap();
         (0..100).for_each(|file| write(&at(number, file), "at first").unwrap());
+        std::os::unix::fs::symlink("f001", directory.path().join(format!("d{number:02}/link")))
+            .unwrap();
     }
+    fs::hard_link(at(5, 5), at(25, 555)).unwrap();
+    let mut long = vec![0; 5 << 20];
+    blake3::Hasher::new().finalize_xof().fill(&mut long);
+    fs::write(at(15, 555), long).unwrap();
+    fs::File::create(at(16, 555)).unwrap().set_len(1 << 20).unwrap();
     let store: Arc<dyn Store> = Arc::new(OpendalStore::memory().unwrap());
     init(&store);
     let map = vec![(directory.path().to_owned(), "/tree".into())];
@@ -80,9 +88,12 @@ fn pages_taken_over_give_the_tree_that_is_built_anew() {
         backup(&open(&store), options, Vec::new(), &Silent).unwrap()
     };
     take(&kept);
-    let rounds: [&dyn Fn(); 6] = [
+    let mode = |path: &Path, mode: u32| fs::set_permissions(path, Permissions::from_mode(mode));
+    let rounds: [&dyn Fn(); 8] = [
         &|| {},
         &|| write(&at(20, 50), "changed").unwrap(),
+        &|| mode(&at(20, 50), 0o600).and_then(|()| mode(&at(31, 0), 0o400)).unwrap(),
+        &|| fs::remove_file(at(5, 5)).unwrap(),
         &|| (10..30).for_each(|number| fs::remove_file(at(number, 7)).unwrap()),
         &|| (0..3000).for_each(|file| write(&at(33, 1000 + file), "new").unwrap()),
         &|| fs::remove_dir_all(at(39, 0).parent().unwrap()).unwrap(),

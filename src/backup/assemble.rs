@@ -26,7 +26,7 @@ use crate::progress::Event;
 use crate::repository::Result;
 use crate::repository::checkpoints::Checkpoints;
 use crate::repository::known::Used;
-use crate::repository::pages::Place;
+use crate::repository::pages::PagePlace;
 
 /// How often it is looked whether a checkpoint is due.
 const CHECKPOINTS_AT_LEAST: Duration = Duration::from_secs(1);
@@ -264,8 +264,8 @@ impl<'a> Assembler<'a> {
     ) -> Result<()> {
         pages.borrow_mut().used.set.add_all(same.used);
         same.entries.iter().for_each(|entry| self.count(entry, "unchanged", false));
-        if same.is_page && self.stat_list.is_none() && self.streams.held.is_none() {
-            let Place { page: id, length, .. } = same.last;
+        if same.is_page && self.streams.held.is_none() {
+            let PagePlace { page: id, length, .. } = same.last;
             return tree.push_known_page(KnownPage { id, length, entries: same.entries });
         }
         same.entries.iter().try_for_each(|entry| self.push(entry, Some(&[]), tree))

@@ -11,7 +11,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use super::content::{ContentBuilder, PageStore, note};
 use super::context::Context;
-use super::cut::{PIECE, cut_stream};
+use super::cut::{Buffers, PIECE, cut_stream};
 use super::read::{Gather, bare_entry, cut_small};
 use super::spool::Spool;
 use super::stream::{Attentive, Sink, StreamSource};
@@ -154,6 +154,7 @@ impl Capture<'_> {
         let mut content = ContentBuilder::new(&self.pages, &self.cut, false);
         let read = cut_stream(
             self.context,
+            &mut Buffers::default(),
             begun,
             reader,
             &mut |buffer: Arc<Vec<u8>>, cuts: Vec<Cut>| {

@@ -29,7 +29,7 @@ impl PageSink for Pages<'_, '_> {
         self.pages.borrow_mut().store(self.kind, &page)
     }
 
-    fn reuse(&mut self, page: &ChunkId) -> Result<()> {
+    fn reuse(&mut self, page: &ChunkId) -> Result<bool> {
         self.pages.borrow_mut().reuse(page)
     }
 }
@@ -90,12 +90,12 @@ impl<'a> PageStore<'a> {
         }
     }
 
-    /// Notes a page of the tree that an earlier snapshot stored.
-    fn reuse(&mut self, page: &ChunkId) -> Result<()> {
+    /// Notes a page of the tree that an earlier snapshot stored; false if it cannot
+    /// be relied on, also because its pack was found damaged a moment ago.
+    fn reuse(&mut self, page: &ChunkId) -> Result<bool> {
         let known = self.trees.find(page)?;
-        let gone = || Error::failed(format!("page {page} was there a moment ago"));
-        self.used.add(*page, Some(known.ok_or_else(gone)?));
-        Ok(())
+        self.used.set.add_all(known);
+        Ok(known.is_some())
     }
 }
 

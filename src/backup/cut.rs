@@ -1,6 +1,5 @@
 //! Reads a stream and cuts it as it comes.
 
-use std::collections::VecDeque;
 use std::io::{self, Read};
 use std::sync::Arc;
 
@@ -15,21 +14,21 @@ pub const PIECE: usize = 2 << 20;
 /// there were, those that were `begun` with included. The inner error is the reader's.
 pub fn cut_stream(
     context: &Context<'_>,
+    buffers: &mut Buffers,
     begun: Vec<u8>,
     reader: &mut dyn Read,
     submit: &mut dyn FnMut(Arc<Vec<u8>>, Vec<Cut>) -> Result<()>,
 ) -> Result<io::Result<u64>> {
     let max = context.chunker.params().max();
-    let mut buffers = Buffers { length: PIECE + max, out: VecDeque::new() };
     let mut total = begun.len() as u64;
     let mut carried = begun;
     loop {
         if context.progress.interrupted() {
             return Err(Error::interrupted());
         }
-        let mut shared = buffers.next();
+        let mut shared = buffers.take(PIECE + max);
         let buffer = Arc::make_mut(&mut shared);
-        let (head, room) = buffer.split_at_mut(carried.len().min(PIECE + max));
+        let (head, room) = buffer.split_at_mut(carried.len());
         head.copy_from_slice(&carried);
         let read = match fill(reader, room) {
             Ok(read) => read,
@@ -43,7 +42,7 @@ pub fn cut_stream(
         if !cuts.is_empty() {
             submit(shared.clone(), cuts)?;
         }
-        buffers.out.push_back(shared);
+        buffers.0.push(shared);
         if at_end {
             return Ok(Ok(total));
         }
@@ -52,21 +51,15 @@ pub fn cut_stream(
 
 /// Buffers that were handed out. Those that came back are filled again: new
 /// memory costs as much as reading into it.
-struct Buffers {
-    length: usize,
-    out: VecDeque<Arc<Vec<u8>>>,
-}
+#[derive(Default)]
+pub struct Buffers(Vec<Arc<Vec<u8>>>);
 
 impl Buffers {
-    fn next(&mut self) -> Arc<Vec<u8>> {
-        // they come back in about the order they went
-        if let Some(mut oldest) = self.out.pop_front() {
-            if Arc::get_mut(&mut oldest).is_some() {
-                return oldest;
-            }
-            self.out.push_front(oldest);
+    fn take(&mut self, length: usize) -> Arc<Vec<u8>> {
+        match self.0.iter_mut().position(|buffer| Arc::get_mut(buffer).is_some()) {
+            Some(at) => self.0.swap_remove(at),
+            None => Arc::new(vec![0; length]),
         }
-        Arc::new(vec![0; self.length])
     }
 }
 

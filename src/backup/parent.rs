@@ -11,7 +11,7 @@ use crate::format::entry::Entry;
 use crate::format::reader::Reader;
 use crate::id::{ChunkId, RepositoryId, SnapshotId, WriterId, hex};
 use crate::repository::coordinates::ReferenceSet;
-use crate::repository::pages::{Place, TreeWalk};
+use crate::repository::pages::{PagePlace, TreeWalk};
 use crate::repository::snapshots::Snapshot;
 use crate::repository::{Error, ErrorKind, Repository, Result};
 
@@ -148,7 +148,7 @@ pub struct Record {
     /// Items of its list, where the previous state is a stat list.
     pub items: Option<Arc<Vec<Item>>>,
     /// Where it lies, if the previous state is a tree.
-    pub place: Option<Place>,
+    pub place: Option<PagePlace>,
 }
 
 enum Records<'a> {

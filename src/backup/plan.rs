@@ -12,7 +12,7 @@ use crossbeam_channel::Sender;
 
 use super::BackupOptions;
 use super::context::Context;
-use super::cut::cut_stream;
+use super::cut::{Buffers, cut_stream};
 use super::parent::{Previous, PreviousEntries, Record};
 use super::same::Gathering;
 use super::sources::{FileSystems, LinkGroups};
@@ -47,6 +47,7 @@ pub struct Planner<'a> {
     sequence: u64,
     batch: Vec<Planned>,
     batch_bytes: u64,
+    buffers: Buffers,
     previous: PreviousEntries<'a>,
     same: Gathering<'a>,
     /// Entries are racy from this time on: ms since 1970.
@@ -83,6 +84,7 @@ impl<'a> Planner<'a> {
             sequence: 0,
             batch: Vec::new(),
             batch_bytes: 0,
+            buffers: Buffers::default(),
             previous: previous.entries(context.repository),
             same: Gathering::new(&context.known),
             racy_from: previous.started_ms() as i64,
@@ -457,14 +459,20 @@ impl<'a> Planner<'a> {
         super::read::refresh(&mut planned.found.metadata, &now);
         planned.sparse_to(&ranges, now.size);
         let mut position = 0;
+        // of the files before; on the ways out below they are let go
+        let mut buffers = std::mem::take(&mut self.buffers);
         for range in &ranges {
             if range.start > position {
                 self.submit_cuts(Arc::default(), vec![Cut::Hole(range.start - position)])?;
             }
             let mut part = SparseReader { file: &file, range: range.clone() };
-            let cut = cut_stream(self.context, Vec::new(), &mut part, &mut |buffer, cuts| {
-                self.submit_cuts(buffer, cuts)
-            });
+            let cut = cut_stream(
+                self.context,
+                &mut buffers,
+                Vec::new(),
+                &mut part,
+                &mut |buffer, cuts| self.submit_cuts(buffer, cuts),
+            );
             match cut? {
                 Ok(length) if length == range.end - range.start => position = range.end,
                 // it became shorter while it was read
@@ -478,6 +486,7 @@ impl<'a> Planner<'a> {
         if now.size > position {
             self.submit_cuts(Arc::default(), vec![Cut::Hole(now.size - position)])?;
         }
+        self.buffers = buffers;
         Ok(files::read::unchanged(&file, &now))
     }
 

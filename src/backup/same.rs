@@ -7,7 +7,7 @@ use crate::format::entry::Entry;
 use crate::format::pack::Coordinate;
 use crate::repository::Result;
 use crate::repository::known::{Known, Lookup};
-use crate::repository::pages::Place;
+use crate::repository::pages::PagePlace;
 
 /// Neighbours on one page of the previous tree, as they were there.
 pub struct Same {
@@ -15,25 +15,24 @@ pub struct Same {
     /// What they are made of.
     pub used: Vec<Coordinate>,
     /// Where the last of them lies.
-    pub last: Place,
-    /// These are all entries of the page, and it is still there.
+    pub last: PagePlace,
+    /// These are all entries of the page.
     pub is_page: bool,
 }
 
 /// Gathers them.
 pub struct Gathering<'a> {
-    contents: Lookup<'a>,
-    pages: Lookup<'a>,
+    lookup: Lookup<'a>,
     open: Option<Same>,
 }
 
 impl<'a> Gathering<'a> {
     pub fn new(known: &'a Known<'a>) -> Gathering<'a> {
-        Gathering { contents: Lookup::new(known), pages: Lookup::new(known), open: None }
+        Gathering { lookup: Lookup::new(known), open: None }
     }
 
     /// Whether an entry at this place would be the next one, or the first.
-    pub fn takes(&self, place: Place) -> bool {
+    pub fn takes(&self, place: PagePlace) -> bool {
         match &self.open {
             Some(open) => open.last.page == place.page && open.last.at + 1 == place.at,
             None => place.at == 0,
@@ -42,7 +41,7 @@ impl<'a> Gathering<'a> {
 
     /// Adds an entry. Gives it back if not all it is made of is known, or that
     /// takes pages of its own to tell.
-    pub fn add(&mut self, entry: Entry, place: Place) -> Result<Option<Entry>> {
+    pub fn add(&mut self, entry: Entry, place: PagePlace) -> Result<Option<Entry>> {
         let open = self.open.get_or_insert_with(|| Same {
             entries: Vec::with_capacity(place.of),
             used: Vec::with_capacity(place.of),
@@ -57,7 +56,7 @@ impl<'a> Gathering<'a> {
         };
         for item in items {
             let Item::Chunk { id, .. } = item else { continue };
-            let Some(coordinate) = self.contents.find(id)? else {
+            let Some(coordinate) = self.lookup.find(id)? else {
                 open.used.truncate(before);
                 return Ok(Some(entry));
             };
@@ -65,15 +64,13 @@ impl<'a> Gathering<'a> {
         }
         open.entries.push(entry);
         open.last = place;
-        if place.at + 1 == place.of {
-            open.is_page = self.pages.find(&place.page)?.is_some();
-        }
+        open.is_page = open.entries.len() == place.of;
         Ok(None)
     }
 
     /// Whether the page at hand came to its end.
     pub fn is_full(&self) -> bool {
-        self.open.as_ref().is_some_and(|open| open.entries.len() == open.last.of)
+        self.open.as_ref().is_some_and(|open| open.is_page)
     }
 
     /// What was gathered so far.

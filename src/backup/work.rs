@@ -124,5 +124,6 @@ pub enum Result {
     Restart,
     /// A stream was captured, or failed. It has no number: it comes when it is done.
     Captured(Box<Captured>),
+    /// What is as it was in the previous tree.
     Same(Same),
 }

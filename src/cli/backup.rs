@@ -21,7 +21,7 @@ use super::{Exit, Outcome, values};
 use crate::backup::{BackupOptions, BackupReport, Sink, StreamSource, backup};
 use crate::compression::DEFAULT_LEVEL;
 use crate::config::Profile;
-use crate::files::read::widen_pipe;
+use crate::files::pipe;
 use crate::files::{Rules, absolute};
 use crate::format::manifest::Outcome as SnapshotOutcome;
 use crate::format::notes::MarkKind;
@@ -341,7 +341,7 @@ fn streams(arguments: &Arguments, reporter: &Reporter) -> Result<Vec<StreamSourc
         return Ok(Vec::new());
     }
     let name = name.unwrap_or_else(|| "stdin".to_owned());
-    widen_pipe(io::stdin());
+    pipe::widen(io::stdin());
     let mut reader = Interruptible { input: io::stdin(), interrupted: reporter.interruption() };
     if !arguments.tar {
         return Ok(vec![StreamSource::reader(&name, Box::new(reader))]);

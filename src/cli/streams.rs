@@ -6,7 +6,7 @@ use std::io::{self, BufWriter, IsTerminal, Stdout, Write};
 
 use serde_json::Value;
 
-use crate::files::read::widen_pipe;
+use crate::files::pipe;
 use crate::output;
 use crate::repository::{Error, ErrorKind};
 
@@ -80,7 +80,7 @@ pub fn check_raw_output(json: bool, what: &str) -> Result<(), Error> {
 /// Bytes for standard output. That its reader went away is told from all else that may
 /// go wrong.
 pub fn raw_output(write: impl FnOnce(&mut dyn Write) -> Result<(), Error>) -> Result<(), Stop> {
-    widen_pipe(io::stdout());
+    pipe::widen(io::stdout());
     let mut raw = Raw { out: BufWriter::with_capacity(1 << 20, io::stdout()), failed: None };
     let written = write(&mut raw);
     let flushed = raw.flush();

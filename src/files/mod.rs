@@ -18,6 +18,7 @@
 mod directory;
 mod examine;
 mod owners;
+pub mod pipe;
 pub mod read;
 pub mod rules;
 pub mod target;

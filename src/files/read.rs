@@ -41,15 +41,6 @@ pub fn open(path: &Path, inode: u64, device_id: u64) -> io::Result<File> {
     Ok(File::from(handle))
 }
 
-/// What a pipe is made to hold: the most that every user may ask for.
-const PIPE_BYTES: usize = 1 << 20;
-
-/// Lets a pipe hold more than its 64 KiB, so that its two ends do not wait for each
-/// other at every bit. Anything else, and a system that refuses, stays as it is.
-pub fn widen_pipe(pipe: impl AsFd) {
-    let _ = rustix::pipe::fcntl_setpipe_size(pipe, PIPE_BYTES);
-}
-
 /// Whether an open file is still as the walk saw it, in size, times and inode.
 /// Asked after reading, it tells whether what was read can be trusted to be one state.
 pub fn unchanged(file: &File, expected: &Metadata) -> io::Result<bool> {

@@ -177,7 +177,7 @@ struct PageAtHand {
 
 /// Where in a tree an entry lies: which one of how many on which page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct PagePlace {
     pub page: ChunkId,
     /// Bytes of the page.
     pub length: usize,
@@ -221,10 +221,10 @@ impl TreeWalk<'_> {
     }
 
     /// Where the entry given out last lies.
-    pub fn place(&self) -> Option<Place> {
+    pub fn place(&self) -> Option<PagePlace> {
         let PageAtHand { id, length, entries } = self.at_hand?;
         let at = entries.checked_sub(self.entries.len() + 1)?;
-        Some(Place { page: id, length, at, of: entries })
+        Some(PagePlace { page: id, length, at, of: entries })
     }
 
     /// After an error: goes on behind the page that could not be read. What it

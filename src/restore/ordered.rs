@@ -12,27 +12,31 @@ use super::fetch::open;
 use crate::format::ChunkKind;
 use crate::format::content::{Content, Item};
 use crate::format::pack::pack_key;
-use crate::id::ChunkId;
+use crate::id::{ChunkId, PackId};
 use crate::repository::blocks::{chunk_slice, mutable};
 use crate::repository::index::{PackNumber, PackToc};
 use crate::repository::{Error, ErrorKind, Repository, Result};
 use crate::store::at_once;
 
-/// Runs on their way at once, and bytes of blocks in each before compression
-/// and after: together what is held in memory.
+/// Runs on their way at once, and bytes of each: of what it gives, of its blocks as
+/// they are stored, and of what lies between its chunks. Together with a decoded
+/// block for each thread that is what is held in memory.
 const MAX_RUNS: usize = 8;
 /// Of them, read at once at least where the store is elsewhere.
 const MIN_REMOTE: usize = 4;
 const MAX_RUN_RAW: u64 = 8 << 20;
 const MAX_RUN_STORED: u64 = 8 << 20;
+const MAX_RUN_BETWEEN: u64 = 1 << 20;
+const MAX_RUN_PARTS: usize = 1 << 16;
 
 /// A stretch of the stream whose chunks follow each other in one pack.
 struct Run {
     pack: PackNumber,
     toc: Arc<PackToc>,
     parts: Vec<Part>,
-    /// Of all parts.
+    /// Of all parts, and of those that are bytes.
     bytes: u64,
+    between: u64,
     first_block: usize,
     last_block: usize,
 }
@@ -49,7 +53,7 @@ type RunBytes = (Vec<u8>, Option<Error>);
 
 /// The block that a thread decoded last: the next run may begin in it.
 struct Decoded {
-    pack: PackNumber,
+    pack: PackId,
     block: usize,
     raw: Vec<u8>,
 }
@@ -80,11 +84,12 @@ impl Emitter<'_> {
     pub fn bytes(&mut self, bytes: Vec<u8>) -> Result<()> {
         let length = bytes.len() as u64;
         match self.open_run(length) {
-            Some(run) => {
+            Some(run) if run.between + length <= MAX_RUN_BETWEEN => {
+                run.between += length;
                 run.add(Part::Bytes(bytes), length);
                 Ok(())
             }
-            None => {
+            _ => {
                 self.end_run()?;
                 self.put(Piece::Bytes(bytes))
             }
@@ -107,7 +112,9 @@ impl Emitter<'_> {
     /// The run at hand, if so much more goes into it: ending it at everything that
     /// is no chunk would mean to decode the same block for the next one.
     fn open_run(&mut self, length: u64) -> Option<&mut Run> {
-        self.open.as_mut().filter(|run| run.bytes.saturating_add(length) <= MAX_RUN_RAW)
+        self.open.as_mut().filter(|run| {
+            run.bytes.saturating_add(length) <= MAX_RUN_RAW && run.parts.len() < MAX_RUN_PARTS
+        })
     }
 
     /// The bytes of a file.
@@ -159,7 +166,8 @@ impl Emitter<'_> {
         self.end_run()?;
         let parts = vec![Part::Chunk(ordinal, id)];
         let bytes = u64::from(length);
-        self.open = Some(Run { pack, toc, parts, bytes, first_block: block, last_block: block });
+        let (first_block, last_block) = (block, block);
+        self.open = Some(Run { pack, toc, parts, bytes, between: 0, first_block, last_block });
         Ok(())
     }
 
@@ -210,7 +218,7 @@ impl Run {
         decoded: &mut Option<Decoded>,
         out: &mut Vec<u8>,
     ) -> Result<()> {
-        let (toc, pack) = (&self.toc, self.pack);
+        let (toc, pack) = (&self.toc, self.toc.pack);
         let offset = toc.offsets.get(self.first_block).copied().unwrap_or_default();
         let mut fetched = None;
         for part in &self.parts {

@@ -17,7 +17,7 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, wa
 use zeroize::Zeroizing;
 
 use super::{Environment, usage};
-use crate::files::read::widen_pipe;
+use crate::files::pipe;
 use crate::output;
 use crate::repository::Result;
 
@@ -247,7 +247,7 @@ impl Running {
             fcntl_setfl(stderr, fcntl_getfl(stderr)? | OFlags::NONBLOCK)?;
         }
         if let Some(stdout) = &self.stdout {
-            widen_pipe(stdout);
+            pipe::widen(stdout);
         }
         if let Some(stdin) = &mut self.stdin {
             // it fits into the pipe; who does not read it shows by its exit status

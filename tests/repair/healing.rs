@@ -81,6 +81,42 @@ fn a_damaged_page_that_is_met_is_stored_again_without_a_check() {
     assert!(fixture.check().is_ok());
 }
 
+/// Pages that were found as they are may turn out to lie in a pack that is
+/// damaged farther on, before they are part of the new tree.
+#[test]
+fn pages_beside_a_damaged_one_are_stored_again_with_it() {
+    let whole = Fixture::new();
+    for number in 0..9000 {
+        let name = format!("{number:04}-{}", "long".repeat(50));
+        fs::write(whole.path().join(name), "").unwrap();
+    }
+    settle();
+    let first = whole.save().snapshot.unwrap();
+    let repository = open(&whole.store);
+    repository.sync_index(&Silent).unwrap();
+    let index = repository.index();
+    let packs = index.packs().into_iter().filter(|(_, info)| info.kind == PackKind::Tree);
+    let blocks = packs.flat_map(|(number, _)| {
+        let toc = index.toc(number).unwrap();
+        toc.offsets.iter().map(|offset| (toc.pack, *offset)).collect::<Vec<_>>()
+    });
+    let blocks: Vec<_> = blocks.collect();
+    assert!(blocks.len() > 2, "too few blocks of pages");
+    for (pack, offset) in blocks {
+        let fixture = whole.copy();
+        let key = pack_key(pack);
+        let mut bytes = fixture.store.get(&key, u64::MAX).unwrap().to_vec();
+        bytes[offset as usize + 50] ^= 0x40;
+        fixture.store.delete(&key).unwrap();
+        fixture.store.put(&key, bytes.into()).unwrap();
+        let report = fixture.save();
+        assert!(report.healed > 0, "block at {offset}");
+        fixture.is_as_on_disk(report.snapshot.unwrap());
+        fixture.is_as_on_disk(first);
+        assert!(fixture.check().is_ok(), "block at {offset}");
+    }
+}
+
 /// A stream cannot be read twice: what is missing is known before it is read.
 #[test]
 fn a_stream_whose_chunks_went_missing_is_saved_at_the_first_attempt() {

@@ -3,10 +3,12 @@
 use std::fs;
 use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use esker::progress::Silent;
 use esker::restore::dump;
+use esker::store::{Counting, OperationKind};
 use rustix::fs::{XattrFlags, setxattr};
 
 use super::{Fixture, check, is_root, key, random_bytes};
@@ -73,4 +75,26 @@ fn a_directory_is_an_archive_that_tar_extracts() {
     // GNU tar remarks that a time is before 1970
     assert!(complaints.lines().all(|line| line.contains("time stamp")), "{complaints}");
     check(&top, &out);
+}
+
+/// Neighbours come out of one block, which is read once for all of them and
+/// whatever lies between.
+#[test]
+fn small_files_and_holes_cost_no_request_each() {
+    let mut fixture = Fixture::new();
+    for number in 0..500 {
+        fs::write(fixture.source().join(format!("n{number}")), random_bytes(number, 900)).unwrap();
+    }
+    let mut holes = random_bytes(77, 4 << 20);
+    holes.chunks_mut(64 << 10).for_each(|part| part[..32 << 10].fill(0));
+    fs::write(fixture.source().join("holes"), &holes).unwrap();
+    fixture.save();
+    let counting = Arc::new(Counting::new(fixture.store.clone()));
+    fixture.store = counting.clone();
+    for (name, length) in [("", 500 * 900 + holes.len()), ("holes", holes.len())] {
+        counting.reset();
+        assert!(dumped(&fixture, name).len() >= length);
+        let reads = counting.count(OperationKind::GetRange, "packs").calls;
+        assert!(reads < 24, "{name:?}: {reads} reads");
+    }
 }
