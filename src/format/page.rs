@@ -490,7 +490,7 @@ mod tests {
     fn entries(numbers: impl Iterator<Item = u32>) -> Vec<Entry> {
         let entry = |number: u32| {
             // now and then one so long that a page is full before a hit
-            let long = if number % 61 == 0 { 40_000 } else { 97 };
+            let long = if number.is_multiple_of(61) { 40_000 } else { 97 };
             let tail = "x".repeat(number as usize * 7 % long);
             let mut entry = named(&format!("files\0{number:06}{tail}"));
             entry.metadata.size = u64::from(number);
@@ -563,7 +563,7 @@ mod tests {
             let old = entries((0..count).map(|number| number * 2));
             let (root, _, stored) = tree_of(&old);
             let now = |number: &u32| {
-                let is_old = number % 2 == 0 && number / 2 < count && !gone.contains(&(number / 2));
+                let is_old = number.is_multiple_of(2) && number / 2 < count && !gone.contains(&(number / 2));
                 is_old || new.contains(number)
             };
             let expected = tree_of(&entries((0..12_000).filter(now)));

@@ -15,8 +15,8 @@ use crate::repository::Result;
 use crate::repository::index::{PackNumber, PackToc};
 
 /// Bytes of wanted chunks in one window; they are fetched, not held.
-const MAX_WINDOW_BYTES: u64 = 128 << 20;
-const MAX_WINDOW_FILES: usize = 8192;
+const MAX_WINDOW_BYTES: u64 = 256 << 20;
+const MAX_WINDOW_FILES: usize = 16_384;
 const MAX_WINDOW_WANTS: usize = 65_536;
 /// Bytes of inline content and attributes in one window: these are held.
 const MAX_WINDOW_INLINE: usize = 12 << 20;
