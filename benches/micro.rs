@@ -110,24 +110,17 @@ fn open(bencher: Bencher<'_, '_>) {
 fn entries(count: u64) -> Vec<Entry> {
     let entry = |number: u64| {
         let path = format!("/home/somebody/project/{:03}/file-{number:07}.c", number / 100);
-        Entry {
-            key: key_of_path(path.as_bytes()),
-            kind: EntryKind::File,
-            metadata: Metadata {
-                mode: 0o644,
-                size: 15_000,
-                inode: number,
-                user: b"somebody"[..].into(),
-                group: b"users"[..].into(),
-                ..Metadata::default()
-            },
-            long_xattrs: Vec::new(),
-            content: Content::Items(vec![Item::Chunk { id: id(number), length: 15_000 }]),
-            link_group: 0,
-            filesystem: None,
-            changed_while_read: false,
-            sparse: false,
-        }
+        let metadata = Metadata {
+            mode: 0o644,
+            size: 15_000,
+            inode: number,
+            user: b"somebody"[..].into(),
+            group: b"users"[..].into(),
+            ..Metadata::default()
+        };
+        let content = Content::Items(vec![Item::Chunk { id: id(number), length: 15_000 }]);
+        let key = key_of_path(path.as_bytes());
+        Entry { content, ..Entry::new(key, EntryKind::File, metadata) }
     };
     (0..count).map(entry).collect()
 }

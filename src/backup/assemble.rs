@@ -262,9 +262,10 @@ impl<'a> Assembler<'a> {
         pages: &RefCell<PageStore<'_>>,
         tree: &mut Builder<'_, '_>,
     ) -> Result<()> {
+        let is_page = same.is_page();
         pages.borrow_mut().used.set.add_all(same.used);
         same.entries.iter().for_each(|entry| self.count(entry, "unchanged", false));
-        if same.is_page && self.streams.held.is_none() {
+        if is_page && self.streams.held.is_none() {
             let PagePlace { page: id, length, .. } = same.last;
             return tree.push_known_page(KnownPage { id, length, entries: same.entries });
         }

@@ -273,17 +273,7 @@ pub fn in_order(
     let made = |key: &[u8]| {
         let time = context.started();
         let metadata = Metadata { mode: 0o755, mtime: time, ctime: time, ..Metadata::default() };
-        Entry {
-            key: key.to_vec(),
-            kind: EntryKind::Directory,
-            metadata,
-            long_xattrs: Vec::new(),
-            content: Content::Empty,
-            link_group: 0,
-            filesystem: None,
-            changed_while_read: false,
-            sparse: false,
-        }
+        Entry::new(key.to_vec(), EntryKind::Directory, metadata)
     };
     let mut others: Vec<u8> = Vec::new();
     spool.each(&mut |entry| {

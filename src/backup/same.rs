@@ -16,8 +16,13 @@ pub struct Same {
     pub used: Vec<Coordinate>,
     /// Where the last of them lies.
     pub last: PagePlace,
-    /// These are all entries of the page.
-    pub is_page: bool,
+}
+
+impl Same {
+    /// Whether these are all entries of the page.
+    pub fn is_page(&self) -> bool {
+        self.entries.len() == self.last.of
+    }
 }
 
 /// Gathers them.
@@ -46,7 +51,6 @@ impl<'a> Gathering<'a> {
             entries: Vec::with_capacity(place.of),
             used: Vec::with_capacity(place.of),
             last: place,
-            is_page: false,
         });
         let before = open.used.len();
         let items = match &entry.content {
@@ -64,13 +68,12 @@ impl<'a> Gathering<'a> {
         }
         open.entries.push(entry);
         open.last = place;
-        open.is_page = open.entries.len() == place.of;
         Ok(None)
     }
 
     /// Whether the page at hand came to its end.
     pub fn is_full(&self) -> bool {
-        self.open.as_ref().is_some_and(|open| open.is_page)
+        self.open.as_ref().is_some_and(Same::is_page)
     }
 
     /// What was gathered so far.

@@ -67,21 +67,11 @@ fn parse(bytes: &[u8]) -> Result<Entry> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::content::Content;
     use crate::format::entry::{EntryKind, Metadata};
 
     fn entry(key: &[u8], size: u64) -> Entry {
-        Entry {
-            key: key.to_vec(),
-            kind: EntryKind::Directory,
-            metadata: Metadata { inode: size, ..Metadata::default() },
-            long_xattrs: Vec::new(),
-            content: Content::Empty,
-            link_group: 0,
-            filesystem: None,
-            changed_while_read: false,
-            sparse: false,
-        }
+        let metadata = Metadata { inode: size, ..Metadata::default() };
+        Entry::new(key.to_vec(), EntryKind::Directory, metadata)
     }
 
     #[test]

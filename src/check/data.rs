@@ -6,12 +6,12 @@ use std::collections::{BTreeSet, HashSet};
 use std::ops::ControlFlow;
 use std::sync::{Mutex, PoisonError};
 
-use bytes::BytesMut;
 use rayon::prelude::*;
 
 use super::Subset;
 use super::objects::unreadable;
 use super::packs::Packs;
+use super::pieces::{Pieces, Source};
 use super::report::Findings;
 use crate::crypto::random;
 use crate::format::FormatError;
@@ -25,7 +25,8 @@ use crate::repository::index::{PackNumber, PackToc};
 use crate::repository::{Error, Repository, Result};
 use crate::store::{ErrorKind as StoreKind, Listed, Reading, StoreError, read_many};
 
-/// Bytes of packs in memory at once, besides one decoded block a thread.
+/// Bytes of packs in memory at once where they are fetched whole, besides one
+/// decoded block a thread.
 const BUDGET_BYTES: u64 = 64 << 20;
 const MAX_THREADS: usize = 8;
 
@@ -73,11 +74,7 @@ pub(super) fn check(
         damaged: Mutex::default(),
         error: Mutex::default(),
     };
-    let threads = std::thread::available_parallelism().map_or(2, usize::from);
-    let threads = threads.clamp(2, MAX_THREADS);
-    let store = &**repository.store();
-    let reading = Reading { threads, budget_bytes: BUDGET_BYTES, max_length: MAX_PACK };
-    read_many(store, &listed, reading, &|listed, read| check.pack(listed, read));
+    check.all(&listed);
     if let Some(error) = check.error.into_inner().unwrap_or_else(PoisonError::into_inner) {
         return Err(error);
     }
@@ -133,7 +130,55 @@ fn choose(subset: Subset, mut packs: Vec<(PackId, u64)>) -> Vec<(PackId, u64)> {
     packs
 }
 
+/// Why a pack was not read to its end.
+enum Failure {
+    Store(StoreError),
+    /// The check cannot go on.
+    Fatal(Error),
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Failure {
+        Failure::Store(error)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        Failure::Fatal(error)
+    }
+}
+
+/// What was seen of a pack in the index.
+struct Seen {
+    table: std::result::Result<(), FormatError>,
+    /// Blocks that are not what they should be.
+    blocks: Vec<(u32, Error)>,
+}
+
 impl DataCheck<'_> {
+    /// Reads all of them: on this machine a block at a time, which is still in the
+    /// processor's cache for all that is done with it; from elsewhere each with one
+    /// request.
+    fn all(&self, listed: &[Listed]) {
+        let store = &**self.repository.store();
+        if store.local_path().is_some() {
+            let _ = listed.par_iter().try_for_each(|listed| {
+                let (key, length) = (&listed.key, listed.length);
+                let too_large = || StoreError::new(StoreKind::TooLarge, store.url(), key);
+                let fits = (length <= MAX_PACK).then_some(Source::Store(store, key, length));
+                self.pack(listed, fits.ok_or_else(too_large))
+            });
+            return;
+        }
+        let threads = std::thread::available_parallelism().map_or(2, usize::from);
+        let threads = threads.clamp(2, MAX_THREADS);
+        let reading = Reading { threads, budget_bytes: BUDGET_BYTES, max_length: MAX_PACK };
+        read_many(store, listed, reading, &|listed, read| {
+            self.pack(listed, read.map(|bytes| Source::Whole(mutable(bytes))))
+        });
+    }
+
     fn stop(&self, error: Error) -> ControlFlow<()> {
         *self.error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
         ControlFlow::Break(())
@@ -167,26 +212,29 @@ impl DataCheck<'_> {
     fn pack(
         &self,
         listed: &Listed,
-        read: std::result::Result<bytes::Bytes, StoreError>,
+        source: std::result::Result<Source<'_>, StoreError>,
     ) -> ControlFlow<()> {
         if self.progress.interrupted() {
             return self.stop(Error::interrupted());
         }
         let Some(id) = pack_of_key(&listed.key) else { return ControlFlow::Continue(()) };
         let number = self.repository.index().pack_number(id);
+        let read = source
+            .map_err(Failure::Store)
+            .and_then(|source| self.read(id, number, &mut Pieces::new(source)));
         let result = match read {
             // a prune may have taken it since; if it should be there, the next
             // look at the structure says so
-            Err(error) if error.kind() == StoreKind::NotFound => Ok(()),
-            Err(error) => self.unreadable(id, number, error),
-            Ok(bytes) => {
-                let length = bytes.len() as u64;
+            Err(Failure::Store(error)) if error.kind() == StoreKind::NotFound => Ok(()),
+            Err(Failure::Store(error)) => self.unreadable(id, number, error),
+            Err(Failure::Fatal(error)) => Err(error),
+            Ok(()) => {
                 self.findings.count(|counts| {
                     counts.packs_read += 1;
-                    counts.bytes_read += length;
+                    counts.bytes_read += listed.length;
                 });
-                self.progress.event(Event::Done { files: 1, bytes: length });
-                self.read(id, number, mutable(bytes))
+                self.progress.event(Event::Done { files: 1, bytes: listed.length });
+                Ok(())
             }
         };
         match result {
@@ -195,73 +243,86 @@ impl DataCheck<'_> {
         }
     }
 
-    fn read(&self, id: PackId, number: Option<PackNumber>, mut bytes: BytesMut) -> Result<()> {
-        let key = pack_key(id);
-        let named_right = blake3::hash(&bytes).as_bytes() == &id.0;
+    fn read(
+        &self,
+        id: PackId,
+        number: Option<PackNumber>,
+        pack: &mut Pieces<'_>,
+    ) -> std::result::Result<(), Failure> {
         let misnamed = "its bytes do not match its name";
         let Some(number) = number else {
-            if !named_right {
+            if pack.hash()? != id.0 {
                 let what = format!("{misnamed}; no segment lists it, so nothing relies on it");
-                self.findings.note(&key, &what, Some("PACK-6"));
+                self.findings.note(&pack_key(id), &what, Some("PACK-6"));
             }
             return Ok(());
         };
+        let toc = self.repository.index().toc(number)?;
+        let seen = self.look(&toc, pack)?;
+        let named_right = pack.hash()? == id.0;
         if !named_right {
             self.findings.about_pack(id, misnamed, Some("PACK-6"));
         }
-        let toc = self.repository.index().toc(number)?;
-        let table = self.table(id, &bytes, &toc);
-        if let Err(error) = &table {
+        if let Err(error) = &seen.table {
             self.findings.pack_format(id, error);
         }
         let mut blocks = HashSet::new();
-        // side by side: there may be no room for another pack meanwhile
-        let found: Vec<Result<Option<Error>>> = stored_blocks(&toc, &mut bytes)
-            .into_par_iter()
-            .enumerate()
-            .map(|(at, stored)| self.block(&toc, at, stored))
-            .collect();
-        for (at, found) in found.into_iter().enumerate() {
-            if let Some(error) = found? {
-                let what = error.message.strip_prefix(&format!("{key}: "));
-                self.findings.about_pack(id, what.unwrap_or(&error.message), None);
-                blocks.insert(at as u32);
-            }
+        for (at, error) in seen.blocks {
+            let what = error.message.strip_prefix(&format!("{}: ", pack_key(id)));
+            self.findings.about_pack(id, what.unwrap_or(&error.message), None);
+            blocks.insert(at);
         }
-        if !named_right || table.is_err() || !blocks.is_empty() {
-            let unsound = table.is_err() || blocks.is_empty();
+        if !named_right || seen.table.is_err() || !blocks.is_empty() {
+            let unsound = seen.table.is_err() || blocks.is_empty();
             self.damaged(number, blocks, unsound);
         } else if self.marked.contains(&id) {
             let what = "is marked as damaged, but its bytes are what they should be";
-            self.findings.note(&key, what, None);
+            self.findings.note(&pack_key(id), what, None);
         }
         Ok(())
     }
 
-    /// Header and table of a pack against the index.
+    /// Reads a pack from its beginning to its end.
+    fn look(&self, toc: &PackToc, pack: &mut Pieces<'_>) -> std::result::Result<Seen, Failure> {
+        let length = pack.left();
+        let mut outside = pack.next(HEADER_LENGTH)?.unwrap_or_default();
+        let mut blocks = Vec::new();
+        for (at, block) in toc.toc.blocks.iter().enumerate() {
+            let mut stored = pack.next(block.stored_length as usize)?;
+            if let Some(error) = self.block(toc, at, stored.as_deref_mut())? {
+                blocks.push((at as u32, error));
+            }
+        }
+        outside.unsplit(pack.rest()?);
+        Ok(Seen { table: self.table(toc, length, &outside), blocks })
+    }
+
+    /// Header and table of a pack against the index. `outside` is what lies around
+    /// the blocks of a pack of `length` bytes.
     fn table(
         &self,
-        id: PackId,
-        bytes: &[u8],
         indexed: &PackToc,
+        length: u64,
+        outside: &[u8],
     ) -> std::result::Result<(), FormatError> {
-        let (kind, birth) = parse_header(bytes)?;
+        let (kind, birth) = parse_header(outside)?;
         if (kind, birth) != (indexed.toc.kind, indexed.toc.birth) {
             return Err(FormatError::new("PACK-1", "its header is of another pack"));
         }
-        let frame = TocFrame::of_pack(bytes)?;
-        let length = frame.footer.frame_length();
-        let start = bytes.len().saturating_sub(length);
-        let frame = bytes.get(start..).unwrap_or_default();
+        let blocks: u64 = indexed.toc.blocks.iter().map(|b| u64::from(b.stored_length)).sum();
+        let around = HEADER_LENGTH + indexed.toc.frame_length();
+        if blocks + around as u64 > length {
+            return Err(FormatError::new("PACK-6", "its blocks reach into its table"));
+        }
+        let frame = TocFrame::of_pack(outside)?;
+        let start = outside.len().saturating_sub(frame.footer.frame_length());
+        let frame = outside.get(start..).unwrap_or_default();
+        let id = indexed.pack;
         let listed_by = self.repository.index().lister(id, self.repository.trust());
         let listed_by = listed_by.ok_or_else(|| FormatError::new("PACK-10", "is not indexed"))?;
-        let own = self.repository.read_frame(id, bytes.len() as u64, frame, listed_by)?;
+        let own = self.repository.read_frame(id, length, frame, listed_by)?;
         if own.toc.toc != indexed.toc {
             return Err(FormatError::new("PACK-10", "its table is not the one in the index"));
-        }
-        let blocks: u64 = indexed.toc.blocks.iter().map(|b| u64::from(b.stored_length)).sum();
-        if HEADER_LENGTH as u64 + blocks > start as u64 {
-            return Err(FormatError::new("PACK-6", "its blocks reach into its table"));
         }
         Ok(())
     }
@@ -313,18 +374,6 @@ impl DataCheck<'_> {
         };
         opens && keyring.id_key(block.kind).is_ok()
     }
-}
-
-/// The stored bytes of each block, as far as the pack has them.
-fn stored_blocks<'b>(toc: &PackToc, bytes: &'b mut [u8]) -> Vec<Option<&'b mut [u8]>> {
-    let mut rest = bytes.get_mut(HEADER_LENGTH..).unwrap_or_default();
-    let cut = |block: &Block| {
-        let (stored, after) =
-            std::mem::take(&mut rest).split_at_mut_checked(block.stored_length as usize)?;
-        rest = after;
-        Some(stored)
-    };
-    toc.toc.blocks.iter().map(cut).collect()
 }
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ mod healed;
 mod marks;
 mod objects;
 mod packs;
+mod pieces;
 mod recount;
 mod references;
 mod report;

@@ -177,20 +177,12 @@ fn to_json(path: &[u8], entry: Option<&Entry>) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::content::Content;
+    use crate::format::entry::Metadata;
 
     #[test]
     fn modes_read_as_ls_shows_them() {
-        let entry = |kind, mode| Entry {
-            key: b"files".to_vec(),
-            kind,
-            metadata: crate::format::entry::Metadata { mode, ..Default::default() },
-            long_xattrs: Vec::new(),
-            content: Content::Empty,
-            link_group: 0,
-            filesystem: None,
-            changed_while_read: false,
-            sparse: false,
+        let entry = |kind, mode| {
+            Entry::new(b"files".to_vec(), kind, Metadata { mode, ..Metadata::default() })
         };
         for (kind, bits, text) in [
             (EntryKind::File, 0o644, "-rw-r--r--"),

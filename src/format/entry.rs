@@ -126,6 +126,21 @@ fn put_time(time: Timestamp, out: &mut Vec<u8>) {
 }
 
 impl Entry {
+    /// Of nothing but these.
+    pub fn new(key: Vec<u8>, kind: EntryKind, metadata: Metadata) -> Entry {
+        Entry {
+            key,
+            kind,
+            metadata,
+            long_xattrs: Vec::new(),
+            content: Content::Empty,
+            link_group: 0,
+            filesystem: None,
+            changed_while_read: false,
+            sparse: false,
+        }
+    }
+
     fn bits(&self) -> u16 {
         let m = &self.metadata;
         let flag = |on: bool, bit: u16| if on { bit } else { 0 };
@@ -399,17 +414,8 @@ mod tests {
     }
 
     fn plain(key: &[u8], kind: EntryKind) -> Entry {
-        Entry {
-            key: key.to_vec(),
-            kind,
-            metadata: Metadata { mode: 0o644, ..Metadata::default() },
-            long_xattrs: Vec::new(),
-            content: Content::Empty,
-            link_group: 0,
-            filesystem: None,
-            changed_while_read: false,
-            sparse: false,
-        }
+        let metadata = Metadata { mode: 0o644, ..Metadata::default() };
+        Entry::new(key.to_vec(), kind, metadata)
     }
 
     #[test]

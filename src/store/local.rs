@@ -20,11 +20,11 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use rustix::buffer::spare_capacity;
 use rustix::fs::{self, AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
@@ -323,8 +323,17 @@ fn sync_directory(directory: BorrowedFd<'_>) -> io::Result<()> {
 fn read_range(file: &File, offset: u64, length: u64) -> io::Result<Bytes> {
     let length =
         usize::try_from(length).map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
-    let mut bytes = vec![0; length];
-    file.read_exact_at(&mut bytes, offset)?;
+    let mut bytes = Vec::with_capacity(length);
+    while bytes.len() < length {
+        let at = offset + bytes.len() as u64;
+        match rustix::io::pread(file, spare_capacity(&mut bytes), at) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    // a file that grew, in whatever capacity there was beyond
+    bytes.truncate(length);
     Ok(bytes.into())
 }
 

@@ -10,25 +10,16 @@ use serde_json::{Value, json};
 use crate::{Case, ok, reject};
 
 fn plain(key: &[u8], kind: EntryKind) -> Entry {
-    Entry {
-        key: key.to_vec(),
-        kind,
-        metadata: Metadata {
-            mode: 0o644,
-            uid: 1000,
-            gid: 100,
-            mtime: Timestamp { seconds: 1_790_000_000, nanoseconds: 123_456_789 },
-            ctime: Timestamp { seconds: -1, nanoseconds: 999_999_999 },
-            inode: 42,
-            ..Metadata::default()
-        },
-        long_xattrs: Vec::new(),
-        content: Content::Empty,
-        link_group: 0,
-        filesystem: None,
-        changed_while_read: false,
-        sparse: false,
-    }
+    let metadata = Metadata {
+        mode: 0o644,
+        uid: 1000,
+        gid: 100,
+        mtime: Timestamp { seconds: 1_790_000_000, nanoseconds: 123_456_789 },
+        ctime: Timestamp { seconds: -1, nanoseconds: 999_999_999 },
+        inode: 42,
+        ..Metadata::default()
+    };
+    Entry::new(key.to_vec(), kind, metadata)
 }
 
 fn encoded(entry: &Entry) -> Vec<u8> {

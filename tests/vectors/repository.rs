@@ -334,17 +334,8 @@ fn put_packs(keys: &Keys, objects: &mut Objects) -> (Root, Root, Vec<PackEntryOw
 
 fn entry(key: &[u8], kind: EntryKind, content: Content, size: u64) -> Entry {
     let mode = if kind == EntryKind::Directory { 0o755 } else { 0o644 };
-    Entry {
-        key: key.to_vec(),
-        kind,
-        metadata: Metadata { mode, size, user: b"root"[..].into(), ..Metadata::default() },
-        long_xattrs: Vec::new(),
-        content,
-        link_group: 0,
-        filesystem: None,
-        changed_while_read: false,
-        sparse: false,
-    }
+    let metadata = Metadata { mode, size, user: b"root"[..].into(), ..Metadata::default() };
+    Entry { content, ..Entry::new(key.to_vec(), kind, metadata) }
 }
 
 fn cut(keys: &Keys, text: &[u8], data: &mut Gathered) -> Vec<Item> {

@@ -237,15 +237,8 @@ fn page_cut(inputs: &Value, keys: &Value) -> Value {
 
 fn numbered_file(n: u64) -> Entry {
     let id = ChunkId(*blake3::hash(&(n as u32).to_le_bytes()).as_bytes());
-    Entry {
-        key: format!("files\0{n:07}").into_bytes(),
-        kind: EntryKind::File,
-        metadata: Metadata { mode: 0o644, size: 1000 + n, ..Metadata::default() },
-        long_xattrs: Vec::new(),
-        content: Content::Items(vec![Item::Chunk { id, length: 1000 + n as u32 }]),
-        link_group: 0,
-        filesystem: None,
-        changed_while_read: false,
-        sparse: false,
-    }
+    let metadata = Metadata { mode: 0o644, size: 1000 + n, ..Metadata::default() };
+    let content = Content::Items(vec![Item::Chunk { id, length: 1000 + n as u32 }]);
+    let key = format!("files\0{n:07}").into_bytes();
+    Entry { content, ..Entry::new(key, EntryKind::File, metadata) }
 }
