@@ -20,17 +20,17 @@ use esker::format::entry::{Entry, EntryKind, display_key, key_of_path};
 use esker::format::notes::{self, Mark, MarkKind, Record, Sweep};
 use esker::format::pack::{Coordinate, PackKind, pack_key};
 use esker::format::slot::Role;
-use esker::id::{SnapshotId, SweepId};
+use esker::id::{PackId, SnapshotId, SweepId};
 use esker::keys::add::{AddOptions, add};
 use esker::list::list;
-use esker::progress::Silent;
+use esker::progress::{Event, Progress, Silent};
 use esker::repository::local::CacheRoot;
 use esker::repository::snapshots::Snapshot;
 use esker::repository::{NewSlot, Repository, Unlock};
 use esker::scrub::{ScrubOptions, scrub};
 use esker::stats::{Usage, stats};
-use esker::store::{Counting, OpendalStore, OperationKind, Store};
-use support::{contents, init, memory_of, open, options, settle};
+use esker::store::{Counting, LocalStore, OpendalStore, OperationKind, Store};
+use support::{contents, copy_all, init, memory_of, open, options, settle};
 
 fn noise(seed: &str, length: usize) -> Vec<u8> {
     let mut bytes = vec![0; length];
@@ -255,6 +255,103 @@ fn every_damage_to_every_kind_of_object_is_named() {
             assert_eq!(scrubbed.mismatches.len(), usize::from(expected), "scrub: {case}");
         }
     }
+}
+
+/// A directory is read piece by piece, other stores a pack at a time.
+#[test]
+fn a_check_of_a_directory_says_what_one_of_any_other_store_says() {
+    let (store, _) = two_hosts();
+    let places = places(&open(&store));
+    let packs: Vec<_> = places.iter().filter(|(_, key)| key.starts_with("packs/")).collect();
+    for (at, (place, key)) in packs.iter().enumerate() {
+        let bytes = store.get(key, u64::MAX).unwrap();
+        let end = bytes.len();
+        // in the header, in the first block, in padding or table, and in the footer
+        let flipped = [3, 20, end - 200, end - 1].map(|at| {
+            let mut bytes = bytes.to_vec();
+            bytes[at] ^= 0x40;
+            Some(Bytes::from(bytes))
+        });
+        let cut = [0, 10, 16, 17, end / 2, end - 97, end - 1].map(|end| Some(bytes.slice(..end)));
+        let longer = Bytes::from([&bytes[..], b"x"].concat());
+        let other = store.get(&packs[(at + 1) % packs.len()].1, u64::MAX).unwrap();
+        let more = [None, Some(bytes.clone()), Some(longer), Some(other)];
+        for (number, changed) in flipped.into_iter().chain(cut).chain(more).enumerate() {
+            let directory = tempfile::tempdir().unwrap();
+            let local = LocalStore::create(&directory.path().join("repository")).unwrap();
+            copy_all(&*store, &local);
+            let stores: [Arc<dyn Store>; 2] = [Arc::new(local), memory_of(&store)];
+            let [found, expected] = stores.map(|copy| {
+                let repository = open(&copy);
+                copy.delete(key).unwrap();
+                changed.iter().for_each(|changed| copy.put(key, changed.clone()).unwrap());
+                // in no index, and not the bytes of its name
+                copy.put(&pack_key(PackId([7; 32])), bytes.clone()).unwrap();
+                let mut report = run_check(&repository);
+                for finding in &mut report.findings {
+                    finding.what = finding.what.replace(copy.url(), "there");
+                }
+                report
+            });
+            let case = format!("{place}, change {number}");
+            assert_eq!(found.findings.is_empty(), changed.as_ref() == Some(&bytes), "{case}");
+            assert_eq!(found.findings, expected.findings, "{case}");
+            assert_eq!(found.notes, expected.notes, "{case}");
+            assert_eq!(found.damaged_packs, expected.damaged_packs, "{case}");
+            assert_eq!(found.affected, expected.affected, "{case}");
+            assert_eq!(found.counts, expected.counts, "{case}");
+        }
+    }
+}
+
+/// Deletes an object once packs are being read, as a prune would.
+struct Deletes<'a>(&'a dyn Store, &'a str);
+
+impl Progress for Deletes<'_> {
+    fn event(&self, event: Event<'_>) {
+        if let Event::Stage("reading packs") = event {
+            self.0.delete(self.1).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_pack_that_goes_while_packs_are_read_is_left_to_the_next_check() {
+    let (store, _) = two_hosts();
+    let directory = tempfile::tempdir().unwrap();
+    let local: Arc<dyn Store> =
+        Arc::new(LocalStore::create(&directory.path().join("repository")).unwrap());
+    copy_all(&*store, &*local);
+    for store in [local, store] {
+        let (_, key) =
+            places(&open(&store)).into_iter().find(|(place, _)| *place == "data").unwrap();
+        let report = check(&open(&store), &whole(), &Deletes(&*store, &key)).unwrap();
+        assert!(report.is_ok(), "{:?}", report.findings);
+        assert_eq!(report.counts.packs_read + 1, report.counts.packs);
+        assert!(!run_check(&open(&store)).is_ok());
+    }
+}
+
+/// Every byte of a pack is read once, and no pack is asked for whole.
+#[test]
+fn a_check_of_a_directory_reads_packs_in_pieces_and_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let local = LocalStore::create(&directory.path().join("repository")).unwrap();
+    copy_all(&*two_hosts().0, &local);
+    let counting = Arc::new(Counting::new(Arc::new(local)));
+    let store: Arc<dyn Store> = counting.clone();
+    let repository = open(&store);
+    let structure = CheckOptions { read_data: None, ..whole() };
+    let ranges = |options: &CheckOptions| {
+        counting.reset();
+        let report = check(&repository, options, &Silent).unwrap();
+        assert!(report.is_ok());
+        assert_eq!(counting.count(OperationKind::Get, "packs").calls, 0);
+        (report.counts.bytes_read, counting.count(OperationKind::GetRange, "packs").bytes)
+    };
+    // the first one fetches pages that are at hand from then on
+    let [_, (_, without), (read, with)] = [&structure, &structure, &whole()].map(ranges);
+    assert_eq!(with - without, read);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The bytes of packs, read whole: the pack's hash is its name, its table is the
+//! The bytes of packs, all of them: the pack's hash is its name, its table is the
 //! one in the index, every block's bytes have the hash the table says, and with
 //! the keys for it every block opens and every chunk is the one it is named.
 
@@ -28,6 +28,7 @@ use crate::store::{ErrorKind as StoreKind, Listed, Reading, StoreError, read_man
 /// Bytes of packs in memory at once where they are fetched whole, besides one
 /// decoded block a thread.
 const BUDGET_BYTES: u64 = 64 << 20;
+/// Packs read at once.
 const MAX_THREADS: usize = 8;
 
 struct DataCheck<'a> {
@@ -74,7 +75,7 @@ pub(super) fn check(
         damaged: Mutex::default(),
         error: Mutex::default(),
     };
-    check.all(&listed);
+    check.all(&listed)?;
     if let Some(error) = check.error.into_inner().unwrap_or_else(PoisonError::into_inner) {
         return Err(error);
     }
@@ -160,23 +161,27 @@ impl DataCheck<'_> {
     /// Reads all of them: on this machine a block at a time, which is still in the
     /// processor's cache for all that is done with it; from elsewhere each with one
     /// request.
-    fn all(&self, listed: &[Listed]) {
+    fn all(&self, listed: &[Listed]) -> Result<()> {
         let store = &**self.repository.store();
-        if store.local_path().is_some() {
-            let _ = listed.par_iter().try_for_each(|listed| {
-                let (key, length) = (&listed.key, listed.length);
-                let too_large = || StoreError::new(StoreKind::TooLarge, store.url(), key);
-                let fits = (length <= MAX_PACK).then_some(Source::Store(store, key, length));
-                self.pack(listed, fits.ok_or_else(too_large))
-            });
-            return;
-        }
         let threads = std::thread::available_parallelism().map_or(2, usize::from);
         let threads = threads.clamp(2, MAX_THREADS);
-        let reading = Reading { threads, budget_bytes: BUDGET_BYTES, max_length: MAX_PACK };
-        read_many(store, listed, reading, &|listed, read| {
-            self.pack(listed, read.map(|bytes| Source::Whole(mutable(bytes))))
-        });
+        if store.local_path().is_none() {
+            let reading = Reading { threads, budget_bytes: BUDGET_BYTES, max_length: MAX_PACK };
+            read_many(store, listed, reading, &|listed, read| {
+                self.pack(listed, read.map(|bytes| Source::Whole(mutable(bytes))))
+            });
+            return Ok(());
+        }
+        let read = |listed: &Listed| {
+            let (key, length) = (&listed.key, listed.length);
+            let too_large = || StoreError::new(StoreKind::TooLarge, store.url(), key);
+            let fits = (length <= MAX_PACK).then_some(Source::Store(store, key, length));
+            self.pack(listed, fits.ok_or_else(too_large))
+        };
+        // one after the other off a common list: the last are not left to one thread
+        let packs = listed.par_iter().with_max_len(1);
+        let _ = super::pool(threads)?.install(|| packs.try_for_each(read));
+        Ok(())
     }
 
     fn stop(&self, error: Error) -> ControlFlow<()> {
@@ -257,8 +262,7 @@ impl DataCheck<'_> {
             }
             return Ok(());
         };
-        let toc = self.repository.index().toc(number)?;
-        let seen = self.look(&toc, pack)?;
+        let seen = self.look(number, pack)?;
         let named_right = pack.hash()? == id.0;
         if !named_right {
             self.findings.about_pack(id, misnamed, Some("PACK-6"));
@@ -282,23 +286,37 @@ impl DataCheck<'_> {
         Ok(())
     }
 
-    /// Reads a pack from its beginning to its end.
-    fn look(&self, toc: &PackToc, pack: &mut Pieces<'_>) -> std::result::Result<Seen, Failure> {
+    /// Reads a pack in the index from its beginning to its end.
+    fn look(
+        &self,
+        number: PackNumber,
+        pack: &mut Pieces<'_>,
+    ) -> std::result::Result<Seen, Failure> {
         let length = pack.left();
+        // first, since a prune takes a pack and its table in the cache together
         let mut outside = pack.next(HEADER_LENGTH)?.unwrap_or_default();
+        let toc = self.repository.index().toc(number)?;
         let mut blocks = Vec::new();
+        let mut cut_off = false;
         for (at, block) in toc.toc.blocks.iter().enumerate() {
-            let mut stored = pack.next(block.stored_length as usize)?;
-            if let Some(error) = self.block(toc, at, stored.as_deref_mut())? {
+            super::stop_if_interrupted(self.progress)?;
+            let mut stored = match cut_off {
+                true => None,
+                false => pack.next(block.stored_length as usize)?,
+            };
+            cut_off = stored.is_none();
+            if let Some(error) = self.block(&toc, at, stored.as_deref_mut())? {
                 blocks.push((at as u32, error));
             }
         }
+        // padding, of which there may be any amount
+        pack.skip_to_last(toc.toc.frame_length())?;
         outside.unsplit(pack.rest()?);
-        Ok(Seen { table: self.table(toc, length, &outside), blocks })
+        Ok(Seen { table: self.table(&toc, length, &outside), blocks })
     }
 
-    /// Header and table of a pack against the index. `outside` is what lies around
-    /// the blocks of a pack of `length` bytes.
+    /// Header and table of a pack of `length` bytes against the index. `outside` is
+    /// its beginning and its end.
     fn table(
         &self,
         indexed: &PackToc,
@@ -312,7 +330,7 @@ impl DataCheck<'_> {
         let blocks: u64 = indexed.toc.blocks.iter().map(|b| u64::from(b.stored_length)).sum();
         let around = HEADER_LENGTH + indexed.toc.frame_length();
         if blocks + around as u64 > length {
-            return Err(FormatError::new("PACK-6", "its blocks reach into its table"));
+            return Err(FormatError::new("PACK-6", "is too short for its blocks and its table"));
         }
         let frame = TocFrame::of_pack(outside)?;
         let start = outside.len().saturating_sub(frame.footer.frame_length());

@@ -53,6 +53,14 @@ impl<'a> Pieces<'a> {
         Ok(Some(piece))
     }
 
+    /// Passes over all but so many bytes.
+    pub fn skip_to_last(&mut self, length: usize) -> Result<()> {
+        while let more @ 1.. = self.left().saturating_sub(length as u64) {
+            self.next(more.min(PIECE) as usize)?;
+        }
+        Ok(())
+    }
+
     /// All that is left.
     pub fn rest(&mut self) -> Result<BytesMut> {
         Ok(self.next(self.left() as usize)?.unwrap_or_default())
@@ -60,9 +68,7 @@ impl<'a> Pieces<'a> {
 
     /// The hash of the whole pack.
     pub fn hash(&mut self) -> Result<[u8; 32]> {
-        while self.left() > 0 {
-            self.next(self.left().min(PIECE) as usize)?;
-        }
+        self.skip_to_last(0)?;
         Ok(*self.hasher.finalize().as_bytes())
     }
 }

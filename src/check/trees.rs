@@ -21,7 +21,7 @@ use crate::id::ChunkId;
 use crate::progress::{Event, Progress};
 use crate::repository::coordinates::ReferenceSet;
 use crate::repository::snapshots::Snapshot;
-use crate::repository::{Error, Repository, Result};
+use crate::repository::{Repository, Result};
 
 /// Pages read at once: most of the time is spent waiting for the store.
 const THREADS: usize = 8;
@@ -75,10 +75,7 @@ impl<'a> TreeCheck<'a> {
         progress: &'a dyn Progress,
         compare: bool,
     ) -> Result<Self> {
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(THREADS)
-            .build()
-            .map_err(|error| Error::failed(format!("threads: {error}")))?;
+        let pool = super::pool(THREADS)?;
         let seen = Mutex::default();
         Ok(TreeCheck { repository, packs, findings, progress, compare, pool, seen })
     }

@@ -67,11 +67,14 @@ pub fn settle() {
 /// A memory store with the same objects.
 pub fn memory_of(store: &Arc<dyn Store>) -> Arc<dyn Store> {
     let copy = OpendalStore::memory().unwrap();
-    for listed in store.list("").unwrap() {
-        let object = store.get(&listed.key, u64::MAX).unwrap();
-        copy.put(&listed.key, object).unwrap();
-    }
+    copy_all(&**store, &copy);
     Arc::new(copy)
+}
+
+pub fn copy_all(from: &dyn Store, to: &dyn Store) {
+    for listed in from.list("").unwrap() {
+        to.put(&listed.key, from.get(&listed.key, u64::MAX).unwrap()).unwrap();
+    }
 }
 
 /// Path and bytes of every file of a snapshot.
