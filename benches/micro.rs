@@ -155,6 +155,8 @@ fn parse_pages(bencher: Bencher<'_, '_>) {
 
 const PACKS: u64 = 160;
 const OF_PACK: u64 = 600;
+/// Bytes of each of them.
+const CHUNK: u32 = 13_981;
 
 fn table(number: u64) -> Toc {
     let ids = (number * OF_PACK..(number + 1) * OF_PACK).map(id);
@@ -162,17 +164,21 @@ fn table(number: u64) -> Toc {
         kind: PackKind::Data,
         birth: Birth(number << 20),
         run: SnapshotId([1; 16]),
-        sessions: vec![Session { epoch: 1, writer: WriterId([2; 16]), key: SessionKey::Index }],
+        sessions: vec![Session {
+            epoch: 1,
+            writer: WriterId([2; 16]),
+            key: SessionKey::Sealed(vec![4; 1168]),
+        }],
         blocks: vec![Block {
             kind: ChunkKind::Data,
             codec: Codec::Zstd,
             session: 0,
-            stored_length: 8 << 20,
-            raw_length: 8 << 20,
+            stored_length: 7 << 20,
+            raw_length: OF_PACK as u32 * CHUNK,
             chunks: OF_PACK as u32,
             stored_hash: [3; 16],
         }],
-        chunks: ids.map(|id| Chunk { id, length: 13_981 }).collect(),
+        chunks: ids.map(|id| Chunk { id, length: CHUNK }).collect(),
         foreign: Vec::new(),
     }
 }
