@@ -195,13 +195,13 @@ fn stop_if_interrupted(progress: &dyn Progress) -> Result<()> {
     if progress.interrupted() { Err(Error::interrupted()) } else { Ok(()) }
 }
 
-/// Snapshots to look at: those that can be relied on first, so that a page that
-/// both kinds share is judged as theirs.
 fn pool(threads: usize) -> Result<rayon::ThreadPool> {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
     pool.map_err(|error| Error::failed(format!("threads: {error}")))
 }
 
+/// Snapshots to look at: those that can be relied on first, so that a page that
+/// both kinds share is judged as theirs.
 fn wanted_snapshots(
     all: &[Snapshot],
     options: &CheckOptions,
