@@ -4,16 +4,18 @@ mod support;
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::SeqCst;
 
 use esker::backup::{BackupOptions, StreamSource, backup};
 use esker::files::RootOptions;
 use esker::format::manifest::Outcome;
-use esker::progress::Silent;
+use esker::progress::{Event, Progress, Silent};
 use esker::repository::snapshots::Snapshot;
 use esker::store::{Counting, Decision, ErrorKind, Faulty, OpendalStore, OperationKind, Store};
-use support::{init, open, options, run, settle};
+use support::{contents, init, on_disk, open, options, run, settle};
 
 fn tree(path: &Path) {
     for directory in 0..20 {
@@ -154,6 +156,41 @@ fn one_byte_changed_in_a_large_file_stores_little() {
     let second = run(&open(&store), directory.path());
     assert_eq!(second.counts.files_changed, 1);
     assert!(second.bytes_put < 2 << 20, "{} bytes put", second.bytes_put);
+}
+
+/// Replaces a file when the first one is done: by then all of their batch are open.
+struct Replacing {
+    path: PathBuf,
+    replaced: AtomicBool,
+}
+
+impl Progress for Replacing {
+    fn event(&self, event: Event<'_>) {
+        if matches!(event, Event::Done { files: 1, .. }) && !self.replaced.swap(true, SeqCst) {
+            let new = self.path.with_extension("new");
+            fs::write(&new, "another text").unwrap();
+            fs::rename(new, &self.path).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_file_replaced_before_its_turn_is_saved_as_it_is_now() {
+    let directory = tempfile::tempdir().unwrap();
+    for name in ["a", "b", "c"] {
+        fs::write(directory.path().join(name), format!("text of {name}")).unwrap();
+    }
+    settle();
+    let store: Arc<dyn Store> = Arc::new(OpendalStore::memory().unwrap());
+    init(&store);
+    let replacing = Replacing { path: directory.path().join("b"), replaced: false.into() };
+    let options = BackupOptions { read_concurrency: 1, ..options(directory.path()) };
+    let report = backup(&open(&store), &options, Vec::new(), &replacing).unwrap();
+    assert_eq!((report.counts.files, report.counts.failures), (3, 0));
+    assert!(replacing.replaced.load(SeqCst));
+    let stored = contents(&open(&store), report.snapshot.unwrap());
+    assert_eq!(stored, on_disk(directory.path()));
+    assert!(stored.values().any(|text| text == b"another text"));
 }
 
 #[test]

@@ -232,6 +232,28 @@ fn what_cannot_be_read_is_3_and_the_rest_is_saved() {
     home.fails(1, &["ls", "latest"], "no complete snapshot");
 }
 
+/// Files that wait for their turn leave enough to open for everything else.
+#[test]
+fn few_files_may_be_open_at_once() {
+    let home = Home::with_repository();
+    for file in 0..500 {
+        home.write(
+            &format!("tree/{}/{file}", file % 7),
+            &format!("{file:9}").into_bytes().repeat(7000),
+        );
+    }
+    let backup = home.command(&["backup", "tree", "--read-concurrency", "8"]);
+    let mut few = Command::new("/bin/sh");
+    few.args(["-c", "ulimit -n 64 && exec \"$0\" \"$@\""]).arg(backup.get_program());
+    few.args(backup.get_args()).current_dir(home.directory.path()).env_clear();
+    few.envs(backup.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let run = Run::of(few.stdin(Stdio::null()).output().unwrap());
+    assert_eq!(run.code, 0, "{}", run.err);
+    let inside = home.path("tree").canonicalize().unwrap();
+    home.ok(&["restore", &format!("latest:{}", inside.display()), "out"]);
+    assert_same(&inside, &home.path("out"));
+}
+
 #[test]
 fn damage_is_20() {
     let home = Home::with_repository();

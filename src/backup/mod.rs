@@ -81,7 +81,7 @@ pub struct BackupOptions {
     pub skip_if_unchanged: bool,
     /// zstd level; 0 stores.
     pub compression: i32,
-    /// Files read at once; 0 lets the program choose.
+    /// Threads that read files; 0 lets the program choose.
     pub read_concurrency: usize,
     /// Bytes put after which packs get their segment; 0 is 512 MiB.
     pub checkpoint_bytes: u64,
@@ -479,7 +479,7 @@ impl<'a> Run<'a> {
                     // also when it panics: the assembler must not wait for this
                     // worker's result
                     let _wake = WakeAssembler(results.clone());
-                    if let Err(error) = read::work(context, &job_queue, &results) {
+                    if let Err(error) = read::work(context, workers, &job_queue, &results) {
                         context.fail(error);
                     }
                 });

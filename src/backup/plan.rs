@@ -251,6 +251,7 @@ impl<'a> Planner<'a> {
                 .map(|Record { entry, .. }| Before { kind: entry.kind, metadata: entry.metadata }),
             reading,
             sparse: false,
+            opened: None,
             found,
         };
         let listed = matches!(planned.reading, Reading::Keep { content: Content::List(_), .. });

@@ -1,6 +1,7 @@
 //! The workers: read small files, cut, hash, deduplicate, gather new chunks
 //! into blocks, compress and seal them.
 
+use std::fs::File;
 use std::io::Read;
 use std::ops::ControlFlow;
 use std::os::fd::AsFd;
@@ -24,6 +25,9 @@ use crate::repository::packer;
 /// Files from this size on are asked for their holes.
 const ASK_FOR_HOLES: u64 = 64 * 1024;
 const ATTEMPTS: usize = 3;
+/// Files of a batch that a worker has open at once, at most. On a cold disk 16
+/// are read in two thirds of the time of one; 256 gain little more.
+const OPENED_AHEAD: usize = 32;
 /// All extended attributes of an entry beyond this go out of it, in bytes.
 const MAX_XATTRS_INLINE: usize = 32 * 1024;
 
@@ -68,23 +72,21 @@ impl<'a> Gather<'a> {
     }
 }
 
-/// Works until no more jobs come.
+/// Works as one of so many workers until no more jobs come.
 pub fn work(
     context: &Context<'_>,
+    workers: usize,
     jobs: &crossbeam_channel::Receiver<(u64, Job)>,
     results: &crossbeam_channel::Sender<(u64, WorkResult)>,
 ) -> Result<()> {
+    let opened_ahead = opened_ahead(files::open_file_limit(), workers);
     let mut gather = Gather::new(context, ChunkKind::Data);
     let mut buffer = Vec::new();
     for (sequence, job) in jobs {
         context.check_abort()?;
         let result = match job {
             Job::Batch(batch) => {
-                let mut done = Vec::with_capacity(batch.len());
-                for planned in batch {
-                    done.extend(entry(&mut gather, planned, &mut buffer)?);
-                }
-                WorkResult::Batch(done)
+                WorkResult::Batch(entries(&mut gather, batch, opened_ahead, &mut buffer)?)
             }
             Job::Piece { buffer, cuts, reply } => {
                 let parts = piece(&mut gather, &buffer, &cuts)?;
@@ -103,6 +105,44 @@ pub fn work(
         }
     }
     gather.flush()
+}
+
+/// The entries of a batch. Files are opened before their turn, which asks the
+/// system for their bytes: a disk finds many sooner than one after the other.
+fn entries(
+    gather: &mut Gather<'_>,
+    mut batch: Vec<Planned>,
+    opened_ahead: usize,
+    buffer: &mut Vec<u8>,
+) -> Result<Vec<Done>> {
+    let mut done = Vec::with_capacity(batch.len());
+    batch.iter_mut().take(opened_ahead).for_each(open_ahead);
+    let mut rest = batch.into_iter();
+    while let Some(planned) = rest.next() {
+        done.extend(entry(gather, planned, buffer)?);
+        if let Some(next) = rest.as_mut_slice().get_mut(opened_ahead - 1) {
+            open_ahead(next);
+        }
+    }
+    Ok(done)
+}
+
+/// How many files each worker may have open, one at least: together a fourth of
+/// what the process may, since others open files as well.
+fn opened_ahead(limit: usize, workers: usize) -> usize {
+    (limit / 4 / workers).clamp(1, OPENED_AHEAD)
+}
+
+/// A file that cannot be opened here is tried again when its turn comes.
+fn open_ahead(planned: &mut Planned) {
+    if let Reading::Whole = planned.reading {
+        planned.opened = open(&planned.found).ok();
+    }
+}
+
+fn open(found: &Found) -> std::io::Result<File> {
+    let path = Path::new(std::ffi::OsStr::from_bytes(&found.path));
+    files::read::open(path, found.metadata.inode, found.device_id)
 }
 
 fn is_zero(bytes: &[u8]) -> bool {
@@ -333,9 +373,11 @@ fn small_file(
 
 /// Whether the file was the same before and after it was read.
 fn read_once(planned: &mut Planned, buffer: &mut Vec<u8>) -> std::io::Result<bool> {
-    let found = &mut planned.found;
-    let path = Path::new(std::ffi::OsStr::from_bytes(&found.path));
-    let mut file = files::read::open(path, found.metadata.inode, found.device_id)?;
+    let mut file = match planned.opened.take() {
+        Some(file) => file,
+        None => open(&planned.found)?,
+    };
+    let found = &planned.found;
     buffer.clear();
     let limit = super::plan::LONG_FILE * 8;
     (&mut file).take(limit).read_to_end(buffer)?;
@@ -370,4 +412,17 @@ pub fn cut_small(gather: &mut Gather<'_>, buffer: &[u8]) -> Result<Vec<Part>> {
         rest = after;
     }
     Ok(parts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_opened_ahead_leave_room_for_others() {
+        assert_eq!(opened_ahead(usize::MAX, 256), OPENED_AHEAD);
+        assert_eq!(opened_ahead(1024, 8), OPENED_AHEAD);
+        assert_eq!(opened_ahead(64, 8), 2);
+        assert_eq!(opened_ahead(64, 256), 1);
+    }
 }

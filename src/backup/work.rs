@@ -1,5 +1,6 @@
 //! What passes between the stages of a backup.
 
+use std::fs::File;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -40,6 +41,8 @@ pub struct Planned {
     pub before: Option<Before>,
     pub reading: Reading,
     pub sparse: bool,
+    /// The file, if it was opened before its turn.
+    pub opened: Option<File>,
 }
 
 impl Planned {
@@ -62,6 +65,7 @@ impl Planned {
             before: None,
             reading: Reading::Nothing,
             sparse: false,
+            opened: None,
         }
     }
 

@@ -172,7 +172,7 @@ struct Reading {
     #[arg(long, value_name = "1-22|off", default_value_t = DEFAULT_LEVEL.to_string(), value_parser = compression_text)]
     compression: String,
 
-    /// How many files to read at once
+    /// How many threads read files
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     read_concurrency: Option<u16>,
 }

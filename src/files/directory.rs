@@ -10,7 +10,7 @@ use std::rc::Rc;
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, RawDir};
 use rustix::io::Errno;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Resource, getrlimit};
 
 /// One system call takes paths shorter than this (PATH_MAX counts the NUL).
 pub(crate) const PATH_MAX_BYTES: usize = 4096;
@@ -19,14 +19,11 @@ pub(crate) const PATH_MAX_BYTES: usize = 4096;
 /// handles and reopen them on the way back up.
 const MAX_OPEN_LEVELS: usize = 128;
 
-/// Lifts the soft limit of open files to the hard limit. A program calls it
-/// once at start; a refusal changes nothing and is no error.
-pub fn raise_open_file_limit() {
-    let limit = getrlimit(Resource::Nofile);
-    if limit.current != limit.maximum {
-        let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-        let _ = setrlimit(Resource::Nofile, raised);
-    }
+/// How many files this process may have open.
+pub fn open_file_limit() -> usize {
+    getrlimit(Resource::Nofile)
+        .current
+        .map_or(usize::MAX, |limit| limit.try_into().unwrap_or(usize::MAX))
 }
 
 /// `openat` that does not touch the access time where the kernel allows that

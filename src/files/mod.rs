@@ -25,7 +25,7 @@ pub mod target;
 pub mod walk;
 mod xattr;
 
-pub use directory::raise_open_file_limit;
+pub use directory::open_file_limit;
 pub use examine::NodeKind;
 pub use owners::Owners;
 pub use rules::{RuleError, Rules};

@@ -16,6 +16,10 @@ use super::directory::{PATH_MAX_BYTES, open_parent, open_quietly};
 use super::examine::{basics, kind_of, stat};
 use crate::format::entry::Metadata;
 
+/// Of files shorter than this the system is asked for all bytes, to be there when
+/// they are read.
+const SHORT_FILE: i64 = 2 << 20;
+
 /// Opens the regular file at an absolute path of any length for reading,
 /// without touching its access time where that is allowed and without ever
 /// waiting on a pipe. It must be the inode that was found: anything put in its
@@ -37,7 +41,8 @@ pub fn open(path: &Path, inode: u64, device_id: u64) -> io::Result<File> {
         return Err(io::Error::new(io::ErrorKind::StaleNetworkFileHandle, reason));
     }
     // Advice only: a file system that takes none is read all the same.
-    let _ = rustix::fs::fadvise(&handle, 0, None, Advice::Sequential);
+    let advice = if now.st_size < SHORT_FILE { Advice::WillNeed } else { Advice::Sequential };
+    let _ = rustix::fs::fadvise(&handle, 0, None, advice);
     Ok(File::from(handle))
 }
 
