@@ -113,7 +113,7 @@ fn invent_packs(repository: &Repository) -> Vec<PutPack> {
             let id = |n: u32| ChunkId(*blake3::hash(&n.to_le_bytes()).as_bytes());
             let from = pack * CHUNKS;
             let chunks = (from..from + CHUNKS).map(|n| Chunk { id: id(n), length: 1 }).collect();
-            packer.add(sealer.seal(ChunkKind::Data, &[0; CHUNKS as usize], chunks)?)?;
+            packer.add(&sealer.seal(ChunkKind::Data, &[0; CHUNKS as usize], chunks)?)?;
             packer.flush()?;
         }
         Ok(packer.take_put())

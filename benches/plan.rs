@@ -53,7 +53,7 @@ fn build(directory: &Path, snapshots: usize) {
                 })
                 .collect();
             let chunks = ids.iter().map(|id| Chunk { id: *id, length: 16 }).collect();
-            packer.add(sealer.seal(
+            packer.add(&sealer.seal(
                 ChunkKind::Data,
                 &vec![night as u8; 16 * ADDED as usize],
                 chunks,

@@ -2,6 +2,7 @@
 //! compared before it may leave the machine.
 
 use std::cell::RefCell;
+use std::io::Cursor;
 
 /// How a block's bytes were encoded. Codec 2 is reserved for zstd with a
 /// dictionary.
@@ -37,8 +38,7 @@ struct Contexts {
     level: i32,
     compressor: zstd::bulk::Compressor<'static>,
     decompressor: zstd::bulk::Decompressor<'static>,
-    /// Long enough for any frame so far: written over, never cleared.
-    frame: Vec<u8>,
+    /// Long enough for any block so far: written over, never cleared.
     compare: Vec<u8>,
 }
 
@@ -53,7 +53,6 @@ fn with_contexts<T>(level: i32, work: impl FnOnce(&mut Contexts) -> T) -> T {
                 level,
                 compressor: zstd::bulk::Compressor::new(level).expect("zstd allocates a context"),
                 decompressor: zstd::bulk::Decompressor::new().expect("zstd allocates a context"),
-                frame: Vec::new(),
                 compare: Vec::new(),
             });
         }
@@ -69,22 +68,22 @@ pub fn compress(text: &[u8], level: i32, out: &mut Vec<u8>) -> Result<Codec, Com
         return Ok(Codec::Stored);
     }
     with_contexts(level, |contexts| {
-        let Contexts { compressor, decompressor, frame, compare, .. } = contexts;
-        let frame = at_least(frame, zstd::zstd_safe::compress_bound(text.len()));
+        let Contexts { compressor, decompressor, compare, .. } = contexts;
+        let start = out.len();
+        out.reserve(zstd::zstd_safe::compress_bound(text.len()));
+        let mut end = Cursor::new(&mut *out);
+        end.set_position(start as u64);
         let length = compressor
-            .compress_to_buffer(text, frame)
+            .compress_to_buffer(text, &mut end)
             .map_err(|_| CompressionError::Miscompressed)?;
-        let frame = &frame[..length];
         if length >= text.len() - text.len() / 32 {
+            out.truncate(start);
             out.extend_from_slice(text);
             return Ok(Codec::Stored);
         }
         let compare = at_least(compare, text.len());
-        match decompressor.decompress_to_buffer(frame, compare) {
-            Ok(n) if n == text.len() && compare[..n] == *text => {
-                out.extend_from_slice(frame);
-                Ok(Codec::Zstd)
-            }
+        match decompressor.decompress_to_buffer(&out[start..], compare) {
+            Ok(n) if n == text.len() && compare[..n] == *text => Ok(Codec::Zstd),
             _ => Err(CompressionError::Miscompressed),
         }
     })
@@ -105,12 +104,12 @@ fn looks_incompressible(text: &[u8], level: i32) -> bool {
         return false;
     }
     with_contexts(level, |contexts| {
+        let mut frame = Vec::with_capacity(zstd::zstd_safe::compress_bound(SAMPLE));
         [0, text.len() / 2, text.len() - SAMPLE].into_iter().all(|start| {
-            let frame = at_least(&mut contexts.frame, zstd::zstd_safe::compress_bound(SAMPLE));
             let sample = &text[start..start + SAMPLE];
             contexts
                 .compressor
-                .compress_to_buffer(sample, frame)
+                .compress_to_buffer(sample, &mut frame)
                 .is_ok_and(|length| length >= SAMPLE - SAMPLE / 64)
         })
     })

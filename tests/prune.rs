@@ -181,7 +181,7 @@ fn pages_are_not_judged_by_what_one_parent_says() {
     let forged = SnapshotId::random();
     with_packer(&repository, forged, 1000, 3, |packer, sealer| {
         let chunk = Chunk { id, length: page.len() as u32 };
-        packer.add(sealer.seal(ChunkKind::Refs, &page, vec![chunk])?)?;
+        packer.add(&sealer.seal(ChunkKind::Refs, &page, vec![chunk])?)?;
         packer.flush()?;
         repository.put_segments(&packer.take_put())
     })

@@ -7,8 +7,9 @@ use super::context::Context;
 use super::work::Cut;
 use crate::repository::{Error, Result};
 
-/// Bytes read before a piece is handed out.
-pub const PIECE: usize = 2 << 20;
+/// Bytes read before a piece is handed out: half a block, since several pieces
+/// wait for every worker.
+pub const PIECE: usize = 1 << 20;
 
 /// Reads to the end, cutting as it comes, and gives the cuts of one buffer after another to `submit`. How many bytes
 /// there were, those that were `begun` with included. The inner error is the reader's.

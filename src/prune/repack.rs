@@ -151,7 +151,7 @@ impl<'a> Mover<'a> {
         let ordinals = toc.ordinals_of(live.at);
         let chunks = toc.toc.chunks.get(ordinals.start as usize..ordinals.end as usize);
         let coordinates = ordinals.map(|ordinal| toc.coordinate(ordinal as u16)).collect();
-        self.packer.add(SealedBlock::carried(
+        self.packer.add(&SealedBlock::carried(
             block,
             session,
             stored.to_vec(),
@@ -203,7 +203,7 @@ impl<'a> Mover<'a> {
         let sealed = self.sealer.seal(kind, &open.raw, open.chunks)?;
         // reference pages are needed by id: they have no coordinate
         let origins = if kind == ChunkKind::Refs { Vec::new() } else { open.coordinates };
-        self.packer.add(sealed.born_at(session, origins))
+        self.packer.add(&sealed.born_at(session, origins))
     }
 
     /// Closes what is open; everything is in the store when this returns.

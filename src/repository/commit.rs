@@ -232,7 +232,7 @@ impl Repository {
                 if raw.len() + page.bytes.len() > block_target(ChunkKind::Refs) {
                     let full = sealer.seal(ChunkKind::Refs, &raw, std::mem::take(&mut chunks))?;
                     raw.clear();
-                    packer.add(full)?;
+                    packer.add(&full)?;
                 }
                 chunks.push(Chunk { id, length: page.bytes.len() as u32 });
                 raw.extend_from_slice(&page.bytes);
@@ -244,7 +244,7 @@ impl Repository {
         }
         let (root, _) = builder.finish()?;
         if !raw.is_empty() {
-            packer.add(sealer.seal(ChunkKind::Refs, &raw, chunks)?)?;
+            packer.add(&sealer.seal(ChunkKind::Refs, &raw, chunks)?)?;
         }
         Ok(StoredReferences { root, pages })
     }

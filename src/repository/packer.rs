@@ -105,7 +105,19 @@ pub struct Sealer {
 
 impl Sealer {
     pub fn seal(&self, kind: ChunkKind, raw: &[u8], chunks: Vec<Chunk>) -> Result<SealedBlock> {
-        let mut stored = vec![0; NONCE_LENGTH];
+        self.seal_in(Vec::new(), kind, raw, chunks)
+    }
+
+    /// The same in memory that is there already, whatever is in it.
+    fn seal_in(
+        &self,
+        mut stored: Vec<u8>,
+        kind: ChunkKind,
+        raw: &[u8],
+        chunks: Vec<Chunk>,
+    ) -> Result<SealedBlock> {
+        stored.clear();
+        stored.resize(NONCE_LENGTH, 0);
         let codec = compression::compress(raw, self.level, &mut stored)
             .map_err(|error| Error::failed(error.to_string()))?;
         let raw_length = raw.len() as u32;
@@ -126,12 +138,22 @@ pub struct Gather<'a> {
     target: usize,
     raw: Vec<u8>,
     chunks: Vec<Chunk>,
+    /// Of the sealed block before, for the next one.
+    memory: Vec<u8>,
 }
 
 impl<'a> Gather<'a> {
     pub fn new(packer: &'a Packer, sealer: &'a Sealer, kind: ChunkKind) -> Self {
         let target = block_target(kind);
-        Gather { packer, sealer, kind, target, raw: Vec::new(), chunks: Vec::new() }
+        Gather {
+            packer,
+            sealer,
+            kind,
+            target,
+            raw: Vec::new(),
+            chunks: Vec::new(),
+            memory: Vec::new(),
+        }
     }
 
     /// Adds a chunk that the caller claimed.
@@ -152,11 +174,14 @@ impl<'a> Gather<'a> {
         if self.raw.is_empty() {
             return Ok(());
         }
-        let block = self.sealer.seal(self.kind, &self.raw, chunks)?;
+        let memory = std::mem::take(&mut self.memory);
+        let block = self.sealer.seal_in(memory, self.kind, &self.raw, chunks)?;
         let shrank = block.codec != Codec::Stored;
         self.target = if shrank { block_target(self.kind) } else { STORED_BLOCK_TARGET };
         self.raw.clear();
-        self.packer.add(block)
+        self.packer.add(&block)?;
+        self.memory = block.stored;
+        Ok(())
     }
 }
 
@@ -391,13 +416,13 @@ impl Packer {
     }
 
     /// Adds a block to the open pack of its kind, and closes that when it is
-    /// full. Blocks while too much is on its way to the store.
-    pub fn add(&self, block: SealedBlock) -> Result<()> {
+    /// full. Waits while too much is on its way to the store.
+    pub fn add(&self, block: &SealedBlock) -> Result<()> {
         let kind = block.kind.pack_kind();
         let target = if kind == PackKind::Data { self.data_target } else { SMALL_PACK_TARGET };
         let is_full = |state: &State| {
             let open = state.open.get(&kind);
-            open.is_some_and(|open| open.is_better_closed_before(&block, target))
+            open.is_some_and(|open| open.is_better_closed_before(block, target))
         };
         let mut state = lock(&self.state);
         // one full pack behind those on their way is enough: more would only take
@@ -562,14 +587,14 @@ impl Packer {
 }
 
 impl OpenPack {
-    fn add(&mut self, block: SealedBlock, own_session: impl FnOnce() -> Session) {
+    fn add(&mut self, block: &SealedBlock, own_session: impl FnOnce() -> Session) {
         self.bytes.extend_from_slice(&block.stored);
-        let session = match block.moved {
+        let session = match &block.moved {
             Some(moved) => {
                 self.note_origins(&moved.coordinates);
-                self.session_number(moved.session)
+                self.session_number(&moved.session)
             }
-            None => self.session_number(own_session()),
+            None => self.session_number(&own_session()),
         };
         self.toc.blocks.push(Block {
             kind: block.kind,
@@ -584,11 +609,11 @@ impl OpenPack {
     }
 
     /// The newest sessions are the likely ones.
-    fn session_number(&mut self, session: Session) -> u16 {
+    fn session_number(&mut self, session: &Session) -> u16 {
         let sessions = &mut self.toc.sessions;
-        let known = sessions.iter().rposition(|known| *known == session);
+        let known = sessions.iter().rposition(|known| known == session);
         known.unwrap_or_else(|| {
-            sessions.push(session);
+            sessions.push(session.clone());
             sessions.len() - 1
         }) as u16
     }

@@ -132,7 +132,7 @@ fn invent_packs(repository: &Repository, first: u32) -> Vec<PutPack> {
             let from = first + pack * CHUNKS;
             let chunk = |number| Chunk { id: invented(number), length: 1 };
             let chunks = (from..from + CHUNKS).map(chunk).collect();
-            packer.add(sealer.seal(ChunkKind::Data, &[0; CHUNKS as usize], chunks)?)?;
+            packer.add(&sealer.seal(ChunkKind::Data, &[0; CHUNKS as usize], chunks)?)?;
             packer.flush()?;
         }
         Ok(packer.take_put())
