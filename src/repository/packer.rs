@@ -43,6 +43,10 @@ const DATA_PACK_TARGETS: [(u64, u64); 3] =
     [(1 << 40, 32 << 20), (4 << 40, 64 << 20), (u64::MAX, 128 << 20)];
 /// Packs on their way to the store at once.
 const UPLOADS: usize = 2;
+/// Most bytes gathered and on their way, in lengths of a data pack: room for
+/// those uploads and the pack that fills meanwhile, each of which may become a
+/// fourth longer than that.
+const BUDGET: u64 = 3;
 
 /// Plaintext gathered into a block of this kind, in bytes.
 pub fn block_target(kind: ChunkKind) -> usize {
@@ -210,6 +214,8 @@ struct State {
     open: HashMap<PackKind, OpenPack>,
     next_number: u64,
     in_flight: usize,
+    /// Of the blocks on their way.
+    bytes_in_flight: u64,
     put: Vec<PutPack>,
     error: Option<Error>,
 }
@@ -279,6 +285,7 @@ pub fn with_packer<T>(
             open: HashMap::new(),
             next_number: 0,
             in_flight: 0,
+            bytes_in_flight: 0,
             put: Vec::new(),
             error: None,
         }),
@@ -424,15 +431,18 @@ impl Packer {
             let open = state.open.get(&kind);
             open.is_some_and(|open| open.is_better_closed_before(block, target))
         };
-        let mut state = lock(&self.state);
         // one full pack behind those on their way is enough: more would only take
         // memory
-        while state.in_flight >= UPLOADS && state.error.is_none() && is_full(&state) {
+        let must_wait = |state: &State| {
+            state.in_flight >= UPLOADS && is_full(state)
+                || state.is_crowded(block.stored.len() as u64, BUDGET * self.data_target)
+        };
+        let mut state = lock(&self.state);
+        while state.error.is_none() && must_wait(&state) {
             state = self.settled.wait(state).unwrap_or_else(|poisoned| poisoned.into_inner());
         }
         self.check(&state)?;
-        let full = if is_full(&state) { state.open.remove(&kind) } else { None };
-        state.in_flight += usize::from(full.is_some());
+        let full = if is_full(&state) { state.take_open(kind) } else { None };
         if !state.open.contains_key(&kind) {
             let pack = self.open_pack(kind, state.next_number);
             state.next_number += 1;
@@ -530,6 +540,7 @@ impl Packer {
             }
             let mut state = lock(&self.state);
             state.in_flight -= 1;
+            state.bytes_in_flight -= blocks_length(&pack.toc.toc);
             match result {
                 Ok(()) if failed => {}
                 Ok(()) => {
@@ -571,10 +582,7 @@ impl Packer {
         let mut open: Vec<OpenPack> = {
             let mut state = lock(&self.state);
             let kinds: Vec<_> = state.open.keys().copied().collect();
-            let open: Vec<_> =
-                kinds.into_iter().filter_map(|kind| state.open.remove(&kind)).collect();
-            state.in_flight += open.len();
-            open
+            kinds.into_iter().filter_map(|kind| state.take_open(kind)).collect()
         };
         open.sort_by_key(|pack| pack.toc.birth);
         open.into_iter().try_for_each(|pack| self.close(pack))
@@ -584,6 +592,27 @@ impl Packer {
     pub fn take_put(&self) -> Vec<PutPack> {
         std::mem::take(&mut lock(&self.state).put)
     }
+}
+
+impl State {
+    /// Takes an open pack out, which is on its way from now on.
+    fn take_open(&mut self, kind: PackKind) -> Option<OpenPack> {
+        let open = self.open.remove(&kind)?;
+        self.in_flight += 1;
+        self.bytes_in_flight += blocks_length(&open.toc);
+        Some(open)
+    }
+
+    /// Whether so many bytes more must wait. With nothing on its way there is
+    /// nothing to wait for.
+    fn is_crowded(&self, more: u64, budget: u64) -> bool {
+        let open: u64 = self.open.values().map(|open| open.bytes.len() as u64).sum();
+        self.in_flight > 0 && open + self.bytes_in_flight + more > budget
+    }
+}
+
+fn blocks_length(toc: &Toc) -> u64 {
+    toc.blocks.iter().map(|block| u64::from(block.stored_length)).sum()
 }
 
 impl OpenPack {
@@ -683,5 +712,37 @@ mod tests {
         assert!(packs + segments < 150_000, "{packs} packs, {segments} segments");
         assert_eq!(data_target(0), 32 << 20);
         assert_eq!(data_target(100 << 40), 128 << 20);
+    }
+
+    #[test]
+    fn a_block_waits_for_room_only_while_a_pack_is_on_its_way() {
+        let toc = |stored_length| {
+            let mut toc = PutPack::nothing().toc.toc.clone();
+            toc.blocks.push(Block {
+                kind: ChunkKind::Data,
+                codec: Codec::Stored,
+                session: 0,
+                stored_length,
+                raw_length: stored_length,
+                chunks: 0,
+                stored_hash: [0; 16],
+            });
+            toc
+        };
+        let open = |length: u32| OpenPack { bytes: vec![0; length as usize], toc: toc(length) };
+        let mut state = State {
+            open: HashMap::from([(PackKind::Data, open(60)), (PackKind::Tree, open(20))]),
+            next_number: 0,
+            in_flight: 0,
+            bytes_in_flight: 0,
+            put: Vec::new(),
+            error: None,
+        };
+        assert!(!state.is_crowded(1000, 100));
+        assert_eq!(state.take_open(PackKind::Data).unwrap().bytes.len(), 60);
+        assert!(!state.is_crowded(20, 100));
+        assert!(state.is_crowded(21, 100));
+        assert!(state.take_open(PackKind::Data).is_none());
+        assert_eq!((state.in_flight, state.bytes_in_flight), (1, 60));
     }
 }
