@@ -1,10 +1,12 @@
 //! Bytes in their order, fetched ahead: one thread plans, some fetch, and the
 //! caller's writes out what is next as soon as it is there.
 
+use std::borrow::Cow;
+use std::collections::VecDeque;
 use std::io::Write;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
-use bytes::BytesMut;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::elsewhere::Elsewhere;
@@ -12,24 +14,29 @@ use super::fetch::open;
 use crate::format::ChunkKind;
 use crate::format::content::{Content, Item};
 use crate::format::pack::pack_key;
-use crate::id::{ChunkId, PackId};
+use crate::id::ChunkId;
 use crate::repository::blocks::{chunk_slice, mutable};
 use crate::repository::index::{PackNumber, PackToc};
 use crate::repository::{Error, ErrorKind, Repository, Result};
 use crate::store::at_once;
 
-/// Runs on their way at once, and bytes of each: of what it gives, of its blocks as
-/// they are stored, and of what lies between its chunks. Together with a decoded
-/// block for each thread that is what is held in memory.
+/// Runs on their way at once, and bytes of each: of what it gives, of the blocks it
+/// reads, decoded and as they are stored, and of what lies between its chunks. With
+/// the blocks that are kept that is what is held in memory.
 const MAX_RUNS: usize = 8;
 /// Of them, read at once at least where the store is elsewhere.
 const MIN_REMOTE: usize = 4;
-const MAX_RUN_RAW: u64 = 8 << 20;
-const MAX_RUN_STORED: u64 = 8 << 20;
+const MAX_RUN_RAW: u64 = 4 << 20;
+const MAX_RUN_STORED: u64 = 4 << 20;
 const MAX_RUN_BETWEEN: u64 = 1 << 20;
 const MAX_RUN_PARTS: usize = 1 << 16;
+/// Bytes of decoded blocks that are kept for the runs to come: a backup fills as many
+/// blocks at once as it has workers, and the stream goes to and fro between them.
+const MAX_KEPT: u64 = 32 << 20;
+/// What a kept block counts at least: there must not be too many to look through.
+const MIN_KEPT: u64 = 256 << 10;
 
-/// A stretch of the stream whose chunks follow each other in one pack.
+/// A stretch of the stream whose chunks lie in blocks of one pack.
 struct Run {
     pack: PackNumber,
     toc: Arc<PackToc>,
@@ -37,12 +44,14 @@ struct Run {
     /// Of all parts, and of those that are bytes.
     bytes: u64,
     between: u64,
-    first_block: usize,
-    last_block: usize,
+    /// The blocks that this run reads, and their lengths; others a run before it reads.
+    reads: Vec<Filling>,
+    raw: u64,
+    stored: u64,
 }
 
 enum Part {
-    Chunk(u16, ChunkId),
+    Chunk(u16, ChunkId, Arc<Slot>),
     /// What lies between: headers of an archive, holes.
     Bytes(Vec<u8>),
     Zeros(u64),
@@ -51,11 +60,21 @@ enum Part {
 /// What was read of a run, and why not the rest.
 type RunBytes = (Vec<u8>, Option<Error>);
 
-/// The block that a thread decoded last: the next run may begin in it.
-struct Decoded {
-    pack: PackId,
+/// Where a decoded block will be, for all runs with chunks of it. Runs are begun in
+/// their order, and read their own blocks before they wait: whoever waits for one
+/// waits for something under way.
+type Slot = OnceLock<Result<Vec<u8>>>;
+
+/// The duty to fill a slot: whatever becomes of it, nobody waits for ever.
+struct Filling {
     block: usize,
-    raw: Vec<u8>,
+    slot: Arc<Slot>,
+}
+
+impl Drop for Filling {
+    fn drop(&mut self) {
+        let _ = self.slot.set(Err(nobody_listens()));
+    }
 }
 
 enum Piece {
@@ -74,6 +93,15 @@ pub(super) struct Emitter<'a> {
     runs: Sender<(Run, Sender<RunBytes>)>,
     open: Option<Run>,
     last: Option<(PackNumber, Arc<PackToc>)>,
+    /// Blocks that a run reads or has read, the one wanted last in front.
+    kept: VecDeque<Kept>,
+}
+
+struct Kept {
+    pack: PackNumber,
+    block: usize,
+    raw: u64,
+    slot: Arc<Slot>,
 }
 
 fn nobody_listens() -> Error {
@@ -154,20 +182,35 @@ impl Emitter<'_> {
             return Err(Error::damage(format!("chunk {id} has another length")));
         }
         let block = toc.block_of(ordinal);
-        if let Some(run) = &mut self.open
-            && run.pack == pack
-            && (block == run.last_block || block == run.last_block + 1)
-            && run.fits(block, length)
-        {
-            run.last_block = block;
-            run.add(Part::Chunk(ordinal, id), u64::from(length));
-            return Ok(());
+        let lengths = toc.toc.blocks.get(block);
+        let raw = lengths.map_or(0, |block| u64::from(block.raw_length));
+        let stored = lengths.map_or(0, |block| u64::from(block.stored_length));
+        let at = self.kept.iter().position(|kept| (kept.pack, kept.block) == (pack, block));
+        let kept = at.and_then(|at| self.kept.remove(at));
+        // the same chunk many times over is long without being many blocks
+        let fits = self.open_run(u64::from(length)).is_some_and(|run| {
+            run.pack == pack
+                && (kept.is_some()
+                    || run.raw + raw <= MAX_RUN_RAW && run.stored + stored <= MAX_RUN_STORED)
+        });
+        if !fits {
+            self.end_run()?;
         }
-        self.end_run()?;
-        let parts = vec![Part::Chunk(ordinal, id)];
-        let bytes = u64::from(length);
-        let (first_block, last_block) = (block, block);
-        self.open = Some(Run { pack, toc, parts, bytes, between: 0, first_block, last_block });
+        let run = self.open.get_or_insert_with(|| Run::new(pack, toc));
+        let kept = kept.unwrap_or_else(|| {
+            let slot = Arc::<Slot>::default();
+            run.reads.push(Filling { block, slot: slot.clone() });
+            run.raw += raw;
+            run.stored += stored;
+            Kept { pack, block, raw, slot }
+        });
+        run.add(Part::Chunk(ordinal, id, kept.slot.clone()), u64::from(length));
+        self.kept.push_front(kept);
+        let mut room = MAX_KEPT;
+        self.kept.retain(|kept| {
+            room = room.saturating_sub(kept.raw.max(MIN_KEPT));
+            room > 0
+        });
         Ok(())
     }
 
@@ -180,91 +223,78 @@ impl Emitter<'_> {
 }
 
 impl Run {
+    fn new(pack: PackNumber, toc: Arc<PackToc>) -> Run {
+        let (parts, reads) = (Vec::new(), Vec::new());
+        Run { pack, toc, parts, bytes: 0, between: 0, reads, raw: 0, stored: 0 }
+    }
+
     fn add(&mut self, part: Part, length: u64) {
         self.parts.push(part);
         self.bytes += length;
     }
 
-    /// Whether a chunk of `block` may be added.
-    fn fits(&self, block: usize, length: u32) -> bool {
-        let blocks = self.toc.toc.blocks.get(self.first_block..=block).unwrap_or_default();
-        let raw: u64 = blocks.iter().map(|block| u64::from(block.raw_length)).sum();
-        // the same chunk many times over is long without being many blocks
-        let bytes = self.bytes + u64::from(length);
-        raw <= MAX_RUN_RAW && self.stored(block) <= MAX_RUN_STORED && bytes <= MAX_RUN_RAW
-    }
-
-    /// Stored bytes of its blocks up to one.
-    fn stored(&self, last_block: usize) -> u64 {
-        let blocks = self.toc.toc.blocks.get(self.first_block..=last_block).unwrap_or_default();
-        blocks.iter().map(|block| u64::from(block.stored_length)).sum()
-    }
-
-    fn read(
-        &self,
-        repository: &Repository,
-        elsewhere: &Elsewhere<'_>,
-        decoded: &mut Option<Decoded>,
-    ) -> RunBytes {
+    fn read(self, repository: &Repository, elsewhere: &Elsewhere<'_>) -> RunBytes {
         let mut bytes = Vec::with_capacity(self.bytes as usize);
-        let end = self.read_into(repository, elsewhere, decoded, &mut bytes).err();
+        let end = self.read_into(repository, elsewhere, &mut bytes).err();
         (bytes, end)
     }
 
     fn read_into(
-        &self,
+        mut self,
         repository: &Repository,
         elsewhere: &Elsewhere<'_>,
-        decoded: &mut Option<Decoded>,
         out: &mut Vec<u8>,
     ) -> Result<()> {
-        let (toc, pack) = (&self.toc, self.toc.pack);
-        let offset = toc.offsets.get(self.first_block).copied().unwrap_or_default();
-        let mut fetched = None;
-        for part in &self.parts {
-            let (ordinal, id) = match part {
-                Part::Chunk(ordinal, id) => (*ordinal, id),
+        self.fill(repository);
+        for part in self.parts {
+            let (ordinal, id, slot) = match part {
+                Part::Chunk(ordinal, id, slot) => (ordinal, id, slot),
                 Part::Bytes(bytes) => {
-                    out.extend_from_slice(bytes);
+                    out.extend_from_slice(&bytes);
                     continue;
                 }
                 Part::Zeros(length) => {
-                    out.resize(out.len() + *length as usize, 0);
+                    out.resize(out.len() + length as usize, 0);
                     continue;
                 }
             };
-            let block = toc.block_of(ordinal);
-            if decoded.as_ref().is_none_or(|last| (last.pack, last.block) != (pack, block)) {
-                if fetched.is_none() {
-                    fetched = Some(self.fetch(repository, offset)?);
-                }
-                let stored = fetched.as_mut().and_then(Option::as_mut);
-                let raw = stored.and_then(|stored| {
-                    Some(open(repository, toc, offset, stored, block).ok()?.into_owned())
-                });
-                *decoded = raw.map(|raw| Decoded { pack, block, raw });
-            }
-            let found = decoded.as_ref().and_then(|last| chunk_slice(toc, ordinal, &last.raw));
+            let found = match slot.wait() {
+                Ok(raw) => chunk_slice(&self.toc, ordinal, raw),
+                Err(error) if error.kind == ErrorKind::Damage => None,
+                Err(error) => return Err(error.clone()),
+            };
             match found {
-                Some(found) if repository.keyring().chunk_id(ChunkKind::Data, found)? == *id => {
+                Some(found) if repository.keyring().chunk_id(ChunkKind::Data, found)? == id => {
                     out.extend_from_slice(found);
                 }
                 // the same block first: it may have been altered on its way only
-                _ => out.extend_from_slice(&elsewhere.rescue(id)?),
+                _ => out.extend_from_slice(&elsewhere.rescue(&id)?),
             }
         }
         Ok(())
     }
 
-    /// The stored bytes of its blocks; nothing where they are damaged or gone.
-    fn fetch(&self, repository: &Repository, offset: u64) -> Result<Option<BytesMut>> {
-        let length = self.stored(self.last_block);
-        match repository.store().get_range(&pack_key(self.toc.pack), offset, length) {
-            Ok(fetched) => Ok(Some(mutable(fetched))),
-            Err(error) => match Error::from(error) {
-                error if error.kind == ErrorKind::Damage => Ok(None),
-                error => Err(error),
-            },
+    /// Reads its blocks, neighbours with one request.
+    fn fill(&mut self, repository: &Repository) {
+        let mut reads = std::mem::take(&mut self.reads);
+        reads.sort_by_key(|filling| filling.block);
+        for neighbours in reads.chunk_by(|one, next| one.block + 1 == next.block) {
+            let first = neighbours.first().map_or(0, |filling| filling.block);
+            let offset = self.toc.offsets.get(first).copied().unwrap_or_default();
+            let blocks = self.toc.toc.blocks.get(first..first + neighbours.len());
+            let stored = blocks.unwrap_or_default().iter().map(|b| u64::from(b.stored_length));
+            let key = pack_key(self.toc.pack);
+            let mut fetched = match repository.store().get_range(&key, offset, stored.sum()) {
+                Ok(fetched) => Ok(mutable(fetched)),
+                Err(error) => Err(Error::from(error)),
+            };
+            for Filling { block, slot } in neighbours {
+                let raw = match &mut fetched {
+                    Ok(fetched) => open(repository, &self.toc, offset, fetched, *block),
+                    Err(error) => Err(error.clone()),
+                };
+                let _ = slot.set(raw.map(Cow::into_owned));
+            }
         }
     }
 }
@@ -282,26 +312,32 @@ pub(super) fn write_ordered(
     let cores = std::thread::available_parallelism().map_or(2, |n| n.get().max(2));
     // of those that wait for a store elsewhere there may be more
     let threads = cores.max(at_once(&**repository.store()).min(MIN_REMOTE)).min(MAX_RUNS);
+    // then what is under way is not read to its end
+    let ended = &AtomicBool::new(false);
     std::thread::scope(|scope| {
         for _ in 0..threads {
             let queue = queue.clone();
             scope.spawn(move || {
-                let mut decoded = None;
                 for (run, reply) in queue {
-                    let _ = reply.send(run.read(repository, elsewhere, &mut decoded));
+                    if !ended.load(Ordering::Relaxed) {
+                        let _ = reply.send(run.read(repository, elsewhere));
+                    }
                 }
             });
         }
         drop(queue);
         scope.spawn(move || {
-            let mut emitter = Emitter { repository, pieces, runs, open: None, last: None };
+            let mut emitter =
+                Emitter { repository, pieces, runs, open: None, last: None, kept: VecDeque::new() };
             let done = produce(&mut emitter).and_then(|()| emitter.end_run());
             if let Err(error) = done {
                 let _ = emitter.end_run();
                 let _ = emitter.put(Piece::End(error));
             }
         });
-        write_pieces(elsewhere, to_write, out)
+        let written = write_pieces(elsewhere, to_write, out);
+        ended.store(true, Ordering::Relaxed);
+        written
     })
 }
 

@@ -1,16 +1,22 @@
 //! Files and directories as streams.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::{Duration, SystemTime};
 
+use esker::backup::{BackupOptions, backup};
 use esker::progress::Silent;
+use esker::repository::ErrorKind;
 use esker::restore::dump;
-use esker::store::{Counting, OperationKind};
+use esker::store::{Counting, Decision, Faulty, OperationKind};
 use rustix::fs::{XattrFlags, setxattr};
 
+use super::support::{options, settle};
 use super::{Fixture, check, is_root, key, random_bytes};
 
 fn dumped(fixture: &Fixture, name: &str) -> Vec<u8> {
@@ -97,4 +103,85 @@ fn small_files_and_holes_cost_no_request_each() {
         let reads = counting.count(OperationKind::GetRange, "packs").calls;
         assert!(reads < 24, "{name:?}: {reads} reads");
     }
+}
+
+/// A file whose blocks four workers filled side by side, so that it goes to and fro
+/// between them: each shrinks to half.
+fn filled_side_by_side(fixture: &Fixture) -> Vec<u8> {
+    let half: Vec<u8> = random_bytes(5, 40 << 20).iter().map(|byte| byte & 15).collect();
+    fs::write(fixture.source().join("half"), &half).unwrap();
+    settle();
+    let options = BackupOptions { read_concurrency: 4, ..options(&fixture.source()) };
+    backup(&fixture.open(), &options, Vec::new(), &Silent).unwrap();
+    half
+}
+
+#[test]
+fn blocks_filled_side_by_side_are_read_once() {
+    let mut fixture = Fixture::new();
+    let half = filled_side_by_side(&fixture);
+    let packs = fixture.store.list("packs/").unwrap();
+    let stored: u64 = packs.iter().map(|pack| pack.length).sum();
+    assert!(stored < 24 << 20, "{stored} bytes stored");
+    let counting = Arc::new(Counting::new(fixture.store.clone()));
+    fixture.store = counting.clone();
+    assert!(dumped(&fixture, "half") == half);
+    let read = counting.count(OperationKind::GetRange, "packs");
+    assert!(read.bytes < stored + stored / 8, "{read:?} of {stored} bytes stored");
+    assert!(read.calls < 60, "{read:?}");
+}
+
+/// What comes before is written; nobody asks a store again that does not answer.
+#[test]
+fn a_store_that_fails_ends_the_stream_where_it_does() {
+    let mut fixture = Fixture::new();
+    let half = filled_side_by_side(&fixture);
+    let fails = Arc::new(AtomicBool::new(false));
+    let (asked, refused) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let (fails_now, asked_now, refused_now) = (fails.clone(), asked.clone(), refused.clone());
+    fixture.store = Arc::new(Faulty::new(fixture.store.clone(), move |operation| {
+        let is_data = operation.kind == OperationKind::GetRange && fails_now.load(SeqCst);
+        if is_data && asked_now.fetch_add(1, SeqCst) >= 6 {
+            refused_now.fetch_add(1, SeqCst);
+            return Decision::FailBefore(esker::store::ErrorKind::Permanent);
+        }
+        Decision::Pass
+    }));
+    let repository = fixture.open();
+    let newest = fixture.newest(&repository);
+    let key = key(&fixture.source().join("half"));
+    fails.store(true, SeqCst);
+    let mut out = Vec::new();
+    let error = dump(&repository, &newest, &key, &mut out, &Silent).unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Failed, "{error:?}");
+    assert!(out.len() > 1 << 20 && half.starts_with(&out), "{} bytes", out.len());
+    assert!(refused.load(SeqCst) < 24, "{refused:?}");
+}
+
+struct Full(usize);
+
+impl Write for Full {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 = self.0.checked_sub(bytes.len()).ok_or(std::io::ErrorKind::BrokenPipe)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn an_output_that_ends_early_ends_the_reading() {
+    let mut fixture = Fixture::new();
+    let half = filled_side_by_side(&fixture);
+    let counting = Arc::new(Counting::new(fixture.store.clone()));
+    fixture.store = counting.clone();
+    let repository = fixture.open();
+    let newest = fixture.newest(&repository);
+    let key = key(&fixture.source().join("half"));
+    counting.reset();
+    dump(&repository, &newest, &key, &mut Full(100), &Silent).unwrap_err();
+    let read = counting.count(OperationKind::GetRange, "packs").bytes;
+    assert!(read < half.len() as u64 * 3 / 8, "{read} bytes read");
 }
