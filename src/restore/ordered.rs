@@ -312,7 +312,7 @@ pub(super) fn write_ordered(
     let cores = std::thread::available_parallelism().map_or(2, |n| n.get().max(2));
     // of those that wait for a store elsewhere there may be more
     let threads = cores.max(at_once(&**repository.store()).min(MIN_REMOTE)).min(MAX_RUNS);
-    // then what is under way is not read to its end
+    // then runs that wait are not read any more
     let ended = &AtomicBool::new(false);
     std::thread::scope(|scope| {
         for _ in 0..threads {

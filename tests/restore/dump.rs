@@ -137,11 +137,11 @@ fn a_store_that_fails_ends_the_stream_where_it_does() {
     let mut fixture = Fixture::new();
     let half = filled_side_by_side(&fixture);
     let fails = Arc::new(AtomicBool::new(false));
-    let (asked, refused) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
-    let (fails_now, asked_now, refused_now) = (fails.clone(), asked.clone(), refused.clone());
+    let (asked, refused) = (AtomicU64::new(0), Arc::new(AtomicU64::new(0)));
+    let (fails_now, refused_now) = (fails.clone(), refused.clone());
     fixture.store = Arc::new(Faulty::new(fixture.store.clone(), move |operation| {
         let is_data = operation.kind == OperationKind::GetRange && fails_now.load(SeqCst);
-        if is_data && asked_now.fetch_add(1, SeqCst) >= 6 {
+        if is_data && asked.fetch_add(1, SeqCst) >= 6 {
             refused_now.fetch_add(1, SeqCst);
             return Decision::FailBefore(esker::store::ErrorKind::Permanent);
         }
