@@ -382,20 +382,28 @@ fn affected_names_exactly_the_paths_that_are_lost() {
     let (store, ids) = two_hosts();
     let repository = open(&store);
     let first = snapshot(&repository, ids[0]);
-    let long = entries(&repository, &first).into_iter().find(|e| e.name() == b"long").unwrap();
-    let mut chunk = None;
-    repository
-        .items(&long.content, &mut |item| {
-            if let esker::format::content::Item::Chunk { id, .. } = item {
-                chunk.get_or_insert(id);
-            }
-            Ok(())
-        })
-        .unwrap();
-    let place = repository.index().places(&chunk.unwrap()).unwrap()[0];
-    let pack = repository.index().pack(place.pack).unwrap().id;
-    let toc = repository.index().toc(place.pack).unwrap();
-    let block = toc.block_of(place.ordinal);
+    let entries = entries(&repository, &first);
+    // the pack and block of each chunk of a file
+    let blocks = |name: &str| {
+        let file = entries.iter().find(|e| e.name() == name.as_bytes()).unwrap();
+        let mut blocks = Vec::new();
+        repository
+            .items(&file.content, &mut |item| {
+                if let esker::format::content::Item::Chunk { id, .. } = item {
+                    let place = repository.index().places(&id).unwrap()[0];
+                    let toc = repository.index().toc(place.pack).unwrap();
+                    blocks.push((place.pack, toc.block_of(place.ordinal)));
+                }
+                Ok(())
+            })
+            .unwrap();
+        blocks
+    };
+    // which block the short file shares depends on the worker that comes first
+    let shared = blocks("short");
+    let (number, block) = blocks("long").into_iter().find(|at| !shared.contains(at)).unwrap();
+    let pack = repository.index().pack(number).unwrap().id;
+    let toc = repository.index().toc(number).unwrap();
     let mut bytes = store.get(&pack_key(pack), u64::MAX).unwrap().to_vec();
     bytes[toc.offsets[block] as usize + 30] ^= 1;
     store.delete(&pack_key(pack)).unwrap();
