@@ -28,7 +28,7 @@ use esker::format::entry::{Entry, display_key, key_of_path};
 use esker::format::manifest::{self, Manifest, PrivatePart};
 use esker::format::notes::{self, Confirmation, Mark, Record, Session, Sweep};
 use esker::format::object::{self, Contents};
-use esker::format::pack::{self, FOOTER_LENGTH, HEADER_LENGTH, Toc, TocFrame};
+use esker::format::pack::{self, CHUNK_ENTRY_BYTES, FOOTER_LENGTH, HEADER_LENGTH, Toc, TocFrame};
 use esker::format::page::{FinishedPage, Page, PageBuilder, PageKind};
 use esker::format::reader::Reader;
 use esker::format::reference::{Reference, parse_reference};
@@ -233,7 +233,10 @@ pub fn toc_frame(data: &[u8]) {
 }
 
 pub fn toc(data: &[u8]) {
+    let listed = Toc::chunks_in(data);
     let Ok(toc) = Toc::parse(data) else { return };
+    let ids = data[listed.unwrap()].chunks_exact(CHUNK_ENTRY_BYTES).map(|entry| &entry[..32]);
+    assert!(ids.eq(toc.chunks.iter().map(|chunk| &chunk.id.0[..])));
     assert_eq!(toc.encode(), data);
     assert_eq!(toc.frame_length(), data.len() + SEAL_OVERHEAD + FOOTER_LENGTH);
     assert!(toc.fits(u64::MAX));

@@ -2,6 +2,8 @@
 //!
 //! `format-spec/07-packs.md`, rules `[PACK-1]` to `[PACK-6]`, `[TOC-1]` to `[TOC-9]`.
 
+use std::ops::Range;
+
 use super::object::{sign, verify};
 use super::reader::Reader;
 use super::{ChunkKind, FormatError, Kind, Place, Result, SUITE, VERSION, padded_length};
@@ -19,6 +21,8 @@ pub const FOOTER_LENGTH: usize = 96;
 pub const MAX_PACK: u64 = 192 << 20;
 pub const MAX_CHUNKS: usize = 65_536;
 pub const MAX_BLOCKS: usize = 65_536;
+/// What a table of contents says of a chunk: its id and its length.
+pub const CHUNK_ENTRY_BYTES: usize = 36;
 pub const MAX_SESSIONS: usize = 4096;
 /// Longest plaintext of a block and of a chunk, in bytes.
 pub const MAX_BLOCK: u32 = 8 << 20;
@@ -269,7 +273,8 @@ impl Toc {
                 SessionKey::Index => 23,
             })
             .sum();
-        41 + sessions + 32 * self.blocks.len() + 36 * self.chunks.len() + 48 * self.foreign.len()
+        let chunks = CHUNK_ENTRY_BYTES * self.chunks.len();
+        41 + sessions + 32 * self.blocks.len() + chunks + 48 * self.foreign.len()
     }
 
     /// Sealed TOC and footer.
@@ -355,7 +360,7 @@ impl Toc {
         };
         let sessions = count(MAX_SESSIONS, 23)?;
         let blocks = count(MAX_BLOCKS, 32)?;
-        let chunks = count(MAX_CHUNKS, 36)?;
+        let chunks = count(MAX_CHUNKS, CHUNK_ENTRY_BYTES)?;
         let foreign = count(MAX_CHUNKS, 48)?;
         let toc = Toc {
             kind,
@@ -363,9 +368,7 @@ impl Toc {
             run,
             sessions: (0..sessions).map(|_| parse_session(&mut reader)).collect::<Result<_>>()?,
             blocks: (0..blocks).map(|_| parse_block(&mut reader)).collect::<Result<_>>()?,
-            chunks: (0..chunks)
-                .map(|_| Ok(Chunk { id: ChunkId(reader.array()?), length: reader.u32()? }))
-                .collect::<Result<_>>()?,
+            chunks: parse_chunks(&mut reader, chunks)?,
             foreign: (0..foreign).map(|_| parse_foreign(&mut reader)).collect::<Result<_>>()?,
         };
         let length = bytes.len() - reader.remaining();
@@ -379,24 +382,30 @@ impl Toc {
         Ok(toc)
     }
 
-    /// The id of one chunk in an encoded table, without looking at the rest of it.
-    pub fn chunk_id_in(bytes: &[u8], ordinal: u16) -> Option<ChunkId> {
+    /// Who claimed the blocks, if that was the same writer for all of them.
+    pub fn claimed_by(&self) -> Option<WriterId> {
+        let first = self.sessions.first()?.writer;
+        self.sessions.iter().all(|session| session.writer == first).then_some(first)
+    }
+
+    /// Where an encoded table lists its chunks, [`CHUNK_ENTRY_BYTES`] for each.
+    pub fn chunks_in(bytes: &[u8]) -> Result<Range<usize>> {
         let mut reader = Reader::new(bytes, "TOC-4");
-        reader.take(25).ok()?;
-        let [sessions, blocks, chunks] =
-            [reader.u32().ok()?, reader.u32().ok()?, reader.u32().ok()?];
-        reader.u32().ok()?;
+        reader.take(25)?;
+        let [sessions, blocks, chunks] = [reader.u32()?, reader.u32()?, reader.u32()?];
+        let chunks = chunks as usize;
+        reader.u32()?;
+        if chunks > MAX_CHUNKS {
+            return Err(FormatError::new("TOC-5", "a count is over its limit"));
+        }
         for _ in 0..sessions {
-            reader.take(21).ok()?;
-            let sealed = usize::from(reader.u16().ok()?);
-            reader.take(sealed).ok()?;
+            reader.take(21)?;
+            let sealed = usize::from(reader.u16()?);
+            reader.take(sealed)?;
         }
-        reader.take((blocks as usize).checked_mul(32)?).ok()?;
-        if u32::from(ordinal) >= chunks {
-            return None;
-        }
-        reader.take(36 * usize::from(ordinal)).ok()?;
-        reader.array().ok().map(ChunkId)
+        reader.take((blocks as usize).saturating_mul(32))?;
+        let start = bytes.len() - reader.remaining();
+        Ok(start..start + CHUNK_ENTRY_BYTES * chunks)
     }
 
     fn check_blocks(&self) -> Result<()> {
@@ -485,6 +494,15 @@ impl Toc {
     }
 }
 
+fn parse_chunks(reader: &mut Reader<'_>, count: usize) -> Result<Vec<Chunk>> {
+    // most of a table: memory for all of them at once
+    let mut chunks = Vec::with_capacity(count);
+    for _ in 0..count {
+        chunks.push(Chunk { id: ChunkId(reader.array()?), length: reader.u32()? });
+    }
+    Ok(chunks)
+}
+
 fn parse_session(reader: &mut Reader<'_>) -> Result<Session> {
     let tag = reader.u8()?;
     let epoch = reader.u32()?;
@@ -565,13 +583,27 @@ mod tests {
     fn round_trips_and_knows_where_chunks_were_born() {
         let toc = toc();
         assert_eq!(Toc::parse(&toc.encode()).as_ref(), Ok(&toc));
-        let id = |ordinal| Toc::chunk_id_in(&toc.encode(), ordinal);
-        assert_eq!([id(0), id(1), id(2)], [Some(toc.chunks[0].id), Some(toc.chunks[1].id), None]);
+        let encoded = toc.encode();
+        let listed = &encoded[Toc::chunks_in(&encoded).unwrap()];
+        let ids: Vec<_> = listed.chunks(CHUNK_ENTRY_BYTES).map(|chunk| &chunk[..32]).collect();
+        assert_eq!(ids, [&toc.chunks[0].id.0, &toc.chunks[1].id.0]);
         let pack = PackId([8; 32]);
         let own = Coordinate { birth: toc.birth, pack, ordinal: 0 };
         assert_eq!(toc.coordinate(pack, 0), own);
         let foreign = Coordinate { birth: Birth(5), pack: PackId([7; 32]), ordinal: 9 };
         assert_eq!(toc.coordinate(pack, 1), foreign);
+    }
+
+    #[test]
+    fn one_writer_claimed_all_blocks_or_nobody_is_named() {
+        let mut toc = toc();
+        let writer = toc.sessions[0].writer;
+        toc.sessions.push(Session { epoch: 2, ..toc.sessions[0].clone() });
+        assert_eq!(toc.claimed_by(), Some(writer));
+        toc.sessions[1].writer = WriterId([9; 16]);
+        assert_eq!(toc.claimed_by(), None);
+        toc.sessions.clear();
+        assert_eq!(toc.claimed_by(), None);
     }
 
     #[test]

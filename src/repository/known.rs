@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::coordinates::ReferenceSet;
-use super::index::{PackInfo, PackToc};
+use super::index::{PackInfo, PackToc, Place};
 use super::packer::Packer;
 use super::sync::{Claim, Claimants};
 use super::{Repository, Result};
@@ -19,13 +19,6 @@ pub struct Unusable {
     pub doomed: HashSet<PackId>,
     /// Missing, or marked as damaged: what they held is stored again.
     pub lost: HashSet<PackId>,
-}
-
-/// A pack with its table of contents.
-struct IndexedPack {
-    info: PackInfo,
-    toc: Arc<PackToc>,
-    claim: Claim,
 }
 
 /// Looks up what is in the repository already, for one run.
@@ -60,36 +53,50 @@ impl<'a> Known<'a> {
         Ok(self.look_up(id)?.map(|(coordinate, ..)| coordinate))
     }
 
-    /// The coordinate, the pack that holds the chunk, and its ordinal there.
-    fn look_up(&self, id: &ChunkId) -> Result<Option<(Coordinate, IndexedPack, u16)>> {
+    /// The coordinate, and where and in which pack the chunk lies.
+    fn look_up(&self, id: &ChunkId) -> Result<Option<(Coordinate, Place, PackInfo)>> {
         if self.index_is_empty.load(Ordering::Acquire) {
             return Ok(None);
         }
-        let index = self.repository.index();
-        let mut best: Option<(bool, Coordinate, IndexedPack, u16)> = None;
-        for place in index.places(id)? {
-            let Some(info) = index.pack(place.pack) else { continue };
-            let claim = self.claimants.claim(&info);
-            let pack = IndexedPack { info, toc: index.toc(place.pack)?, claim };
-            // numbers of packs change their meaning when the index is made anew
-            if pack.toc.pack != pack.info.id || !pack.toc.has_at(place.ordinal, id) {
-                continue;
-            }
-            let Some(coordinate) = self.usable(&pack, place.ordinal) else { continue };
+        let mut best: Option<(bool, Coordinate, Place, PackInfo)> = None;
+        for (place, info) in self.repository.index().places_and_packs(id)? {
+            let Some(coordinate) = self.usable_at(place, &info, id)? else { continue };
             let foreign = !self.preferred.contains(&coordinate);
             if best.as_ref().is_none_or(|best| (foreign, coordinate) < (best.0, best.1)) {
-                best = Some((foreign, coordinate, pack, place.ordinal));
+                best = Some((foreign, coordinate, place, info));
             }
         }
-        Ok(best.map(|(_, coordinate, pack, ordinal)| (coordinate, pack, ordinal)))
+        Ok(best.map(|(_, coordinate, place, info)| (coordinate, place, info)))
+    }
+
+    /// The coordinate of a chunk at a place, if this client may build on it there.
+    fn usable_at(&self, place: Place, info: &PackInfo, id: &ChunkId) -> Result<Option<Coordinate>> {
+        let claim = self.claimants.claim(info);
+        match claim {
+            Claim::Nothing => return Ok(None),
+            // what is true of all chunks of a pack takes no table to tell
+            Claim::All if !info.has_foreign => {
+                let born = Coordinate { birth: info.birth, pack: info.id, ordinal: place.ordinal };
+                return Ok(self.stays(&info.id).then_some(born));
+            }
+            Claim::All | Claim::Blocks => {}
+        }
+        let toc = self.repository.index().toc(place.pack)?;
+        // numbers of packs change their meaning when the index is made anew
+        if toc.pack != info.id || !toc.has_at(place.ordinal, id) {
+            return Ok(None);
+        }
+        Ok(self.usable(&toc, claim, place.ordinal))
     }
 
     /// The coordinate of a chunk in a pack, if this client may build on it there.
-    fn usable(&self, pack: &IndexedPack, ordinal: u16) -> Option<Coordinate> {
-        let id = &pack.info.id;
-        let stays = !self.unusable.doomed.contains(id) && !self.is_lost(id);
-        let usable = stays && self.claimants.may_use(pack.claim, &pack.toc, ordinal);
-        usable.then(|| pack.toc.coordinate(ordinal))
+    fn usable(&self, toc: &PackToc, claim: Claim, ordinal: u16) -> Option<Coordinate> {
+        let usable = self.stays(&toc.pack) && self.claimants.may_use(claim, toc, ordinal);
+        usable.then(|| toc.coordinate(ordinal))
+    }
+
+    fn stays(&self, pack: &PackId) -> bool {
+        !self.unusable.doomed.contains(pack) && !self.is_lost(pack)
     }
 
     /// Says that packs of this run are in the index by now.
@@ -125,7 +132,10 @@ impl<'a> Known<'a> {
 /// Packs that one thread tries before it asks the index.
 const NEAR: usize = 4;
 
-/// Looks chunks up for one thread, in the packs of the last ones first: what
+/// Blocks behind the one used last that it tries.
+const BLOCKS_BEHIND: usize = 16;
+
+/// Looks chunks up for one thread, behind the last ones of some packs first: what
 /// are neighbours in the tree were stored as neighbours.
 pub struct Lookup<'a> {
     known: &'a Known<'a>,
@@ -134,7 +144,8 @@ pub struct Lookup<'a> {
 
 /// A pack that was used before, and the ordinal behind the one used last.
 struct Near {
-    pack: IndexedPack,
+    toc: Arc<PackToc>,
+    claim: Claim,
     next: u16,
 }
 
@@ -145,26 +156,39 @@ impl<'a> Lookup<'a> {
 
     /// As [`Known::find`], but of several places any that is preferred.
     pub fn find(&mut self, id: &ChunkId) -> Result<Option<Coordinate>> {
-        // a search reads all over a table: what lies next is tried in each before
-        let follows = |near: &Near| near.pack.toc.has_at(near.next, id).then_some(near.next);
-        let found = self.find_near(follows);
-        if let Some(coordinate) =
-            found.or_else(|| self.find_near(|near| near.pack.toc.ordinal_of(id)))
-        {
+        if let Some(coordinate) = self.find_next(id) {
             return Ok(Some(coordinate));
         }
-        let Some((coordinate, pack, ordinal)) = self.known.look_up(id)? else { return Ok(None) };
-        self.near.retain(|near| near.pack.info.id != pack.info.id);
-        self.near.insert(0, Near { pack, next: ordinal.saturating_add(1) });
-        self.near.truncate(NEAR);
+        let Some((coordinate, place, info)) = self.known.look_up(id)? else { return Ok(None) };
+        let near = self.near.iter().position(|near| near.toc.pack == info.id);
+        let toc = match near.map(|at| self.near.remove(at)) {
+            Some(near) => Some(near.toc),
+            None => self.known.repository.index().kept_toc(place.pack),
+        };
+        if let Some(toc) = toc.filter(|toc| toc.has_at(place.ordinal, id)) {
+            let claim = self.known.claimants.claim(&info);
+            self.near.insert(0, Near { toc, claim, next: place.ordinal.saturating_add(1) });
+            self.near.truncate(NEAR);
+        }
         Ok(Some(coordinate))
+    }
+
+    /// Tries what lies behind the chunk that was used last in each pack, then the
+    /// blocks behind it: what other threads put meanwhile lies between.
+    fn find_next(&mut self, id: &ChunkId) -> Option<Coordinate> {
+        self.find_near(|near| near.toc.has_at(near.next, id).then_some(near.next)).or_else(|| {
+            self.find_near(|near| {
+                let starts = near.toc.starts_behind(near.next).iter().take(BLOCKS_BEHIND);
+                starts.map(|start| *start as u16).find(|start| near.toc.has_at(*start, id))
+            })
+        })
     }
 
     fn find_near(&mut self, ordinal_in: impl Fn(&Near) -> Option<u16>) -> Option<Coordinate> {
         let known = self.known;
         let (at, ordinal, coordinate) = self.near.iter().enumerate().find_map(|(at, near)| {
             let ordinal = ordinal_in(near)?;
-            let coordinate = known.usable(&near.pack, ordinal)?;
+            let coordinate = known.usable(&near.toc, near.claim, ordinal)?;
             known.preferred.contains(&coordinate).then_some((at, ordinal, coordinate))
         })?;
         self.near[..=at].rotate_right(1);

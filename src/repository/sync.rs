@@ -504,7 +504,11 @@ impl Claimants {
             false => Claim::Nothing,
             // who may move others' blocks names beside each who claimed it: for what
             // he puts himself that is he
-            true if self.carriers.contains(&info.signer) => Claim::Blocks,
+            true if self.carriers.contains(&info.signer) => match info.claimed_by {
+                Some(writer) if self.own.contains(&writer) => Claim::All,
+                Some(_) => Claim::Nothing,
+                None => Claim::Blocks,
+            },
             true if self.own.contains(&info.signer) => Claim::All,
             true => Claim::Nothing,
         }

@@ -403,21 +403,28 @@ impl Index {
 
     /// Every place that holds the chunk, oldest pack first.
     pub fn places(&self, id: &ChunkId) -> Result<Vec<Place>> {
+        Ok(self.places_and_packs(id)?.into_iter().map(|(place, _)| place).collect())
+    }
+
+    /// The same with what is known of the packs.
+    pub fn places_and_packs(&self, id: &ChunkId) -> Result<Vec<(Place, PackInfo)>> {
         let mut places = self.candidates(id)?;
         if places.len() > 1 {
             places.sort_unstable();
             places.dedup();
         }
-        let mut kept = 0;
-        for at in 0..places.len() {
-            let Some(place) = places.get(at).copied() else { break };
-            if self.table().by_number.contains_key(&place.pack) && self.holds(place, id)? {
-                places.swap(kept, at);
-                kept += 1;
+        let mut found = Vec::with_capacity(places.len());
+        for place in places {
+            let Some(info) = self.pack(place.pack) else { continue };
+            // numbers and tables of packs change when the index is made anew
+            let same = |pack: &PackInfo| (pack.id, pack.frame_hash) == (info.id, info.frame_hash);
+            if self.holds(place, &info, id)?
+                && self.table().by_number.get(&place.pack).is_some_and(same)
+            {
+                found.push((place, info));
             }
         }
-        places.truncate(kept);
-        Ok(places)
+        Ok(found)
     }
 
     /// Places whose row begins like the id.
@@ -440,20 +447,23 @@ impl Index {
         Err(Error::new(ErrorKind::Cache, message))
     }
 
-    /// Whether the whole id is that of the chunk at a place. A table that was
-    /// asked before is kept; of others, for ids in no order, only this id is read.
-    fn holds(&self, place: Place, id: &ChunkId) -> Result<bool> {
-        let ordinal = usize::from(place.ordinal);
+    /// Whether the whole id is that of the chunk at a place. Tables that are looked
+    /// into often are kept; of others, for ids in no order, only this id is read.
+    fn holds(&self, place: Place, info: &PackInfo, id: &ChunkId) -> Result<bool> {
         let toc = match self.tocs.get(place.pack) {
             Some(toc) => Some(toc),
-            None if self.tocs.is_asked_again(place.pack) => self.read_toc(place.pack)?,
+            None if self.tocs.note_look(place.pack, info.chunks) => self.read_toc(place.pack)?,
             None => {
                 let found = tables::chunk_id(&self.database(), place).map_err(sql)?;
                 return Ok(found == Some(*id));
             }
         };
-        let chunk = toc.as_ref().and_then(|toc| toc.toc.chunks.get(ordinal));
-        Ok(chunk.is_some_and(|chunk| chunk.id == *id))
+        Ok(toc.is_some_and(|toc| toc.has_at(place.ordinal, id)))
+    }
+
+    /// The table of a pack, if it is in memory.
+    pub fn kept_toc(&self, number: PackNumber) -> Option<Arc<PackToc>> {
+        self.tocs.get(number)
     }
 
     pub fn toc(&self, number: PackNumber) -> Result<Arc<PackToc>> {

@@ -24,6 +24,8 @@ pub struct PackInfo {
     pub chunks: u32,
     /// Whether some of its chunks were born in other packs.
     pub has_foreign: bool,
+    /// Who claimed its blocks, if that was the same writer for all of them.
+    pub claimed_by: Option<WriterId>,
     /// Who signed its table of contents.
     pub signer: WriterId,
     /// Hash of the table as it lies in the pack: the one that was believed.
@@ -53,6 +55,7 @@ impl NewPack {
             run: toc.run,
             chunks: toc.chunks.len() as u32,
             has_foreign: !toc.foreign.is_empty(),
+            claimed_by: toc.claimed_by(),
             signer: self.signer,
             frame_hash: self.frame_hash,
             listed_by,
@@ -128,8 +131,8 @@ impl PackTable {
         table.by_id.reserve(count as usize);
         let nobody: Arc<[WriterId]> = Arc::new([]);
         let mut packs = database.prepare(
-            "SELECT number, id, length, kind, birth, run, chunks, has_foreign, signer, frame
-             FROM pack WHERE id NOT IN (SELECT pack FROM removed)",
+            "SELECT number, id, length, kind, birth, run, chunks, has_foreign, claimed_by,
+             signer, frame FROM pack WHERE id NOT IN (SELECT pack FROM removed)",
         )?;
         let mut rows = packs.query([])?;
         while let Some(row) = rows.next()? {
@@ -141,8 +144,9 @@ impl PackTable {
                 run: SnapshotId(row.get(5)?),
                 chunks: row.get(6)?,
                 has_foreign: row.get(7)?,
-                signer: WriterId(row.get(8)?),
-                frame_hash: row.get(9)?,
+                claimed_by: row.get::<_, Option<_>>(8)?.map(WriterId),
+                signer: WriterId(row.get(9)?),
+                frame_hash: row.get(10)?,
                 listed_by: nobody.clone(),
             };
             table.insert(row.get(0)?, info);

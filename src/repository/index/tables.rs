@@ -4,14 +4,20 @@
 use std::path::Path;
 use std::time::Duration;
 
+use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{NewPack, NewSegment, PackNumber, Place};
-use crate::format::pack::Toc;
+use crate::format::FormatError;
+use crate::format::pack::{CHUNK_ENTRY_BYTES, Toc};
 use crate::id::{ChunkId, PackId, SegmentId};
 
 /// Raise it whenever the tables change: an older database is thrown away.
-const SCHEMA: i64 = 7;
+const SCHEMA: i64 = 8;
+
+/// Chunks that one row of a table of contents lists: they fill a page, so that to
+/// look at one of them takes no more.
+pub const PIECE_CHUNKS: usize = 112;
 
 const TABLES: &str = "
 CREATE TABLE segment (
@@ -21,8 +27,8 @@ CREATE TABLE superseded (old BLOB, segment BLOB, PRIMARY KEY (old, segment)) WIT
 CREATE TABLE pack (
     number INTEGER PRIMARY KEY AUTOINCREMENT, id BLOB NOT NULL UNIQUE, length INTEGER NOT NULL,
     kind INTEGER NOT NULL, birth INTEGER NOT NULL, run BLOB NOT NULL, chunks INTEGER NOT NULL,
-    has_foreign INTEGER NOT NULL, signer BLOB NOT NULL, frame BLOB NOT NULL);
-CREATE TABLE toc (pack INTEGER PRIMARY KEY, bytes BLOB NOT NULL);
+    has_foreign INTEGER NOT NULL, claimed_by BLOB, signer BLOB NOT NULL, frame BLOB NOT NULL);
+CREATE TABLE toc (piece INTEGER PRIMARY KEY, bytes BLOB NOT NULL);
 CREATE TABLE segment_pack (pack INTEGER, segment BLOB, PRIMARY KEY (pack, segment)) WITHOUT ROWID;
 CREATE INDEX pack_of_segment ON segment_pack (segment);
 CREATE TABLE carried (origin BLOB, pack INTEGER, PRIMARY KEY (origin, pack)) WITHOUT ROWID;
@@ -77,10 +83,11 @@ pub fn write_pack(connection: &Connection, pack: &NewPack) -> rusqlite::Result<P
     let toc = &pack.toc.toc;
     let number = connection
         .prepare_cached(
-            "INSERT INTO pack (id, length, kind, birth, run, chunks, has_foreign, signer, frame)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+            "INSERT INTO pack
+             (id, length, kind, birth, run, chunks, has_foreign, claimed_by, signer, frame)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
              ON CONFLICT (id) DO UPDATE SET length = ?2, kind = ?3, birth = ?4, run = ?5,
-             chunks = ?6, has_foreign = ?7, signer = ?8, frame = ?9
+             chunks = ?6, has_foreign = ?7, claimed_by = ?8, signer = ?9, frame = ?10
              RETURNING number",
         )?
         .query_row(
@@ -92,14 +99,13 @@ pub fn write_pack(connection: &Connection, pack: &NewPack) -> rusqlite::Result<P
                 &toc.run.0[..],
                 toc.chunks.len() as i64,
                 !toc.foreign.is_empty(),
+                toc.claimed_by().map(|writer| writer.0),
                 &pack.signer.0[..],
                 &pack.frame_hash[..],
             ],
             |row| row.get(0),
         )?;
-    connection
-        .prepare_cached("INSERT OR REPLACE INTO toc (pack, bytes) VALUES (?1, ?2)")?
-        .execute(params![number, toc.encode()])?;
+    write_toc(connection, number, &toc.encode())?;
     let mut carry = connection
         .prepare_cached("INSERT OR IGNORE INTO carried (origin, pack) VALUES (?1, ?2)")?;
     for run in &toc.foreign {
@@ -108,25 +114,75 @@ pub fn write_pack(connection: &Connection, pack: &NewPack) -> rusqlite::Result<P
     Ok(number)
 }
 
+/// The row of a table of contents: the first holds all but the list of chunks,
+/// which is in those behind it.
+fn piece(number: PackNumber, at: usize) -> i64 {
+    i64::from(number) << 32 | at as i64
+}
+
+fn damaged(error: FormatError) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(0, Type::Blob, Box::new(error))
+}
+
+fn write_toc(connection: &Connection, number: PackNumber, bytes: &[u8]) -> rusqlite::Result<()> {
+    forget_toc(connection, number)?;
+    let listed = Toc::chunks_in(bytes).map_err(damaged)?;
+    let rest = [&bytes[..listed.start], &bytes[listed.end..]].concat();
+    let pieces = bytes[listed].chunks(PIECE_CHUNKS * CHUNK_ENTRY_BYTES);
+    let mut insert = connection.prepare_cached("INSERT INTO toc (piece, bytes) VALUES (?1, ?2)")?;
+    for (at, bytes) in std::iter::once(&rest[..]).chain(pieces).enumerate() {
+        insert.execute(params![piece(number, at), bytes])?;
+    }
+    Ok(())
+}
+
+fn forget_toc(connection: &Connection, number: PackNumber) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("DELETE FROM toc WHERE piece BETWEEN ?1 AND ?2")?
+        .execute(pieces_of(number))
+        .map(drop)
+}
+
+/// The first and the last that a table can have.
+fn pieces_of(number: PackNumber) -> [i64; 2] {
+    [piece(number, 0), piece(number, u32::MAX as usize)]
+}
+
 /// A table of contents as it was written, and whose it is.
 pub fn read_toc(
     connection: &Connection,
     number: PackNumber,
 ) -> rusqlite::Result<Option<(PackId, Vec<u8>)>> {
-    connection
-        .prepare_cached(
-            "SELECT id, bytes FROM pack JOIN toc ON toc.pack = number WHERE number = ?1",
-        )?
-        .query_row([number], |row| Ok((PackId(row.get(0)?), row.get(1)?)))
-        .optional()
+    let id = connection
+        .prepare_cached("SELECT id FROM pack WHERE number = ?1")?
+        .query_row([number], |row| Ok(PackId(row.get(0)?)))
+        .optional()?;
+    let Some(id) = id else { return Ok(None) };
+    let mut select = connection
+        .prepare_cached("SELECT bytes FROM toc WHERE piece BETWEEN ?1 AND ?2 ORDER BY piece")?;
+    let mut rows = select.query(pieces_of(number))?;
+    let Some(row) = rows.next()? else { return Ok(None) };
+    let rest = row.get_ref(0)?.as_blob()?;
+    let listed = Toc::chunks_in(rest).map_err(damaged)?;
+    let mut bytes = Vec::with_capacity(rest.len() + listed.len());
+    bytes.extend_from_slice(&rest[..listed.start]);
+    let rest = rest[listed.start..].to_vec();
+    while let Some(row) = rows.next()? {
+        bytes.extend_from_slice(row.get_ref(0)?.as_blob()?);
+    }
+    bytes.extend_from_slice(&rest);
+    Ok(Some((id, bytes)))
 }
 
-/// The id of one chunk, without decoding the table it is in.
+/// The id of one chunk, without reading the whole table it is in.
 pub fn chunk_id(connection: &Connection, place: Place) -> rusqlite::Result<Option<ChunkId>> {
+    let ordinal = usize::from(place.ordinal);
+    let start = ordinal % PIECE_CHUNKS * CHUNK_ENTRY_BYTES;
     let id = connection
-        .prepare_cached("SELECT bytes FROM toc WHERE pack = ?1")?
-        .query_row([place.pack], |row| {
-            Ok(Toc::chunk_id_in(row.get_ref(0)?.as_blob()?, place.ordinal))
+        .prepare_cached("SELECT bytes FROM toc WHERE piece = ?1")?
+        .query_row([piece(place.pack, 1 + ordinal / PIECE_CHUNKS)], |row| {
+            let id = row.get_ref(0)?.as_blob()?.get(start..start + 32);
+            Ok(id.and_then(|id| id.try_into().ok()).map(ChunkId))
         })
         .optional()?;
     Ok(id.flatten())
@@ -195,11 +251,10 @@ pub fn unlink_segment(connection: &Connection, segment: SegmentId) -> rusqlite::
 /// Drops one pack. Its chunk rows lead nowhere then, until a merge leaves them out.
 fn drop_pack(connection: &Connection, number: PackNumber) -> rusqlite::Result<()> {
     forget_carried(connection, number)?;
-    for statement in [
-        "DELETE FROM segment_pack WHERE pack = ?1",
-        "DELETE FROM toc WHERE pack = ?1",
-        "DELETE FROM pack WHERE number = ?1",
-    ] {
+    forget_toc(connection, number)?;
+    for statement in
+        ["DELETE FROM segment_pack WHERE pack = ?1", "DELETE FROM pack WHERE number = ?1"]
+    {
         connection.prepare_cached(statement)?.execute([number])?;
     }
     Ok(())

@@ -378,3 +378,53 @@ proptest! {
         }
     }
 }
+
+/// However many rows a table takes, each chunk is found in it, and all of it is
+/// read back; another table of the same pack leaves nothing of it behind.
+#[test]
+fn tables_of_any_length_are_read_in_pieces_and_whole() {
+    let index = Index::in_memory().unwrap();
+    let length = tables::PIECE_CHUNKS as u32;
+    for chunks in [0, 1, length - 1, length, length + 1, 2 * length + 1, 1] {
+        let ids: Vec<u32> = (0..chunks).collect();
+        let pack = new_pack(1, &ids);
+        match index.pack_number(pack.id) {
+            Some(_) => index.replace_table(&pack).unwrap(),
+            None => add(&index, 1, &[(1, &ids)], &[]),
+        }
+        let number = index.pack_number(pack.id).unwrap();
+        for ordinal in 0..2 * length + 2 {
+            let place = Place { pack: number, ordinal: ordinal as u16 };
+            let there = (ordinal < chunks).then(|| chunk_id(ordinal));
+            let found = tables::chunk_id(&index.database(), place).unwrap();
+            assert_eq!(found, there, "{ordinal} of {chunks}");
+        }
+        assert_eq!(index.toc(number).unwrap().toc, pack.toc.toc, "{chunks}");
+    }
+    let nowhere = Place { pack: 99, ordinal: 0 };
+    assert_eq!(tables::chunk_id(&index.database(), nowhere).unwrap(), None);
+}
+
+/// Few looks into a long table read pieces of it; many read it all.
+#[test]
+fn a_table_is_kept_once_it_was_looked_into_often() {
+    let index = Index::in_memory().unwrap();
+    add(&index, 1, &[(1, &(0..2000).collect::<Vec<u32>>())], &[]);
+    let number = index.pack_number(pack_id(1)).unwrap();
+    // of those that share no key with another
+    let looks = (0..2000).step_by(120).position(|id| {
+        assert_eq!(index.places(&chunk_id(id)).unwrap().len(), 1);
+        index.kept_toc(number).is_some()
+    });
+    assert_eq!(looks, Some(15));
+}
+
+#[test]
+fn what_is_known_of_packs_is_the_same_after_opening_anew() {
+    let directory = tempfile::tempdir().unwrap();
+    let index = Index::open(directory.path()).unwrap();
+    add(&index, 1, &[(1, &[1, 2]), (2, &[3])], &[]);
+    let told = |index: &Index| format!("{:?}", index.packs());
+    assert!(told(&index).contains("claimed_by: Some"));
+    assert_eq!(told(&Index::open(directory.path()).unwrap()), told(&index));
+}

@@ -1,6 +1,6 @@
 //! Tables of contents with what look-ups in them need, and those kept in memory.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use super::PackNumber;
@@ -10,8 +10,9 @@ use crate::id::{ChunkId, PackId};
 /// Decoded tables of contents kept in memory, in chunks.
 const CACHE_CHUNKS: usize = 400_000;
 
-/// Packs that are remembered to have been asked for an id.
-const ASKED: usize = 32;
+/// Chunks of a table that are read and decoded in the time it takes to look one
+/// up in a table that is not kept.
+const CHUNKS_A_LOOK: u32 = 128;
 
 /// A table of contents with what look-ups in it need.
 pub struct PackToc {
@@ -42,6 +43,12 @@ impl PackToc {
 
     pub fn block_of(&self, ordinal: u16) -> usize {
         self.first_ordinals.partition_point(|first| *first <= u32::from(ordinal)) - 1
+    }
+
+    /// Ordinals of the first chunks of the blocks behind the one that an ordinal is in.
+    pub fn starts_behind(&self, ordinal: u16) -> &[u32] {
+        let behind = self.first_ordinals.partition_point(|first| *first <= u32::from(ordinal));
+        &self.first_ordinals[behind..]
     }
 
     /// Ordinals of the chunks in block `at`.
@@ -77,8 +84,8 @@ struct Kept {
     tocs: HashMap<PackNumber, (Arc<PackToc>, u64)>,
     chunks: usize,
     clock: u64,
-    /// Packs of which single ids were asked last.
-    asked: VecDeque<PackNumber>,
+    /// How many ids were looked up in tables that are not kept, lately.
+    looks: HashMap<PackNumber, u32>,
 }
 
 impl Kept {
@@ -100,6 +107,8 @@ impl Kept {
             self.tocs.remove(&number);
             self.chunks -= chunks;
         }
+        // looks that are far apart do not make a table one to keep
+        self.looks.clear();
     }
 }
 
@@ -126,6 +135,7 @@ impl TocCache {
         kept.chunks += toc.toc.chunks.len();
         kept.clock += 1;
         let clock = kept.clock;
+        kept.looks.remove(&number);
         if let Some((old, _)) = kept.tocs.insert(number, (toc, clock)) {
             kept.chunks -= old.toc.chunks.len();
         }
@@ -134,21 +144,18 @@ impl TocCache {
         }
     }
 
-    /// Notes that an id of the pack was asked; whether another was just before.
-    pub fn is_asked_again(&self, number: PackNumber) -> bool {
+    /// Notes a look into a table that is not kept. Says whether all of them
+    /// together cost as much by now as reading it.
+    pub fn note_look(&self, number: PackNumber, chunks: u32) -> bool {
         let mut kept = self.lock();
-        if kept.asked.contains(&number) {
-            return true;
-        }
-        if kept.asked.len() >= ASKED {
-            kept.asked.pop_front();
-        }
-        kept.asked.push_back(number);
-        false
+        let looks = kept.looks.entry(number).or_default();
+        *looks += 1;
+        looks.saturating_mul(CHUNKS_A_LOOK) >= chunks
     }
 
     pub fn remove(&self, number: PackNumber) {
         let mut kept = self.lock();
+        kept.looks.remove(&number);
         if let Some((old, _)) = kept.tocs.remove(&number) {
             kept.chunks -= old.toc.chunks.len();
         }
@@ -158,6 +165,7 @@ impl TocCache {
     pub fn retain(&self, stays: impl Fn(PackNumber) -> bool) {
         let mut kept = self.lock();
         kept.tocs.retain(|number, _| stays(*number));
+        kept.looks.retain(|number, _| stays(*number));
         kept.chunks = kept.tocs.values().map(|(toc, _)| toc.toc.chunks.len()).sum();
     }
 
