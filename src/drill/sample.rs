@@ -11,7 +11,8 @@ use crate::format::entry::{Entry, EntryKind, Metadata, Timestamp, display_key, k
 use crate::format::pack::{Birth, PackKind, pack_key};
 use crate::id::ChunkId;
 use crate::progress::Progress;
-use crate::repository::index::{PackNumber, PackToc};
+use crate::repository::index::PackNumber;
+use crate::repository::neighbours::{InPack, Neighbours};
 use crate::repository::snapshots::Snapshot;
 use crate::repository::{Error, ErrorKind, Repository, Result};
 use crate::wayback::source_names;
@@ -50,7 +51,7 @@ pub struct Sampler<'a> {
     /// Blocks that a file is restored for, and by which the file is named.
     pub users: HashMap<BlockPlace, (usize, Arc<[u8]>)>,
     /// What lies next to each other in a file lies next to each other in a pack.
-    last: Option<(PackNumber, Arc<PackToc>)>,
+    near: Neighbours,
 }
 
 /// What makes a file be looked at beyond packs.
@@ -71,7 +72,7 @@ impl<'a> Sampler<'a> {
         share: &'a BTreeSet<PackNumber>,
         progress: &'a dyn Progress,
     ) -> Sampler<'a> {
-        Sampler { repository, progress, share, users: HashMap::new(), last: None }
+        Sampler { repository, progress, share, users: HashMap::new(), near: Neighbours::default() }
     }
 
     /// A file that a pack is restored for.
@@ -240,20 +241,9 @@ impl<'a> Sampler<'a> {
     }
 
     /// Where a restore would read a chunk.
-    fn place(&mut self, id: &ChunkId) -> Result<(PackNumber, Arc<PackToc>, u16)> {
-        if let Some((pack, toc)) = &self.last
-            && toc.toc.kind == PackKind::Data
-            && let Some(ordinal) = toc.ordinal_of(id)
-        {
-            return Ok((*pack, Arc::clone(toc), ordinal));
-        }
-        let places = self.repository.places(id)?;
-        let Some(place) = places.first() else {
-            return Err(Error::damage(format!("its data is missing: no pack holds chunk {id}")));
-        };
-        let toc = self.repository.index().toc(place.pack)?;
-        self.last = Some((place.pack, Arc::clone(&toc)));
-        Ok((place.pack, toc, place.ordinal))
+    fn place(&mut self, id: &ChunkId) -> Result<InPack> {
+        let found = self.near.place(self.repository, id)?;
+        found.ok_or_else(|| Error::damage(format!("its data is missing: no pack holds chunk {id}")))
     }
 }
 

@@ -1,11 +1,11 @@
 //! Which chunks a run may build on, and where those it uses came to lie.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::coordinates::ReferenceSet;
 use super::index::{PackInfo, PackToc, Place};
+use super::neighbours::Neighbours;
 use super::packer::Packer;
 use super::sync::{Claim, Claimants};
 use super::{Repository, Result};
@@ -129,71 +129,35 @@ impl<'a> Known<'a> {
     }
 }
 
-/// Packs that one thread tries before it asks the index.
-const NEAR: usize = 4;
-
-/// Blocks behind the one used last that it tries.
-const BLOCKS_BEHIND: usize = 16;
-
-/// Looks chunks up for one thread, behind the last ones of some packs first: what
-/// are neighbours in the tree were stored as neighbours.
+/// Looks chunks up for one thread, next to the last ones first.
 pub struct Lookup<'a> {
     known: &'a Known<'a>,
-    near: Vec<Near>,
-}
-
-/// A pack that was used before, and the ordinal behind the one used last.
-struct Near {
-    toc: Arc<PackToc>,
-    claim: Claim,
-    next: u16,
+    near: Neighbours<Claim>,
 }
 
 impl<'a> Lookup<'a> {
     pub fn new(known: &'a Known<'a>) -> Self {
-        Lookup { known, near: Vec::with_capacity(NEAR + 1) }
+        Lookup { known, near: Neighbours::default() }
     }
 
     /// As [`Known::find`], but of several places any that is preferred.
     pub fn find(&mut self, id: &ChunkId) -> Result<Option<Coordinate>> {
-        if let Some(coordinate) = self.find_next(id) {
+        let known = self.known;
+        let found = self.near.find(id, |near, ordinal| {
+            let coordinate = known.usable(&near.toc, near.about, ordinal)?;
+            known.preferred.contains(&coordinate).then_some(coordinate)
+        });
+        if let Some(coordinate) = found {
             return Ok(Some(coordinate));
         }
-        let Some((coordinate, place, info)) = self.known.look_up(id)? else { return Ok(None) };
-        let near = self.near.iter().position(|near| near.toc.pack == info.id);
-        let toc = match near.map(|at| self.near.remove(at)) {
-            Some(near) => Some(near.toc),
-            None => self.known.repository.index().kept_toc(place.pack),
-        };
+        let Some((coordinate, place, info)) = known.look_up(id)? else { return Ok(None) };
+        // for chunks in no order no table is read only to try what lies behind them
+        let toc = self.near.toc(place.pack);
+        let toc = toc.or_else(|| known.repository.index().kept_toc(place.pack));
         if let Some(toc) = toc.filter(|toc| toc.has_at(place.ordinal, id)) {
-            let claim = self.known.claimants.claim(&info);
-            self.near.insert(0, Near { toc, claim, next: place.ordinal.saturating_add(1) });
-            self.near.truncate(NEAR);
+            self.near.used(place.pack, toc, known.claimants.claim(&info), place.ordinal);
         }
         Ok(Some(coordinate))
-    }
-
-    /// Tries what lies behind the chunk that was used last in each pack, then the
-    /// blocks behind it: what other threads put meanwhile lies between.
-    fn find_next(&mut self, id: &ChunkId) -> Option<Coordinate> {
-        self.find_near(|near| near.toc.has_at(near.next, id).then_some(near.next)).or_else(|| {
-            self.find_near(|near| {
-                let starts = near.toc.starts_behind(near.next).iter().take(BLOCKS_BEHIND);
-                starts.map(|start| *start as u16).find(|start| near.toc.has_at(*start, id))
-            })
-        })
-    }
-
-    fn find_near(&mut self, ordinal_in: impl Fn(&Near) -> Option<u16>) -> Option<Coordinate> {
-        let known = self.known;
-        let (at, ordinal, coordinate) = self.near.iter().enumerate().find_map(|(at, near)| {
-            let ordinal = ordinal_in(near)?;
-            let coordinate = known.usable(&near.toc, near.claim, ordinal)?;
-            known.preferred.contains(&coordinate).then_some((at, ordinal, coordinate))
-        })?;
-        self.near[..=at].rotate_right(1);
-        self.near[0].next = ordinal.saturating_add(1);
-        Some(coordinate)
     }
 }
 

@@ -14,6 +14,7 @@
 //! | `blocks` | read chunks: fetch, check, open, decode, verify |
 //! | `pages` | walk trees of pages: entries, items, references |
 //! | `known` | which chunks a run may build on, and those it uses |
+//! | `neighbours` | chunks next to those found before |
 //! | `translations` | which chunk here is which of another repository |
 //! | `packer` | gather sealed blocks into packs and put them |
 //! | `segments` | write index segments |
@@ -46,6 +47,7 @@ pub mod known;
 pub mod local;
 pub mod look;
 pub mod marks;
+pub mod neighbours;
 pub mod open;
 mod opening;
 pub mod packer;

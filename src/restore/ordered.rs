@@ -17,6 +17,7 @@ use crate::format::pack::pack_key;
 use crate::id::ChunkId;
 use crate::repository::blocks::{chunk_slice, mutable};
 use crate::repository::index::{PackNumber, PackToc};
+use crate::repository::neighbours::Neighbours;
 use crate::repository::{Error, ErrorKind, Repository, Result};
 use crate::store::at_once;
 
@@ -92,7 +93,7 @@ pub(super) struct Emitter<'a> {
     pieces: Sender<Piece>,
     runs: Sender<(Run, Sender<RunBytes>)>,
     open: Option<Run>,
-    last: Option<(PackNumber, Arc<PackToc>)>,
+    near: Neighbours,
     /// Blocks that a run reads or has read, the one wanted last in front.
     kept: VecDeque<Kept>,
 }
@@ -162,19 +163,7 @@ impl Emitter<'_> {
     }
 
     fn chunk(&mut self, id: ChunkId, length: u32) -> Result<()> {
-        let near = self.last.as_ref().and_then(|(_, toc)| toc.ordinal_of(&id));
-        let ordinal = match near {
-            Some(ordinal) => Some(ordinal),
-            None => match self.repository.places(&id)?.first() {
-                Some(place) => {
-                    let toc = self.repository.index().toc(place.pack)?;
-                    self.last = Some((place.pack, toc));
-                    Some(place.ordinal)
-                }
-                None => None,
-            },
-        };
-        let (Some(ordinal), Some((pack, toc))) = (ordinal, self.last.clone()) else {
+        let Some((pack, toc, ordinal)) = self.near.place(self.repository, &id)? else {
             self.end_run()?;
             return self.put(Piece::Lost(id));
         };
@@ -327,8 +316,14 @@ pub(super) fn write_ordered(
         }
         drop(queue);
         scope.spawn(move || {
-            let mut emitter =
-                Emitter { repository, pieces, runs, open: None, last: None, kept: VecDeque::new() };
+            let mut emitter = Emitter {
+                repository,
+                pieces,
+                runs,
+                open: None,
+                near: Neighbours::default(),
+                kept: VecDeque::new(),
+            };
             let done = produce(&mut emitter).and_then(|()| emitter.end_run());
             if let Err(error) = done {
                 let _ = emitter.end_run();

@@ -4,7 +4,6 @@
 //! restored.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 
 use super::scope::{Chosen, Scope, Selection, Step};
 use crate::format::content::{Content, Item};
@@ -12,6 +11,7 @@ use crate::format::entry::{Entry, EntryKind, display_key};
 use crate::id::{ChunkId, PackId};
 use crate::progress::{Event, Progress};
 use crate::repository::index::{PackNumber, PackToc, Place};
+use crate::repository::neighbours::Neighbours;
 use crate::repository::snapshots::Snapshot;
 use crate::repository::{Error, ErrorKind, Repository, Result};
 
@@ -115,15 +115,14 @@ struct Look<'a> {
     listed_again: bool,
     /// Packs that are listed as the index knows them.
     there: HashSet<PackNumber>,
-    /// What is next to each other in a file is next to each other in a pack.
-    last: Option<Arc<PackToc>>,
+    near: Neighbours,
 }
 
 impl<'a> Look<'a> {
     fn new(repository: &'a Repository) -> Result<Look<'a>> {
         let listed = repository.listed_packs()?;
-        let (there, last) = (HashSet::new(), None);
-        Ok(Look { repository, listed, listed_again: false, there, last })
+        let (there, near) = (HashSet::new(), Neighbours::default());
+        Ok(Look { repository, listed, listed_again: false, there, near })
     }
 
     fn entry(&mut self, entry: &Entry) -> Result<()> {
@@ -143,9 +142,7 @@ impl<'a> Look<'a> {
         let has = |toc: &PackToc, ordinal: u16| {
             toc.toc.chunks.get(usize::from(ordinal)).is_some_and(|chunk| chunk.length == length)
         };
-        if let Some(toc) = &self.last
-            && toc.ordinal_of(id).is_some_and(|ordinal| has(toc, ordinal))
-        {
+        if self.near.find(id, |near, ordinal| has(&near.toc, ordinal).then_some(())).is_some() {
             return Ok(());
         }
         for looked_again in [false, true] {
@@ -155,7 +152,7 @@ impl<'a> Look<'a> {
                 }
                 let toc = self.repository.index().toc(place.pack)?;
                 if has(&toc, place.ordinal) {
-                    self.last = Some(toc);
+                    self.near.used(place.pack, toc, (), place.ordinal);
                     return Ok(());
                 }
             }
@@ -175,7 +172,7 @@ impl<'a> Look<'a> {
         // what is only looked up chunk by chunk is looked up for the next one, too
         self.listed_again = !self.repository.looks_up();
         self.there.clear();
-        self.last = None;
+        self.near.clear();
         Ok(())
     }
 

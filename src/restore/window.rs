@@ -13,6 +13,7 @@ use super::file::{FileJob, Way};
 use crate::format::entry::{Entry, Metadata};
 use crate::repository::Result;
 use crate::repository::index::{PackNumber, PackToc};
+use crate::repository::neighbours::Neighbours;
 
 /// Bytes of wanted chunks in one window; they are fetched, not held.
 const MAX_WINDOW_BYTES: u64 = 256 << 20;
@@ -171,41 +172,42 @@ impl Window {
 }
 
 /// What is wanted of one pack, by ordinal.
-type InPack = (Arc<PackToc>, Vec<(u16, Want)>);
+type WantedOfPack = (Arc<PackToc>, Vec<(u16, Want)>);
 
-/// Finds for every want a pack that holds it, the one used last first: files
-/// that are neighbours in the tree were stored as neighbours.
+/// Finds for every want a pack that holds it, rather one of which something is wanted already.
 struct Finder<'a> {
     context: &'a Context<'a>,
-    last: Option<(PackNumber, Arc<PackToc>)>,
-    found: BTreeMap<PackNumber, InPack>,
+    near: Neighbours,
+    found: BTreeMap<PackNumber, WantedOfPack>,
 }
 
 impl<'a> Finder<'a> {
     fn new(context: &'a Context<'a>) -> Finder<'a> {
-        Finder { context, last: None, found: BTreeMap::new() }
+        Finder { context, near: Neighbours::default(), found: BTreeMap::new() }
     }
 
     /// Gives back what is in no pack, or has another length there.
     fn find(&mut self, want: Want) -> Result<Option<Want>> {
-        let near = self.last.as_ref().and_then(|(_, toc)| toc.ordinal_of(&want.id));
-        let ordinal = match near {
-            Some(ordinal) => ordinal,
+        let (pack, toc, ordinal) = match self.near.find_any(&want.id) {
+            Some(found) => found,
             None => {
                 let repository = self.context.repository;
                 let places = repository.places(&want.id)?;
                 let used = places.iter().find(|place| self.found.contains_key(&place.pack));
                 let Some(place) = used.or(places.first()) else { return Ok(Some(want)) };
-                self.last = Some((place.pack, repository.index().toc(place.pack)?));
-                place.ordinal
+                let toc = match self.found.get(&place.pack) {
+                    Some((toc, _)) => toc.clone(),
+                    None => repository.index().toc(place.pack)?,
+                };
+                self.near.used(place.pack, toc.clone(), (), place.ordinal);
+                (place.pack, toc, place.ordinal)
             }
         };
-        let Some((pack, toc)) = &self.last else { return Ok(Some(want)) };
         let chunk = toc.toc.chunks.get(usize::from(ordinal));
         if chunk.is_none_or(|chunk| chunk.length != want.length) {
             return Ok(Some(want));
         }
-        let (_, wants) = self.found.entry(*pack).or_insert_with(|| (toc.clone(), Vec::new()));
+        let (_, wants) = self.found.entry(pack).or_insert_with(|| (toc, Vec::new()));
         wants.push((ordinal, want));
         Ok(None)
     }

@@ -1,7 +1,7 @@
 //! Tables of contents with what look-ups in them need, and those kept in memory.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::PackNumber;
 use crate::format::pack::{Coordinate, Toc};
@@ -21,8 +21,6 @@ pub struct PackToc {
     pub offsets: Vec<u64>,
     /// Ordinal of each block's first chunk.
     pub first_ordinals: Vec<u32>,
-    /// Ordinals in the order of their ids, once somebody asks for one.
-    by_id: OnceLock<Box<[u16]>>,
 }
 
 impl PackToc {
@@ -38,7 +36,7 @@ impl PackToc {
                 first
             })
             .collect();
-        PackToc { pack, toc, offsets, first_ordinals, by_id: OnceLock::new() }
+        PackToc { pack, toc, offsets, first_ordinals }
     }
 
     pub fn block_of(&self, ordinal: u16) -> usize {
@@ -61,17 +59,6 @@ impl PackToc {
     /// Whether the chunk at an ordinal is this one.
     pub fn has_at(&self, ordinal: u16, id: &ChunkId) -> bool {
         self.toc.chunks.get(usize::from(ordinal)).is_some_and(|chunk| chunk.id == *id)
-    }
-
-    pub fn ordinal_of(&self, id: &ChunkId) -> Option<u16> {
-        let id_at = |at: &u16| self.toc.chunks.get(usize::from(*at)).map(|chunk| chunk.id);
-        let sorted = self.by_id.get_or_init(|| {
-            let mut ordinals: Vec<u16> = (0u16..=u16::MAX).take(self.toc.chunks.len()).collect();
-            ordinals.sort_unstable_by_key(id_at);
-            ordinals.into()
-        });
-        let at = sorted.binary_search_by_key(&Some(*id), id_at).ok()?;
-        sorted.get(at).copied()
     }
 
     pub fn coordinate(&self, ordinal: u16) -> Coordinate {
