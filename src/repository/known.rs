@@ -1,6 +1,7 @@
 //! Which chunks a run may build on, and where those it uses came to lie.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::coordinates::ReferenceSet;
@@ -152,9 +153,10 @@ impl<'a> Lookup<'a> {
         }
         let Some((coordinate, place, info)) = known.look_up(id)? else { return Ok(None) };
         // for chunks in no order no table is read only to try what lies behind them
-        let toc = self.near.toc(place.pack);
-        let toc = toc.or_else(|| known.repository.index().kept_toc(place.pack));
-        if let Some(toc) = toc.filter(|toc| toc.has_at(place.ordinal, id)) {
+        let is_same = |toc: &Arc<PackToc>| toc.pack == info.id && toc.has_at(place.ordinal, id);
+        let near = self.near.toc(&place, id).filter(is_same);
+        let toc = near.or_else(|| known.repository.index().kept_toc(place.pack));
+        if let Some(toc) = toc.filter(is_same) {
             self.near.used(place.pack, toc, known.claimants.claim(&info), place.ordinal);
         }
         Ok(Some(coordinate))

@@ -1,17 +1,21 @@
 //! Chunks next to those that were found before: what are neighbours in a tree
 //! were stored as neighbours, so as a rule the next chunk lies behind the last
-//! one. Looking there spares most look-ups in the index; nothing is searched for.
+//! one. Looking there spares most look-ups in the index. Nothing is searched for:
+//! a table of contents may have 65,536 chunks, and chunks may come in no order.
 
 use std::sync::Arc;
 
-use super::index::{PackNumber, PackToc};
+use super::index::{PackNumber, PackToc, Place};
 use super::{Repository, Result};
 use crate::id::ChunkId;
 
 /// Packs that are tried.
 const NEAR: usize = 4;
-/// Blocks behind the one used last that are tried: between those of one thread
-/// lie those that others put meanwhile.
+/// Chunks behind the one used last that are tried: what lies between is not
+/// wanted, or no longer there.
+const CHUNKS_BEHIND: usize = 32;
+/// Blocks behind it whose first chunks are tried: between those of one thread lie
+/// those that others put meanwhile.
 const BLOCKS_BEHIND: usize = 16;
 
 /// The packs that were used last.
@@ -26,6 +30,16 @@ pub struct Near<T> {
     pub about: T,
     /// The ordinal behind the one used last.
     next: u16,
+}
+
+impl<T> Near<T> {
+    fn behind(&self, id: &ChunkId) -> Option<u16> {
+        let chunks = (self.next..=u16::MAX).take(CHUNKS_BEHIND);
+        let starts = self.toc.starts_behind(self.next).iter().take(BLOCKS_BEHIND);
+        chunks
+            .chain(starts.map(|start| *start as u16))
+            .find(|ordinal| self.toc.has_at(*ordinal, id))
+    }
 }
 
 impl<T> Default for Neighbours<T> {
@@ -43,11 +57,7 @@ impl<T> Neighbours<T> {
         take: impl Fn(&Near<T>, u16) -> Option<R>,
     ) -> Option<R> {
         let next = |near: &Near<T>| near.toc.has_at(near.next, id).then_some(near.next);
-        let start = |near: &Near<T>| {
-            let starts = near.toc.starts_behind(near.next).iter().take(BLOCKS_BEHIND);
-            starts.map(|start| *start as u16).find(|start| near.toc.has_at(*start, id))
-        };
-        self.find_where(next, &take).or_else(|| self.find_where(start, &take))
+        self.find_where(next, &take).or_else(|| self.find_where(|near| near.behind(id), &take))
     }
 
     fn find_where<R>(
@@ -64,10 +74,17 @@ impl<T> Neighbours<T> {
         Some(taken)
     }
 
-    /// The table of a pack that was used lately.
-    pub fn toc(&self, number: PackNumber) -> Option<Arc<PackToc>> {
-        let near = self.near.iter().find(|near| near.number == number);
-        near.map(|near| near.toc.clone())
+    /// Of several places of a chunk one in the packs that were used last.
+    pub fn among<'a>(&self, places: &'a [Place]) -> Option<&'a Place> {
+        let place_in = |pack| places.iter().find(|place| place.pack == pack);
+        self.near.iter().find_map(|near| place_in(near.number))
+    }
+
+    /// The table of the pack at a place of a chunk, if that was used lately.
+    pub fn toc(&self, place: &Place, id: &ChunkId) -> Option<Arc<PackToc>> {
+        let near = self.near.iter().find(|near| near.number == place.pack)?;
+        // numbers of packs change their meaning when the index is made anew
+        near.toc.has_at(place.ordinal, id).then(|| near.toc.clone())
     }
 
     /// Notes which chunk was used last.
@@ -86,13 +103,14 @@ impl<T> Neighbours<T> {
 pub type InPack = (PackNumber, Arc<PackToc>, u16);
 
 impl Neighbours {
-    /// Where a chunk lies: next to others, or wherever the index says first.
+    /// Where a chunk lies: next to others, or wherever the index says.
     pub fn place(&mut self, repository: &Repository, id: &ChunkId) -> Result<Option<InPack>> {
-        if let Some(found) = self.find_any(id) {
+        if let Some(found) = self.next_to_others(id) {
             return Ok(Some(found));
         }
-        let Some(place) = repository.places(id)?.first().copied() else { return Ok(None) };
-        let toc = match self.toc(place.pack).filter(|toc| toc.has_at(place.ordinal, id)) {
+        let places = repository.places(id)?;
+        let Some(place) = self.among(&places).or(places.first()) else { return Ok(None) };
+        let toc = match self.toc(place, id) {
             Some(toc) => toc,
             None => repository.index().toc(place.pack)?,
         };
@@ -100,7 +118,7 @@ impl Neighbours {
         Ok(Some((place.pack, toc, place.ordinal)))
     }
 
-    pub fn find_any(&mut self, id: &ChunkId) -> Option<InPack> {
+    pub fn next_to_others(&mut self, id: &ChunkId) -> Option<InPack> {
         self.find(id, |near, ordinal| Some((near.number, near.toc.clone(), ordinal)))
     }
 }
@@ -144,32 +162,35 @@ mod tests {
     }
 
     fn find(near: &mut Neighbours, number: u8, at: u16) -> Option<(PackNumber, u16)> {
-        near.find_any(&id(number, at)).map(|(number, _, ordinal)| (number, ordinal))
+        near.next_to_others(&id(number, at)).map(|(number, _, ordinal)| (number, ordinal))
     }
 
     #[test]
-    fn the_next_chunk_and_the_blocks_behind_are_found_and_nothing_else() {
+    fn chunks_and_blocks_behind_are_found_and_nothing_else() {
         let mut near = Neighbours::default();
         near.used(1, toc(1), (), 6);
         assert_eq!(find(&mut near, 1, 6), None);
         assert_eq!(find(&mut near, 1, 7), Some((1, 7)));
-        assert_eq!(find(&mut near, 1, 8), Some((1, 8)));
-        assert_eq!(find(&mut near, 1, 11), None, "in the middle of the block behind");
-        assert_eq!(find(&mut near, 1, 95), None, "too many blocks behind");
-        assert_eq!(find(&mut near, 1, 85), Some((1, 85)));
-        assert_eq!(find(&mut near, 1, 86), Some((1, 86)));
-        assert_eq!(find(&mut near, 2, 86), None, "another chunk");
+        assert_eq!(find(&mut near, 2, 8), None, "of another pack");
+        assert_eq!(find(&mut near, 1, 39), Some((1, 39)));
+        assert_eq!(find(&mut near, 1, 72), None, "too many chunks behind");
+        assert_eq!(find(&mut near, 1, 71), Some((1, 71)));
+        assert_eq!(find(&mut near, 1, 155), None, "too many blocks behind");
+        assert_eq!(find(&mut near, 1, 150), Some((1, 150)));
+        assert_eq!(find(&mut near, 1, 199), None);
+        assert_eq!(find(&mut near, 1, 180), Some((1, 180)));
+        assert_eq!(find(&mut near, 1, 199), Some((1, 199)));
+        assert_eq!(find(&mut near, 1, 199), None, "there is nothing behind it");
     }
 
     #[test]
     fn of_several_packs_each_goes_on_where_it_was() {
         let mut near = Neighbours::default();
-        for number in 1..=5 {
+        for number in 1..=4 {
             near.used(number, toc(number as u8), (), 10 * number as u16);
         }
-        assert!(near.toc(1).is_none(), "used longest ago");
         for round in 1..5 {
-            for number in [2, 5, 3, 4] {
+            for number in [2, 1, 3, 4] {
                 let next = 10 * u16::from(number) + round;
                 assert_eq!(find(&mut near, number, next), Some((number.into(), next)));
             }
@@ -177,7 +198,32 @@ mod tests {
         // one that is not liked where it lies is looked for elsewhere
         assert_eq!(near.find(&id(2, 25), |_, _| None::<()>), None);
         assert_eq!(find(&mut near, 2, 25), Some((2, 25)));
+        // another place in a pack at hand is not another pack
+        near.used(3, toc(3), (), 90);
+        assert_eq!(find(&mut near, 1, 15), Some((1, 15)));
+        near.used(5, toc(5), (), 50);
+        assert_eq!(find(&mut near, 4, 45), None, "used longest ago");
+        for (number, at) in [(1, 16), (2, 26), (3, 91), (5, 51)] {
+            assert_eq!(find(&mut near, number, at), Some((number.into(), at)));
+        }
         near.clear();
-        assert_eq!(find(&mut near, 2, 26), None);
+        assert_eq!(find(&mut near, 2, 27), None);
+    }
+
+    #[test]
+    fn of_several_places_one_in_the_pack_used_last_is_taken() {
+        let place = |pack, ordinal| Place { pack, ordinal };
+        let places = [place(1, 9), place(2, 8), place(3, 7)];
+        let mut near = Neighbours::default();
+        assert_eq!(near.among(&places), None);
+        near.used(2, toc(2), (), 1);
+        near.used(9, toc(9), (), 1);
+        assert_eq!(near.among(&places), Some(&places[1]));
+        near.used(3, toc(3), (), 1);
+        assert_eq!(near.among(&places), Some(&places[2]));
+        assert_eq!(near.among(&[]), None);
+        assert!(near.toc(&places[2], &id(3, 7)).is_some());
+        assert!(near.toc(&places[2], &id(3, 8)).is_none(), "not the chunk at that place");
+        assert!(near.toc(&places[0], &id(1, 9)).is_none(), "no pack used lately");
     }
 }

@@ -150,7 +150,10 @@ impl<'a> Look<'a> {
                 if !self.is_there(&place) {
                     continue;
                 }
-                let toc = self.repository.index().toc(place.pack)?;
+                let toc = match self.near.toc(&place, id) {
+                    Some(toc) => toc,
+                    None => self.repository.index().toc(place.pack)?,
+                };
                 if has(&toc, place.ordinal) {
                     self.near.used(place.pack, toc, (), place.ordinal);
                     return Ok(());

@@ -188,13 +188,14 @@ impl<'a> Finder<'a> {
 
     /// Gives back what is in no pack, or has another length there.
     fn find(&mut self, want: Want) -> Result<Option<Want>> {
-        let (pack, toc, ordinal) = match self.near.find_any(&want.id) {
+        let (pack, toc, ordinal) = match self.near.next_to_others(&want.id) {
             Some(found) => found,
             None => {
                 let repository = self.context.repository;
                 let places = repository.places(&want.id)?;
-                let used = places.iter().find(|place| self.found.contains_key(&place.pack));
-                let Some(place) = used.or(places.first()) else { return Ok(Some(want)) };
+                let used = || places.iter().find(|place| self.found.contains_key(&place.pack));
+                let near = self.near.among(&places).or_else(used);
+                let Some(place) = near.or(places.first()) else { return Ok(Some(want)) };
                 let toc = match self.found.get(&place.pack) {
                     Some((toc, _)) => toc.clone(),
                     None => repository.index().toc(place.pack)?,
