@@ -87,6 +87,19 @@ impl<T> Neighbours<T> {
         near.toc.has_at(place.ordinal, id).then(|| near.toc.clone())
     }
 
+    /// The same, read if it was not.
+    pub fn table(
+        &self,
+        repository: &Repository,
+        place: &Place,
+        id: &ChunkId,
+    ) -> Result<Arc<PackToc>> {
+        match self.toc(place, id) {
+            Some(toc) => Ok(toc),
+            None => repository.index().toc(place.pack),
+        }
+    }
+
     /// Notes which chunk was used last.
     pub fn used(&mut self, number: PackNumber, toc: Arc<PackToc>, about: T, ordinal: u16) {
         self.near.retain(|near| near.number != number);
@@ -110,10 +123,7 @@ impl Neighbours {
         }
         let places = repository.places(id)?;
         let Some(place) = self.among(&places).or(places.first()) else { return Ok(None) };
-        let toc = match self.toc(place, id) {
-            Some(toc) => toc,
-            None => repository.index().toc(place.pack)?,
-        };
+        let toc = self.table(repository, place, id)?;
         self.used(place.pack, toc.clone(), (), place.ordinal);
         Ok(Some((place.pack, toc, place.ordinal)))
     }

@@ -150,10 +150,7 @@ impl<'a> Look<'a> {
                 if !self.is_there(&place) {
                     continue;
                 }
-                let toc = match self.near.toc(&place, id) {
-                    Some(toc) => toc,
-                    None => self.repository.index().toc(place.pack)?,
-                };
+                let toc = self.near.table(self.repository, &place, id)?;
                 if has(&toc, place.ordinal) {
                     self.near.used(place.pack, toc, (), place.ordinal);
                     return Ok(());

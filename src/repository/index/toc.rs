@@ -45,8 +45,7 @@ impl PackToc {
 
     /// Ordinals of the first chunks of the blocks behind the one that an ordinal is in.
     pub fn starts_behind(&self, ordinal: u16) -> &[u32] {
-        let behind = self.first_ordinals.partition_point(|first| *first <= u32::from(ordinal));
-        &self.first_ordinals[behind..]
+        &self.first_ordinals[self.block_of(ordinal) + 1..]
     }
 
     /// Ordinals of the chunks in block `at`.
